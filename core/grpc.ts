@@ -1,0 +1,206 @@
+import {
+  type handleBidiStreamingCall,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import {
+  type ErrorCode,
+  FAILURES,
+  type GrpcStatusName,
+  OutriderError,
+  toOutriderError,
+} from './errors.ts';
+import { requestIdFrom } from './ids.ts';
+
+/** What a service method learns of its call besides the message. */
+export interface CallContext {
+  readonly requestId: string;
+  /** The bearer token, where one was sent. */
+  readonly bearer: string | undefined;
+  /** "unix:" for a local socket, otherwise the peer's address. */
+  readonly peer: string;
+  /** Aborted when the caller cancels, vanishes, or its deadline passes. */
+  readonly signal: AbortSignal;
+  /** Milliseconds since 1970; Infinity without a deadline. */
+  readonly deadline: number;
+}
+
+/** Told of every call that failed, once, so that one place writes the log. */
+export type Report = (method: string, error: OutriderError, context: CallContext) => void;
+
+/** What every kind of server call has in common. */
+interface AnyCall extends NodeJS.EventEmitter {
+  readonly metadata: Metadata;
+  getDeadline(): Date | number;
+  getPeer(): string;
+}
+
+/** A method as an async function; whatever it throws becomes a status with its code in the trailing metadata. */
+export function unary<Q, R>(
+  method: string,
+  handle: (request: Q, context: CallContext) => Promise<R>,
+  report: Report,
+): handleUnaryCall<Q, R> {
+  return (call, callback) => {
+    const context = contextOf(call);
+    handle(call.request, context).then(
+      (response) => callback(null, response),
+      (thrown: unknown) => callback(fail(method, thrown, context, report)),
+    );
+  };
+}
+
+/** A server stream as an async iterable; the next item is asked for only when the last has been taken. */
+export function serverStream<Q, R>(
+  method: string,
+  handle: (request: Q, context: CallContext) => AsyncIterable<R>,
+  report: Report,
+): handleServerStreamingCall<Q, R> {
+  return (call) => {
+    const context = contextOf(call);
+    void pump(handle(call.request, context), call, method, context, report);
+  };
+}
+
+/** A client stream: the handler iterates over the requests and answers once. */
+export function clientStream<Q, R>(
+  method: string,
+  handle: (requests: AsyncIterable<Q>, context: CallContext) => Promise<R>,
+  report: Report,
+): handleClientStreamingCall<Q, R> {
+  return (call, callback) => {
+    const context = contextOf(call);
+    handle(call, context).then(
+      (response) => callback(null, response),
+      (thrown: unknown) => callback(fail(method, thrown, context, report)),
+    );
+  };
+}
+
+/** A stream both ways: requests in as an iterable, responses out as an iterable. */
+export function bidiStream<Q, R>(
+  method: string,
+  handle: (requests: AsyncIterable<Q>, context: CallContext) => AsyncIterable<R>,
+  report: Report,
+): handleBidiStreamingCall<Q, R> {
+  return (call) => {
+    const context = contextOf(call);
+    void pump(handle(call, context), call, method, context, report);
+  };
+}
+
+/** A method whose place is kept. @throws {OutriderError} UNIMPLEMENTED */
+export function unimplemented(method: string): never {
+  throw new OutriderError('UNIMPLEMENTED', `${method} is not implemented in this version`);
+}
+
+/** An error of a call to another part, back in our terms: its code where it sent one. */
+export function fromServiceError(error: unknown): OutriderError {
+  if (!isServiceError(error)) return toOutriderError(error);
+  const sent = error.metadata.get('outrider-error-code')[0];
+  const retry = Number(error.metadata.get('retry-after-ms')[0]);
+  const options = { cause: error, ...(Number.isFinite(retry) ? { retryAfterMs: retry } : {}) };
+  if (typeof sent === 'string' && isErrorCode(sent))
+    return new OutriderError(sent, error.details, options);
+  if (error.code === status.CANCELLED)
+    return new OutriderError('CANCELLED', 'the call was cancelled', options);
+  if (error.code === status.DEADLINE_EXCEEDED)
+    return new OutriderError('DEADLINE_EXCEEDED', 'the call took too long', options);
+  if (error.code === status.UNIMPLEMENTED)
+    return new OutriderError('UNIMPLEMENTED', 'the other side does not do that', options);
+  if (error.code === status.RESOURCE_EXHAUSTED)
+    return new OutriderError('BODY_TOO_LARGE', 'the message is too large', options);
+  return new OutriderError('UPSTREAM_UNREACHABLE', 'a part of the mesh cannot be reached', options);
+}
+
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(FAILURES, text);
+}
+
+async function pump<R>(
+  responses: AsyncIterable<R>,
+  call: ServerWritableStream<unknown, R> | ServerDuplexStream<unknown, R>,
+  method: string,
+  context: CallContext,
+  report: Report,
+): Promise<void> {
+  try {
+    for await (const response of responses) {
+      if (context.signal.aborted) return;
+      if (!call.write(response)) await drained(call, context.signal);
+    }
+    call.end();
+  } catch (thrown) {
+    const error = fail(method, thrown, context, report);
+    if (!context.signal.aborted) call.emit('error', error);
+  }
+}
+
+function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off('drain', done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    call.once('drain', done);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+}
+
+function contextOf(call: AnyCall): CallContext {
+  const abort = new AbortController();
+  call.on('cancelled', () => abort.abort());
+  const deadline = call.getDeadline();
+  const authorization = call.metadata.get('authorization')[0];
+  const bearer =
+    typeof authorization === 'string' ? /^bearer (\S+)$/i.exec(authorization)?.[1] : undefined;
+  return {
+    requestId: requestIdFrom(call.metadata.get('x-request-id')[0]),
+    bearer,
+    peer: call.getPeer(),
+    signal: abort.signal,
+    deadline: deadline instanceof Date ? deadline.getTime() : deadline,
+  };
+}
+
+function fail(
+  method: string,
+  thrown: unknown,
+  context: CallContext,
+  report: Report,
+): Partial<ServiceError> & Error {
+  const error = toOutriderError(thrown);
+  report(method, error, context);
+  const metadata = new Metadata();
+  metadata.set('outrider-error-code', error.code);
+  metadata.set('x-request-id', context.requestId);
+  if (error.retryAfterMs !== undefined)
+    metadata.set('retry-after-ms', String(Math.ceil(error.retryAfterMs)));
+  return Object.assign(new Error(error.message), {
+    code: grpcStatus(error.failure.grpc),
+    details: error.message,
+    metadata,
+  });
+}
+
+function grpcStatus(name: GrpcStatusName): status {
+  return status[name];
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return (
+    error instanceof Error &&
+    'metadata' in error &&
+    error.metadata instanceof Metadata &&
+    'details' in error &&
+    'code' in error
+  );
+}

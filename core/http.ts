@@ -1,0 +1,176 @@
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect, type Server as NetServer } from 'node:net';
+import { type Address, formatAddress, socketOptions } from './address.ts';
+import { OutriderError, publicError, toOutriderError } from './errors.ts';
+import type { Metrics } from './metrics.ts';
+
+/** One thing that a process depends on. `check` resolves to undefined when it is usable, otherwise to what a person should know. */
+export interface ReadyCheck {
+  readonly name: string;
+  readonly check: () => Promise<string | undefined> | string | undefined;
+}
+
+const CHECK_TIMEOUT_MS = 2_000;
+
+/**
+ * `/livez` (200 while the process runs), `/readyz` (200, or 503 with what is missing), `/health` (as `/readyz`) and `/metrics`,
+ * without authentication and without secrets. Returns false where the path is none of these.
+ */
+export function adminRoutes(
+  checks: readonly ReadyCheck[],
+  metrics: Metrics,
+  info: () => Record<string, unknown> = () => ({}),
+) {
+  return async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (path !== '/livez' && path !== '/readyz' && path !== '/health' && path !== '/metrics')
+      return false;
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.setHeader('allow', 'GET, HEAD');
+      answerError(response, new OutriderError('METHOD_NOT_ALLOWED', 'only GET and HEAD'));
+      return true;
+    }
+    if (path === '/livez') answerJson(response, 200, { status: 'live' });
+    else if (path === '/metrics') {
+      const { type, body } = await metrics.text();
+      response.writeHead(200, { 'content-type': type }).end(body);
+    } else {
+      const problems = await failing(checks);
+      const ready = Object.keys(problems).length === 0;
+      answerJson(response, ready ? 200 : 503, {
+        status: ready ? 'ready' : 'not ready',
+        ...(ready ? {} : { problems }),
+        ...info(),
+      });
+    }
+    return true;
+  };
+}
+
+/** A server with nothing but the admin routes. */
+export function createAdminServer(routes: ReturnType<typeof adminRoutes>): Server {
+  return createServer((request, response) => {
+    void routes(request, response).then(
+      (answered) => {
+        if (!answered) answerError(response, new OutriderError('NOT_FOUND', 'not found'));
+      },
+      (error: unknown) => answerError(response, error),
+    );
+  });
+}
+
+export function answerJson(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  const text = `${JSON.stringify(body)}\n`;
+  response
+    .writeHead(status, {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(text),
+      'cache-control': 'no-store',
+      ...headers,
+    })
+    .end(text);
+}
+
+/** The one place where a thrown value becomes an HTTP answer. */
+export function answerError(
+  response: ServerResponse,
+  thrown: unknown,
+  headers: Record<string, string> = {},
+): OutriderError {
+  const error = toOutriderError(thrown);
+  if (response.headersSent) response.destroy();
+  else {
+    const retry =
+      error.retryAfterMs === undefined
+        ? {}
+        : { 'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1000))) };
+    answerJson(response, error.failure.http, publicError(error), { ...retry, ...headers });
+  }
+  return error;
+}
+
+/**
+ * Listens, and resolves to the address that others can use (the real port where 0 was asked for). A unix socket gets mode
+ * `socketMode` (default 0600); one that a dead process left behind is removed first.
+ * @throws {OutriderError} ADDRESS_IN_USE
+ */
+export async function listen(
+  server: NetServer,
+  address: Address,
+  socketMode = 0o600,
+): Promise<Address> {
+  if (address.kind === 'unix') await removeStaleSocket(address.path);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const shown = formatAddress(address);
+      const known: Record<string, string> = {
+        EADDRINUSE: `${shown} is in use by another process`,
+        EACCES: `this user may not listen on ${shown}`,
+        EADDRNOTAVAIL: `this machine has no address ${shown}`,
+      };
+      reject(
+        new OutriderError(
+          error.code === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'CONFIG_INVALID',
+          known[error.code ?? ''] ?? `cannot listen on ${shown}`,
+          { cause: error },
+        ),
+      );
+    });
+    server.listen(socketOptions(address), resolve);
+  });
+  if (address.kind === 'unix') chmodSync(address.path, socketMode);
+  const bound = server.address();
+  return address.kind === 'tcp' && typeof bound === 'object' && bound !== null
+    ? { ...address, port: bound.port }
+    : address;
+}
+
+/** Stops listening, lets running requests end for `graceMs`, then cuts what is left. */
+export async function closeServer(server: Server, graceMs = 0): Promise<void> {
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+  await closed;
+  clearTimeout(timer);
+}
+
+async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, string>> {
+  const results = await Promise.all(
+    checks.map(async ({ name, check }) => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<string>((resolve) => {
+        timer = setTimeout(() => resolve('no answer in time'), CHECK_TIMEOUT_MS);
+      });
+      try {
+        return [name, await Promise.race([check(), late])] as const;
+      } catch (error) {
+        return [name, toOutriderError(error).message] as const;
+      } finally {
+        clearTimeout(timer);
+      }
+    }),
+  );
+  return Object.fromEntries(
+    results.filter((result): result is [string, string] => result[1] !== undefined),
+  );
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  const alive = await new Promise<boolean>((resolve) => {
+    const probe = connect({ path }, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (alive) throw new OutriderError('ADDRESS_IN_USE', `unix:${path} is in use by another process`);
+  rmSync(path, { force: true });
+}

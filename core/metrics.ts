@@ -1,0 +1,85 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+/**
+ * The metrics of one process. Names are fixed here, for every part, so that dashboards and alerts have one list:
+ * `outrider_<what>_<unit>`; labels come from closed lists, never a host, a path or an id.
+ */
+export class Metrics {
+  readonly registry = new Registry();
+
+  constructor(part: string) {
+    this.registry.setDefaultLabels({ part });
+    collectDefaultMetrics({ register: this.registry });
+  }
+
+  counter<L extends string = never>(
+    name: MetricName,
+    help: string,
+    labelNames: readonly L[] = [],
+  ): Counter<L> {
+    return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  gauge<L extends string = never>(
+    name: MetricName,
+    help: string,
+    labelNames: readonly L[] = [],
+  ): Gauge<L> {
+    return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  /** Buckets in seconds, from 0.5 ms to 60 s unless told. */
+  histogram<L extends string = never>(
+    name: MetricName,
+    help: string,
+    labelNames: readonly L[] = [],
+    buckets = SECONDS,
+  ): Histogram<L> {
+    return new Histogram({
+      name,
+      help,
+      labelNames: [...labelNames],
+      buckets: [...buckets],
+      registers: [this.registry],
+    });
+  }
+
+  /** The text format of Prometheus 0.0.4. */
+  async text(): Promise<{ type: string; body: string }> {
+    return { type: this.registry.contentType, body: await this.registry.metrics() };
+  }
+}
+
+const SECONDS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+
+/** Every metric of Outrider's own. A new one is added here first. */
+export const METRIC_NAMES = [
+  'outrider_requests_total',
+  'outrider_request_duration_seconds',
+  'outrider_upstream_duration_seconds',
+  'outrider_bytes_total',
+  'outrider_denials_total',
+  'outrider_tunnels_open',
+  'outrider_tool_calls_total',
+  'outrider_tool_duration_seconds',
+  'outrider_auth_failures_total',
+  'outrider_backend_up',
+  'outrider_backend_inflight',
+  'outrider_execs_total',
+  'outrider_execs_running',
+  'outrider_exec_duration_seconds',
+  'outrider_exec_first_byte_seconds',
+  'outrider_sandboxes',
+  'outrider_pool_warm',
+  'outrider_pool_claims_total',
+  'outrider_attachments',
+  'outrider_policy_info',
+  'outrider_policy_reloads_total',
+  'outrider_audit_records_total',
+  'outrider_audit_head_seq',
+  'outrider_audit_pending_records',
+  'outrider_token_verifications_total',
+] as const;
+export type MetricName = (typeof METRIC_NAMES)[number];

@@ -1,0 +1,30 @@
+/** Keys whose values are never shown, wherever they stand. */
+const SECRET_KEY = /(?:token|password|secret|authorization|cookie|api[-_]?key|bearer|credential)/i;
+
+/** Values that are secrets by their shape: a JWT, a bearer header, credentials inside a URL. */
+const SECRET_VALUES: readonly (readonly [RegExp, string])[] = [
+  [/\beyJ[\w-]*\.[\w-]+\.[\w-]*/g, '[REDACTED]'],
+  [/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 [REDACTED]'],
+  [/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@"']+@/gi, '$1[REDACTED]@'],
+];
+
+const DEPTH_MAX = 8;
+
+/** `text` without what looks like a secret. Keeps everything else, byte for byte. */
+export function redactText(text: string): string {
+  return SECRET_VALUES.reduce((clean, [shape, put]) => clean.replace(shape, put), text);
+}
+
+/** A copy of any JSON-like value without the values of secret keys and without secret-looking text; deeper than 8 levels is cut. */
+export function redact(value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return redactText(value);
+  if (typeof value !== 'object' || value === null) return value;
+  if (depth > DEPTH_MAX) return '[TRUNCATED_DEPTH]';
+  if (Array.isArray(value)) return value.map((item) => redact(item, depth + 1));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [
+      key,
+      SECRET_KEY.test(key) ? '[REDACTED]' : redact(item, depth + 1),
+    ]),
+  );
+}
