@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { CompactSign, compactVerify, createLocalJWKSet, importJWK } from 'jose';
 import { OutriderError } from './errors.ts';
@@ -21,8 +30,18 @@ export interface AuditFields {
     | 'call'
     | 'receipt'
     | 'checkpoint'
-    | 'policy';
+    | 'policy'
+    | 'auth'
+    | 'sandbox'
+    | 'revocation'
+    | 'secret'
+    | 'config';
+  /** Of the call that caused it: the same from gateway to proxy. */
   readonly requestId?: string | undefined;
+  /** Of one request out of a sandbox: the same at its sidecar and at the proxy. */
+  readonly egressId?: string | undefined;
+  /** W3C trace id, where the caller sent one. */
+  readonly traceId?: string | undefined;
   readonly issuer?: string | undefined;
   readonly subject?: string | undefined;
   readonly tenant?: string | undefined;
@@ -37,7 +56,14 @@ export interface AuditFields {
   /** Query or statement, at most 500 characters, secrets removed; only where the role does not forbid it. */
   readonly query?: string | undefined;
   readonly verdict?: 'allow' | 'deny' | 'limit' | 'error' | undefined;
+  /** The policy document that the rule stands in. */
+  readonly policy?: string | undefined;
   readonly rule?: string | undefined;
+  /** What a policy in report mode would have said. */
+  readonly reportedRule?: string | undefined;
+  readonly reportedReason?: string | undefined;
+  /** The jti of the execution token. */
+  readonly tokenId?: string | undefined;
   /** One of the closed list of denial reasons. */
   readonly reason?: string | undefined;
   readonly code?: string | undefined;
@@ -53,6 +79,12 @@ export interface AuditFields {
   readonly durationMs?: number | undefined;
   readonly upstreamMs?: number | undefined;
   readonly killedBy?: string | undefined;
+  readonly cpuMs?: number | undefined;
+  readonly maxRssBytes?: number | undefined;
+  readonly stdoutBytes?: number | undefined;
+  readonly stderrBytes?: number | undefined;
+  readonly backend?: string | undefined;
+  readonly tier?: string | undefined;
   readonly exitCode?: number | undefined;
   readonly tool?: string | undefined;
   readonly session?: string | undefined;
@@ -204,7 +236,14 @@ export class AuditFile implements AuditSink {
 
   append(line: string): void {
     const bytes = Buffer.from(`${line}\n`, 'utf8');
-    for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+    let at = 0;
+    try {
+      while (at < bytes.length) at += writeSync(this.#fd, bytes, at);
+    } catch (error) {
+      // A full disk may take half a line; the next record must not be glued to it.
+      if (at > 0) ftruncateSync(this.#fd, fstatSync(this.#fd).size - at);
+      throw error;
+    }
   }
 
   flush(): void {

@@ -156,12 +156,19 @@ function envKeys(
   const byName = new Map(keys.map((key) => [prefix + screaming(key), key]));
   const found: [string, string, string][] = [];
   for (const [name, value] of Object.entries(env)) {
-    if (!name.startsWith(prefix) || value === undefined) continue;
+    if (!name.startsWith(prefix) || value === undefined || isServiceLink(name, prefix)) continue;
     const key = byName.get(name);
     if (key) found.push([key, value, `environment ${name}`]);
     else problems.push(`unknown environment variable ${name}${suggest(name, [...byName.keys()])}`);
   }
   return found;
+}
+
+/** What Kubernetes puts into every container for a Service called outrider-<part>: not ours. */
+function isServiceLink(name: string, prefix: string): boolean {
+  return /^(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$/.test(
+    name.slice(prefix.length),
+  );
 }
 
 function argvKeys(

@@ -4,7 +4,7 @@ export interface Failure {
   readonly http: number;
   /** Name of the gRPC status code. */
   readonly grpc: GrpcStatusName;
-  /** Whether the same call may succeed later without being changed. */
+  /** Whether the same call may be sent again without being changed: it was not carried out. False where that is unknown. */
   readonly retryable: boolean;
   /** What a person should do; becomes docs/errors.md. */
   readonly help: string;
@@ -165,14 +165,14 @@ export const FAILURES = {
   ),
   SIDECAR_LOST: f(
     503,
-    'UNAVAILABLE',
-    true,
+    'ABORTED',
+    false,
     'The sidecar of the sandbox ended; nothing left the sandbox after that.',
   ),
   EXEC_LOST: f(
     503,
     'ABORTED',
-    true,
+    false,
     'The runner restarted while the exec ran; run it again if that is safe.',
   ),
   DRAINING: f(503, 'UNAVAILABLE', true, 'This process is stopping; another will answer.'),
@@ -199,8 +199,8 @@ export const FAILURES = {
   UPSTREAM_TIMEOUT: f(504, 'DEADLINE_EXCEEDED', true, 'The other side did not answer in time.'),
   UPSTREAM_LOST: f(
     502,
-    'UNAVAILABLE',
-    true,
+    'ABORTED',
+    false,
     'The connection broke while the call ran; whether it took effect is unknown.',
   ),
   CONFIG_INVALID: f(500, 'FAILED_PRECONDITION', false, 'Change the keys that the message names.'),
@@ -221,6 +221,12 @@ export const FAILURES = {
     'UNAVAILABLE',
     true,
     'The audit cannot be written, so nothing is let out; free the disk or mend the sink.',
+  ),
+  AUDIT_GAP: f(
+    409,
+    'ABORTED',
+    true,
+    'Send the audit records again from the one after `acknowledged`; the sink has nothing later.',
   ),
   CANCELLED: f(499, 'CANCELLED', false, 'The caller gave up.'),
   DEADLINE_EXCEEDED: f(

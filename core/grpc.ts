@@ -23,8 +23,6 @@ export interface CallContext {
   readonly requestId: string;
   /** The bearer token, where one was sent. */
   readonly bearer: string | undefined;
-  /** "unix:" for a local socket, otherwise the peer's address. */
-  readonly peer: string;
   /** Aborted when the caller cancels, vanishes, or its deadline passes. */
   readonly signal: AbortSignal;
   /** Milliseconds since 1970; Infinity without a deadline. */
@@ -38,7 +36,6 @@ export type Report = (method: string, error: OutriderError, context: CallContext
 interface AnyCall extends NodeJS.EventEmitter {
   readonly metadata: Metadata;
   getDeadline(): Date | number;
-  getPeer(): string;
 }
 
 /** A method as an async function; whatever it throws becomes a status with its code in the trailing metadata. */
@@ -91,7 +88,9 @@ export function bidiStream<Q, R>(
 ): handleBidiStreamingCall<Q, R> {
   return (call) => {
     const context = contextOf(call);
-    void pump(handle(call, context), call, method, context, report);
+    // The end of the requests must not destroy the stream, as iterating over `call` itself would: responses still follow it.
+    const requests: AsyncIterable<Q> = call.iterator({ destroyOnReturn: false });
+    void pump(handle(requests, context), call, method, context, report);
   };
 }
 
@@ -165,7 +164,6 @@ function contextOf(call: AnyCall): CallContext {
   return {
     requestId: requestIdFrom(call.metadata.get('x-request-id')[0]),
     bearer,
-    peer: call.getPeer(),
     signal: abort.signal,
     deadline: deadline instanceof Date ? deadline.getTime() : deadline,
   };

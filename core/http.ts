@@ -163,7 +163,8 @@ async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, st
   );
 }
 
-async function removeStaleSocket(path: string): Promise<void> {
+/** Removes a socket file that nobody listens on any more. @throws {OutriderError} ADDRESS_IN_USE where somebody does */
+export async function removeStaleSocket(path: string): Promise<void> {
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect({ path }, () => {
       probe.destroy();

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { OutriderError } from './errors.ts';
+import { LOCAL_PRINCIPAL } from './principal.ts';
 import { ensurePrivateDir, writePrivateFile } from './runtime-dir.ts';
 import { generateSigningKey, publicIssuer, type SigningKey, type TrustedIssuer } from './tokens.ts';
 
@@ -48,7 +49,10 @@ export function createKeySet(directory: string): KeySet {
   writePrivateFile(paths.gateway, JSON.stringify(gateway));
   writePrivateFile(paths.local, JSON.stringify(local));
   writePrivateFile(paths.runner, JSON.stringify(runner));
-  writePrivateFile(paths.assertionIssuers, JSON.stringify([gateway, local].map(publicIssuer)));
+  writePrivateFile(
+    paths.assertionIssuers,
+    JSON.stringify([publicIssuer(gateway), publicIssuer(local, [LOCAL_PRINCIPAL.issuer])]),
+  );
   writePrivateFile(paths.executionIssuers, JSON.stringify([publicIssuer(runner)]));
   return paths;
 }
@@ -94,7 +98,14 @@ export function readTrustedIssuers(path: string): TrustedIssuer[] {
       throw new OutriderError('CONFIG_INVALID', `${path} is not a list of trusted issuers`);
     }
     const keys: unknown[] = entry['keys'];
-    return { issuer: entry['issuer'], keys: keys.filter(isRecord) };
+    const vouchesFor: unknown = entry['vouchesFor'];
+    return {
+      issuer: entry['issuer'],
+      keys: keys.filter(isRecord),
+      ...(Array.isArray(vouchesFor)
+        ? { vouchesFor: vouchesFor.filter((idp) => typeof idp === 'string') }
+        : {}),
+    };
   });
 }
 

@@ -59,23 +59,22 @@ export class Lifecycle {
   }
 }
 
+/** A launcher and a terminal may both deliver what a person sent once. */
+const SAME_SIGNAL_MS = 1_000;
+
 /**
- * Runs `stop` at the first SIGINT or SIGTERM and resolves after it; a second signal ends the process at once (128 + number).
- * Only a `main.ts` calls this.
+ * Runs `stop` at the first SIGINT or SIGTERM and resolves after it; a second signal, at least a second later, ends the process at
+ * once (128 + number). `early` ends it without a signal. Only a `main.ts` and the supervisor call this.
  */
-export function untilSignal(
-  stop: () => Promise<void>,
-  early: Promise<unknown> = new Promise(() => {}),
-): Promise<void> {
+export function untilSignal(stop: () => Promise<void>, early: Promise<unknown> = new Promise(() => {})): Promise<void> {
   return new Promise((resolve) => {
-    let ending = false;
+    let endingSince: number | undefined;
     const end = (signal?: NodeJS.Signals) => {
-      if (ending) {
-        if (signal) process.exit(signal === 'SIGINT' ? 130 : 143);
-        return;
-      }
-      ending = true;
-      void stop().then(resolve);
+      const now = performance.now();
+      if (endingSince === undefined) {
+        endingSince = now;
+        void stop().then(resolve);
+      } else if (signal && now - endingSince > SAME_SIGNAL_MS) process.exit(signal === 'SIGINT' ? 130 : 143);
     };
     process.on('SIGINT', end);
     process.on('SIGTERM', end);

@@ -1,4 +1,4 @@
-/** Who calls: as an issuer vouched for it. Two principals are the same only if issuer and subject are. */
+/** Who calls: as an issuer vouched for it. Two principals are the same only if issuer, tenant and subject are. */
 export interface Principal {
   readonly issuer: string;
   readonly subject: string;
@@ -18,7 +18,7 @@ export const LOCAL_PRINCIPAL: Principal = {
   claims: {},
 };
 
-/** A key that is the same for the same principal only. */
-export function principalKey({ issuer, subject }: Principal): string {
-  return JSON.stringify([issuer, subject]);
+/** A key that is the same for the same principal in the same tenant only. */
+export function principalKey({ issuer, tenant, subject }: Principal): string {
+  return JSON.stringify([issuer, tenant, subject]);
 }

@@ -14,6 +14,13 @@ import type { Principal } from './principal.ts';
 /** The gateway's word that a principal is calling now: for `outrider:mesh`, 60 s. */
 export interface Assertion {
   readonly principal: Principal;
+  /** The role that the gateway authorised; empty where the runner may choose among the principal's. */
+  readonly role: string;
+  /**
+   * The part of the assertion that goes on to the proxy: the same principal, signed for the proxy alone. Nothing accepts it as a
+   * caller's credential, so that a sidecar, which holds the execution token around it, can call nobody in the user's name.
+   */
+  readonly proof: string;
   /** The MCP session, where there is one. */
   readonly session: string;
   /** Seconds since 1970. */
@@ -28,14 +35,22 @@ export interface ExecutionClaims {
   readonly execId: string;
   readonly role: string;
   readonly policyDigest: string;
-  /** The caller's assertion as it was received: the proxy checks it again and derives the role from it. */
-  readonly assertion: string;
+  /** `Assertion.proof` as it was received: the proxy checks it again and derives the role from it. */
+  readonly proof: string;
+  /** When the exec started, seconds since 1970: the proof must have been valid then. */
+  readonly startedAt: number;
+  /** The request id of the call that started the exec; joins the audit of every part. */
+  readonly requestId: string;
   /** SHA-256 thumbprint of the client certificate that must carry the token (RFC 8705); absent on one host. */
   readonly certificateThumbprint?: string | undefined;
 }
 
 export interface VerifiedExecution extends ExecutionClaims {
+  /** Which runner signed it; a revocation counts only for tokens of its own issuer. */
+  readonly issuer: string;
   readonly tokenId: string;
+  /** Seconds since 1970, as `expiresAt`. */
+  readonly issuedAt: number;
   readonly expiresAt: number;
 }
 
@@ -43,7 +58,11 @@ export const AUDIENCE = { mesh: 'outrider:mesh', proxy: 'outrider:proxy' } as co
 export const TOKEN_LIFE_S = 60;
 /** How far the clocks of two hosts may differ, in seconds. */
 const CLOCK_TOLERANCE_S = 5;
-const TYPE = { assertion: 'outrider-assertion+jwt', execution: 'outrider-execution+jwt' } as const;
+const TYPE = {
+  assertion: 'outrider-assertion+jwt',
+  proof: 'outrider-proof+jwt',
+  execution: 'outrider-execution+jwt',
+} as const;
 /** No token of ours comes near it; a larger one is refused before it is parsed. */
 const TOKEN_MAX_BYTES = 16_384;
 
@@ -56,6 +75,8 @@ export interface SigningKey {
 /** The public half, for a verifier's list. */
 export interface TrustedIssuer {
   readonly issuer: string;
+  /** The identity providers whose principals this issuer may assert; absent: any that it has verified. */
+  readonly vouchesFor?: readonly string[] | undefined;
   readonly keys: readonly JWK[];
 }
 
@@ -66,9 +87,12 @@ export function generateSigningKey(issuer: string): SigningKey {
   return { issuer, jwk: { ...jwk, kid, alg: 'EdDSA', use: 'sig' } };
 }
 
-export function publicIssuer({ issuer, jwk }: SigningKey): TrustedIssuer {
+export function publicIssuer(
+  { issuer, jwk }: SigningKey,
+  vouchesFor?: readonly string[],
+): TrustedIssuer {
   const { d: _private, ...rest } = jwk;
-  return { issuer, keys: [rest] };
+  return { issuer, keys: [rest], ...(vouchesFor === undefined ? {} : { vouchesFor }) };
 }
 
 export class AssertionSigner {
@@ -77,15 +101,18 @@ export class AssertionSigner {
     this.#sign = signerOf(key);
   }
 
-  /** A compact JWT. `lifeS` is above 60 only for the local principal's, which the supervisor renews. */
-  sign(principal: Principal, session = '', lifeS = TOKEN_LIFE_S): Promise<string> {
+  /** A compact JWT of 60 s that any part of the mesh accepts, with the proof for the proxy inside. */
+  async sign(
+    principal: Principal,
+    options: { session?: string; role?: string } = {},
+  ): Promise<string> {
     const { issuer, subject, tenant, groups, claims } = principal;
-    return this.#sign(TYPE.assertion, AUDIENCE.mesh, subject, lifeS, {
-      idp: issuer,
-      tenant,
-      groups,
-      claims,
-      session,
+    const shared = { idp: issuer, tenant, groups, claims, role: options.role ?? '' };
+    const proof = await this.#sign(TYPE.proof, AUDIENCE.proxy, subject, shared);
+    return this.#sign(TYPE.assertion, AUDIENCE.mesh, subject, {
+      ...shared,
+      session: options.session ?? '',
+      proof,
     });
   }
 }
@@ -97,13 +124,24 @@ export class ExecutionSigner {
   }
 
   async sign(claims: ExecutionClaims): Promise<{ jwt: string; expiresAt: Date }> {
-    const { sandboxId, execId, role, policyDigest, assertion, certificateThumbprint } = claims;
-    const jwt = await this.#sign(TYPE.execution, AUDIENCE.proxy, execId, TOKEN_LIFE_S, {
+    const {
+      sandboxId,
+      execId,
+      role,
+      policyDigest,
+      proof,
+      startedAt,
+      requestId,
+      certificateThumbprint,
+    } = claims;
+    const jwt = await this.#sign(TYPE.execution, AUDIENCE.proxy, execId, {
       sandbox: sandboxId,
       exec: execId,
       role,
       policy: policyDigest,
-      assertion,
+      proof,
+      started: startedAt,
+      request: requestId,
       ...(certificateThumbprint === undefined
         ? {}
         : { cnf: { 'x5t#S256': certificateThumbprint } }),
@@ -112,30 +150,53 @@ export class ExecutionSigner {
   }
 }
 
+/** Verifies assertions: at the server and the runner. */
 export class AssertionVerifier {
   readonly #verify: Verify;
   constructor(trusted: readonly TrustedIssuer[]) {
     this.#verify = verifierOf(trusted, TYPE.assertion, AUDIENCE.mesh);
   }
 
-  /**
-   * Who is calling. `at` (seconds since 1970) checks the life as of an earlier moment.
-   * @throws {OutriderError} UNAUTHENTICATED
-   */
-  async verify(jwt: string, at?: number): Promise<Assertion> {
-    const payload = await this.#verify(jwt, at);
+  /** Who is calling. @throws {OutriderError} UNAUTHENTICATED */
+  async verify(jwt: string): Promise<Assertion> {
+    const payload = await this.#verify(jwt);
     return {
-      principal: {
-        issuer: textClaim(payload, 'idp'),
-        subject: textClaim(payload, 'sub'),
-        tenant: textClaim(payload, 'tenant'),
-        groups: textList(payload, 'groups'),
-        claims: textMap(payload, 'claims'),
-      },
+      principal: principalOf(payload),
+      role: textClaim(payload, 'role'),
       session: textClaim(payload, 'session'),
+      proof: textClaim(payload, 'proof'),
       issuedAt: payload.iat ?? 0,
       expiresAt: payload.exp ?? 0,
       tokenId: textClaim(payload, 'jti'),
+    };
+  }
+}
+
+/** The gateway's word to the proxy, out of an execution token. */
+export interface Proof {
+  readonly principal: Principal;
+  /** Where not empty, the only role that the exec may have. */
+  readonly role: string;
+  readonly issuedAt: number;
+}
+
+/** Verifies proofs: at the proxy only. */
+export class ProofVerifier {
+  readonly #verify: Verify;
+  constructor(trusted: readonly TrustedIssuer[]) {
+    this.#verify = verifierOf(trusted, TYPE.proof, AUDIENCE.proxy);
+  }
+
+  /**
+   * On whose behalf an exec runs. The proof must have been valid at `at` (seconds since 1970), the exec's start.
+   * @throws {OutriderError} UNAUTHENTICATED
+   */
+  async verify(jwt: string, at: number): Promise<Proof> {
+    const payload = await this.#verify(jwt, at);
+    return {
+      principal: principalOf(payload),
+      role: textClaim(payload, 'role'),
+      issuedAt: payload.iat ?? 0,
     };
   }
 }
@@ -146,19 +207,27 @@ export class ExecutionVerifier {
     this.#verify = verifierOf(trusted, TYPE.execution, AUDIENCE.proxy);
   }
 
-  /** @throws {OutriderError} UNAUTHENTICATED */
-  async verify(jwt: string): Promise<VerifiedExecution> {
-    const payload = await this.#verify(jwt);
-    const cnf = payload['cnf'];
+  /**
+   * Which exec is calling out. `at` (seconds since 1970) checks the life as of an earlier moment. A token that is bound to a key
+   * in a way that is not known here is refused.
+   * @throws {OutriderError} UNAUTHENTICATED
+   */
+  async verify(jwt: string, at?: number): Promise<VerifiedExecution> {
+    const payload = await this.#verify(jwt, at);
+    const startedAt = payload['started'];
+    if (typeof startedAt !== 'number') throw notValid('claim started is missing');
     return {
+      issuer: textClaim(payload, 'iss'),
       sandboxId: textClaim(payload, 'sandbox'),
       execId: textClaim(payload, 'exec'),
       role: textClaim(payload, 'role'),
       policyDigest: textClaim(payload, 'policy'),
-      assertion: textClaim(payload, 'assertion'),
-      certificateThumbprint:
-        isRecord(cnf) && typeof cnf['x5t#S256'] === 'string' ? cnf['x5t#S256'] : undefined,
+      proof: textClaim(payload, 'proof'),
+      startedAt,
+      requestId: textClaim(payload, 'request'),
+      certificateThumbprint: confirmation(payload),
       tokenId: textClaim(payload, 'jti'),
+      issuedAt: payload.iat ?? 0,
       expiresAt: payload.exp ?? 0,
     };
   }
@@ -168,14 +237,13 @@ type Sign = (
   type: string,
   audience: string,
   subject: string,
-  lifeS: number,
   claims: JWTPayload,
 ) => Promise<string>;
 type Verify = (jwt: string, at?: number) => Promise<JWTPayload>;
 
 function signerOf({ issuer, jwk }: SigningKey): Sign {
   const key = importJWK(jwk, 'EdDSA');
-  return async (type, audience, subject, lifeS, claims) =>
+  return async (type, audience, subject, claims) =>
     new SignJWT(claims)
       .setProtectedHeader({
         alg: 'EdDSA',
@@ -187,7 +255,7 @@ function signerOf({ issuer, jwk }: SigningKey): Sign {
       .setSubject(subject)
       .setJti(randomUUID())
       .setIssuedAt()
-      .setExpirationTime(`${lifeS}s`)
+      .setExpirationTime(`${TOKEN_LIFE_S}s`)
       .sign(await key);
 }
 
@@ -196,12 +264,21 @@ function signerOf({ issuer, jwk }: SigningKey): Sign {
  * decides nothing else (RFC 8725).
  */
 function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: string): Verify {
+  const issuers = new Map<string, { keys: JWK[]; vouchesFor: Set<string> | undefined }>();
+  for (const { issuer, keys, vouchesFor } of trusted) {
+    const known = issuers.get(issuer);
+    known?.keys.push(...keys);
+    for (const idp of vouchesFor ?? []) known?.vouchesFor?.add(idp);
+    if (!known)
+      issuers.set(issuer, { keys: [...keys], vouchesFor: vouchesFor && new Set(vouchesFor) });
+  }
   const keySets = new Map(
-    trusted.map((entry) => [entry.issuer, createLocalJWKSet({ keys: [...entry.keys] })]),
+    [...issuers].map(([issuer, { keys }]) => [issuer, createLocalJWKSet({ keys })]),
   );
   return async (jwt, at) => {
     try {
       if (jwt.length > TOKEN_MAX_BYTES) throw new Error('too large');
+      if (!isCanonicalJwt(jwt)) throw new Error('not the canonical encoding');
       const issuer = unverifiedIssuer(jwt);
       const keySet = keySets.get(issuer);
       if (!keySet) throw new Error('unknown issuer');
@@ -215,6 +292,12 @@ function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: s
         ...(at === undefined ? {} : { currentDate: new Date(at * 1000) }),
       });
       if (payload.aud !== audience) throw new Error('more than one audience');
+      if ((payload.iat ?? 0) > (at ?? Date.now() / 1000) + CLOCK_TOLERANCE_S)
+        throw new Error('issued in the future');
+      if ((payload.exp ?? 0) - (payload.iat ?? 0) > TOKEN_LIFE_S) throw new Error('lives too long');
+      const vouchesFor = issuers.get(issuer)?.vouchesFor;
+      if (vouchesFor && !vouchesFor.has(textClaim(payload, 'idp')))
+        throw new Error('the issuer may not vouch for that identity provider');
       return payload;
     } catch (error) {
       const expired = error instanceof errors.JWTExpired;
@@ -227,6 +310,15 @@ function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: s
   };
 }
 
+/** Whether each part is the one base64url spelling of its bytes: otherwise one token would have several texts (RFC 7515 2). */
+function isCanonicalJwt(jwt: string): boolean {
+  const parts = jwt.split('.');
+  return (
+    parts.length === 3 &&
+    parts.every((part) => Buffer.from(part, 'base64url').toString('base64url') === part)
+  );
+}
+
 /** Chooses which pinned key set to try; the signature then covers it. */
 function unverifiedIssuer(jwt: string): string {
   const payload: unknown = JSON.parse(
@@ -235,22 +327,40 @@ function unverifiedIssuer(jwt: string): string {
   return isRecord(payload) && typeof payload['iss'] === 'string' ? payload['iss'] : '';
 }
 
+function principalOf(payload: JWTPayload): Principal {
+  return {
+    issuer: textClaim(payload, 'idp'),
+    subject: textClaim(payload, 'sub'),
+    tenant: textClaim(payload, 'tenant'),
+    groups: textList(payload, 'groups'),
+    claims: textMap(payload, 'claims'),
+  };
+}
+
+/** RFC 8705 3.1; absent on one host. */
+function confirmation(payload: JWTPayload): string | undefined {
+  const cnf = payload['cnf'];
+  if (cnf === undefined) return undefined;
+  const thumbprint = isRecord(cnf) ? cnf['x5t#S256'] : undefined;
+  if (typeof thumbprint !== 'string' || thumbprint === '')
+    throw notValid('a confirmation of an unknown kind');
+  return thumbprint;
+}
+
+function notValid(cause: string): OutriderError {
+  return new OutriderError('UNAUTHENTICATED', 'the token is not valid here', { cause });
+}
+
 function textClaim(payload: JWTPayload, name: string): string {
   const value = payload[name];
-  if (typeof value !== 'string')
-    throw new OutriderError('UNAUTHENTICATED', 'the token is not valid here', {
-      cause: `claim ${name} is missing`,
-    });
+  if (typeof value !== 'string') throw notValid(`claim ${name} is missing`);
   return value;
 }
 
 function textList(payload: JWTPayload, name: string): string[] {
   const value = payload[name];
-  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
-    throw new OutriderError('UNAUTHENTICATED', 'the token is not valid here', {
-      cause: `claim ${name} is not a list of text`,
-    });
-  }
+  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
+    throw notValid(`claim ${name} is not a list of text`);
   return value;
 }
 

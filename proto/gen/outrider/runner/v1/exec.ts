@@ -50,7 +50,7 @@ export const KilledBy = {
   EXIT: 1,
   /** SIGNAL - A signal that was neither a limit's nor the runner's. */
   SIGNAL: 2,
-  /** TIMEOUT - The exec's time-out or the call's deadline. */
+  /** TIMEOUT - The exec's time-out, the call's deadline, or the end of its session's life. */
   TIMEOUT: 3,
   OOM: 4,
   PIDS: 5,
@@ -58,7 +58,7 @@ export const KilledBy = {
   OUTPUT: 7,
   /** POLICY - A policy that was tightened or revoked, or a budget that is used up. */
   POLICY: 8,
-  /** DISCONNECT - The client went away or cancelled. */
+  /** DISCONNECT - The client went away, cancelled, or deleted the sandbox. */
   DISCONNECT: 9,
   /** RUNNER - A fault or shutdown of the runner, its agent or its sidecar. */
   RUNNER: 10,
@@ -135,6 +135,8 @@ export interface ExecSpec {
   labels: { [key: string]: string };
   /** The MCP server, tool or other caller on whose behalf the exec runs, for audit only. */
   purpose: string;
+  /** How long the exec goes on without any caller attached. 0: it ends with the call. */
+  detachGrace?: Duration | undefined;
 }
 
 export interface ExecSpec_EnvEntry {
@@ -271,6 +273,10 @@ export interface ExecStarted {
   requestId: string;
   /** The sandbox came from the warm pool. */
   warm: boolean;
+  /** Which runner this is: sandbox, session and exec are known to no other. */
+  runnerId: string;
+  policyCommit: string;
+  policySerial: bigint;
 }
 
 /** How an exec ended, exactly once. */
@@ -331,7 +337,7 @@ export interface Artefact {
   size: bigint;
   /** Lower-case hex. */
   sha256: string;
-  /** Empty when larger than the role's inline limit: read it with FileService while the sandbox lives. */
+  /** Empty when larger than the role's inline limit or when all inline content would pass 2 MiB: use ReadArtefact. */
   content: Buffer;
 }
 
@@ -341,12 +347,26 @@ export interface EgressAccount {
   limited: bigint;
   bytesOut: bigint;
   bytesIn: bigint;
+  /** Allowed, but the other side failed. */
+  failed: bigint;
 }
 
 export interface ResumeExecRequest {
   execId: string;
   stdoutOffset: bigint;
   stderrOffset: bigint;
+  terminalOffset: bigint;
+  /** How many `result` responses were seen. */
+  resultIndex: number;
+}
+
+export interface ReadArtefactRequest {
+  execId: string;
+  path: string;
+}
+
+export interface ReadArtefactResponse {
+  data: Buffer;
 }
 
 export interface ResumeExecResponse {
@@ -429,6 +449,7 @@ function createBaseExecSpec(): ExecSpec {
     contextId: "",
     labels: {},
     purpose: "",
+    detachGrace: undefined,
   };
 }
 
@@ -491,6 +512,9 @@ export const ExecSpec: MessageFns<ExecSpec> = {
     });
     if (message.purpose !== "") {
       writer.uint32(146).string(message.purpose);
+    }
+    if (message.detachGrace !== undefined) {
+      Duration.encode(message.detachGrace, writer.uint32(154).fork()).join();
     }
     return writer;
   },
@@ -658,6 +682,14 @@ export const ExecSpec: MessageFns<ExecSpec> = {
             message.purpose = reader.string();
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.detachGrace = Duration.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -744,6 +776,9 @@ export const ExecSpec: MessageFns<ExecSpec> = {
       {},
     );
     message.purpose = object.purpose ?? "";
+    message.detachGrace = (object.detachGrace !== undefined && object.detachGrace !== null)
+      ? Duration.fromPartial(object.detachGrace)
+      : undefined;
     return message;
   },
 };
@@ -2095,6 +2130,9 @@ function createBaseExecStarted(): ExecStarted {
     startedAt: undefined,
     requestId: "",
     warm: false,
+    runnerId: "",
+    policyCommit: "",
+    policySerial: 0n,
   };
 }
 
@@ -2126,6 +2164,18 @@ export const ExecStarted: MessageFns<ExecStarted> = {
     }
     if (message.warm !== false) {
       writer.uint32(72).bool(message.warm);
+    }
+    if (message.runnerId !== "") {
+      writer.uint32(82).string(message.runnerId);
+    }
+    if (message.policyCommit !== "") {
+      writer.uint32(90).string(message.policyCommit);
+    }
+    if (message.policySerial !== 0n) {
+      if (BigInt.asUintN(64, message.policySerial) !== message.policySerial) {
+        throw new globalThis.Error("value provided for field message.policySerial of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.policySerial);
     }
     return writer;
   },
@@ -2215,6 +2265,30 @@ export const ExecStarted: MessageFns<ExecStarted> = {
             message.warm = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.runnerId = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.policyCommit = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.policySerial = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2243,6 +2317,11 @@ export const ExecStarted: MessageFns<ExecStarted> = {
     message.startedAt = object.startedAt ?? undefined;
     message.requestId = object.requestId ?? "";
     message.warm = object.warm ?? false;
+    message.runnerId = object.runnerId ?? "";
+    message.policyCommit = object.policyCommit ?? "";
+    message.policySerial = (object.policySerial !== undefined && object.policySerial !== null)
+      ? BigInt(object.policySerial)
+      : 0n;
     return message;
   },
 };
@@ -2802,7 +2881,7 @@ export const Artefact: MessageFns<Artefact> = {
 };
 
 function createBaseEgressAccount(): EgressAccount {
-  return { allowed: 0n, denied: 0n, limited: 0n, bytesOut: 0n, bytesIn: 0n };
+  return { allowed: 0n, denied: 0n, limited: 0n, bytesOut: 0n, bytesIn: 0n, failed: 0n };
 }
 
 export const EgressAccount: MessageFns<EgressAccount> = {
@@ -2836,6 +2915,12 @@ export const EgressAccount: MessageFns<EgressAccount> = {
         throw new globalThis.Error("value provided for field message.bytesIn of type uint64 too large");
       }
       writer.uint32(40).uint64(message.bytesIn);
+    }
+    if (message.failed !== 0n) {
+      if (BigInt.asUintN(64, message.failed) !== message.failed) {
+        throw new globalThis.Error("value provided for field message.failed of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.failed);
     }
     return writer;
   },
@@ -2893,6 +2978,14 @@ export const EgressAccount: MessageFns<EgressAccount> = {
             message.bytesIn = reader.uint64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.failed = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2915,12 +3008,13 @@ export const EgressAccount: MessageFns<EgressAccount> = {
     message.limited = (object.limited !== undefined && object.limited !== null) ? BigInt(object.limited) : 0n;
     message.bytesOut = (object.bytesOut !== undefined && object.bytesOut !== null) ? BigInt(object.bytesOut) : 0n;
     message.bytesIn = (object.bytesIn !== undefined && object.bytesIn !== null) ? BigInt(object.bytesIn) : 0n;
+    message.failed = (object.failed !== undefined && object.failed !== null) ? BigInt(object.failed) : 0n;
     return message;
   },
 };
 
 function createBaseResumeExecRequest(): ResumeExecRequest {
-  return { execId: "", stdoutOffset: 0n, stderrOffset: 0n };
+  return { execId: "", stdoutOffset: 0n, stderrOffset: 0n, terminalOffset: 0n, resultIndex: 0 };
 }
 
 export const ResumeExecRequest: MessageFns<ResumeExecRequest> = {
@@ -2939,6 +3033,15 @@ export const ResumeExecRequest: MessageFns<ResumeExecRequest> = {
         throw new globalThis.Error("value provided for field message.stderrOffset of type uint64 too large");
       }
       writer.uint32(24).uint64(message.stderrOffset);
+    }
+    if (message.terminalOffset !== 0n) {
+      if (BigInt.asUintN(64, message.terminalOffset) !== message.terminalOffset) {
+        throw new globalThis.Error("value provided for field message.terminalOffset of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.terminalOffset);
+    }
+    if (message.resultIndex !== 0) {
+      writer.uint32(40).uint32(message.resultIndex);
     }
     return writer;
   },
@@ -2980,6 +3083,22 @@ export const ResumeExecRequest: MessageFns<ResumeExecRequest> = {
             message.stderrOffset = reader.uint64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.terminalOffset = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.resultIndex = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3004,6 +3123,132 @@ export const ResumeExecRequest: MessageFns<ResumeExecRequest> = {
     message.stderrOffset = (object.stderrOffset !== undefined && object.stderrOffset !== null)
       ? BigInt(object.stderrOffset)
       : 0n;
+    message.terminalOffset = (object.terminalOffset !== undefined && object.terminalOffset !== null)
+      ? BigInt(object.terminalOffset)
+      : 0n;
+    message.resultIndex = object.resultIndex ?? 0;
+    return message;
+  },
+};
+
+function createBaseReadArtefactRequest(): ReadArtefactRequest {
+  return { execId: "", path: "" };
+}
+
+export const ReadArtefactRequest: MessageFns<ReadArtefactRequest> = {
+  encode(message: ReadArtefactRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.execId !== "") {
+      writer.uint32(10).string(message.execId);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadArtefactRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadArtefactRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ReadArtefactRequest>, I>>(base?: I): ReadArtefactRequest {
+    return ReadArtefactRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadArtefactRequest>, I>>(object: I): ReadArtefactRequest {
+    const message = createBaseReadArtefactRequest();
+    message.execId = object.execId ?? "";
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
+function createBaseReadArtefactResponse(): ReadArtefactResponse {
+  return { data: Buffer.alloc(0) };
+}
+
+export const ReadArtefactResponse: MessageFns<ReadArtefactResponse> = {
+  encode(message: ReadArtefactResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadArtefactResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadArtefactResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ReadArtefactResponse>, I>>(base?: I): ReadArtefactResponse {
+    return ReadArtefactResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadArtefactResponse>, I>>(object: I): ReadArtefactResponse {
+    const message = createBaseReadArtefactResponse();
+    message.data = object.data ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -3791,7 +4036,10 @@ export const EgressDenied: MessageFns<EgressDenied> = {
   },
 };
 
-/** Programs. A program runs in a sandbox as one role and ends exactly once. */
+/**
+ * Programs. A program runs in a sandbox as one role and ends exactly once. An exec's role is that of its sandbox. One response is
+ * at most 3 MiB.
+ */
 export type ExecServiceService = typeof ExecServiceService;
 export const ExecServiceService = {
   /** Runs one program to its end and answers with what it wrote, head and tail kept within the output limit. */
@@ -3838,7 +4086,7 @@ export const ExecServiceService = {
     responseSerialize: (value: GetExecResponse): Buffer => Buffer.from(GetExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetExecResponse => GetExecResponse.decode(value),
   },
-  /** Ends a running exec; it ends with KILLED_BY_SIGNAL. Cancelling an ended exec changes nothing. */
+  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
   cancelExec: {
     path: "/outrider.runner.v1.ExecService/CancelExec" as const,
     requestStream: false as const,
@@ -3848,7 +4096,18 @@ export const ExecServiceService = {
     responseSerialize: (value: CancelExecResponse): Buffer => Buffer.from(CancelExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CancelExecResponse => CancelExecResponse.decode(value),
   },
-  /** What happens to the caller's sandboxes and execs, from now on. */
+  /** One artefact of an exec that ended at most 10 minutes ago. */
+  readArtefact: {
+    path: "/outrider.runner.v1.ExecService/ReadArtefact" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ReadArtefactRequest): Buffer => Buffer.from(ReadArtefactRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReadArtefactRequest => ReadArtefactRequest.decode(value),
+    responseSerialize: (value: ReadArtefactResponse): Buffer =>
+      Buffer.from(ReadArtefactResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReadArtefactResponse => ReadArtefactResponse.decode(value),
+  },
+  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
   watchEvents: {
     path: "/outrider.runner.v1.ExecService/WatchEvents" as const,
     requestStream: false as const,
@@ -3873,9 +4132,11 @@ export interface ExecServiceServer extends UntypedServiceImplementation {
   resumeExec: handleServerStreamingCall<ResumeExecRequest, ResumeExecResponse>;
   /** The state of one exec of the caller, running or remembered. */
   getExec: handleUnaryCall<GetExecRequest, GetExecResponse>;
-  /** Ends a running exec; it ends with KILLED_BY_SIGNAL. Cancelling an ended exec changes nothing. */
+  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
   cancelExec: handleUnaryCall<CancelExecRequest, CancelExecResponse>;
-  /** What happens to the caller's sandboxes and execs, from now on. */
+  /** One artefact of an exec that ended at most 10 minutes ago. */
+  readArtefact: handleServerStreamingCall<ReadArtefactRequest, ReadArtefactResponse>;
+  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
   watchEvents: handleServerStreamingCall<WatchEventsRequest, WatchEventsResponse>;
 }
 
@@ -3924,7 +4185,7 @@ export interface ExecServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetExecResponse) => void,
   ): ClientUnaryCall;
-  /** Ends a running exec; it ends with KILLED_BY_SIGNAL. Cancelling an ended exec changes nothing. */
+  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
   cancelExec(
     request: CancelExecRequest,
     callback: (error: ServiceError | null, response: CancelExecResponse) => void,
@@ -3940,7 +4201,17 @@ export interface ExecServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CancelExecResponse) => void,
   ): ClientUnaryCall;
-  /** What happens to the caller's sandboxes and execs, from now on. */
+  /** One artefact of an exec that ended at most 10 minutes ago. */
+  readArtefact(
+    request: ReadArtefactRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ReadArtefactResponse>;
+  readArtefact(
+    request: ReadArtefactRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ReadArtefactResponse>;
+  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
   watchEvents(request: WatchEventsRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchEventsResponse>;
   watchEvents(
     request: WatchEventsRequest,

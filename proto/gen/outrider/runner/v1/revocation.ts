@@ -29,6 +29,10 @@ export interface WatchRevocationsResponse {
   synced: boolean;
 }
 
+/**
+ * A revocation concerns tokens of the runner that sends it. One whose subject is not understood revokes every cached token of
+ * that runner.
+ */
 export interface Revocation {
   subject?:
     | //

@@ -130,6 +130,7 @@ export interface Sandbox {
   expiresAt?: Date | undefined;
   policyDigest: string;
   idleTimeout?: Duration | undefined;
+  runnerId: string;
 }
 
 export interface CreateSandboxRequest {
@@ -183,6 +184,8 @@ export interface GetCapabilitiesResponse {
   profiles: ProfileStatus[];
   load?: Load | undefined;
   version: string;
+  /** Chooses the runner of a session name or an idempotency key by rendezvous hashing over all runners. */
+  runnerId: string;
 }
 
 export interface BackendStatus {
@@ -824,6 +827,7 @@ function createBaseSandbox(): Sandbox {
     expiresAt: undefined,
     policyDigest: "",
     idleTimeout: undefined,
+    runnerId: "",
   };
 }
 
@@ -861,6 +865,9 @@ export const Sandbox: MessageFns<Sandbox> = {
     }
     if (message.idleTimeout !== undefined) {
       Duration.encode(message.idleTimeout, writer.uint32(90).fork()).join();
+    }
+    if (message.runnerId !== "") {
+      writer.uint32(98).string(message.runnerId);
     }
     return writer;
   },
@@ -966,6 +973,14 @@ export const Sandbox: MessageFns<Sandbox> = {
             message.idleTimeout = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.runnerId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -998,6 +1013,7 @@ export const Sandbox: MessageFns<Sandbox> = {
     message.idleTimeout = (object.idleTimeout !== undefined && object.idleTimeout !== null)
       ? Duration.fromPartial(object.idleTimeout)
       : undefined;
+    message.runnerId = object.runnerId ?? "";
     return message;
   },
 };
@@ -1564,7 +1580,7 @@ export const GetCapabilitiesRequest: MessageFns<GetCapabilitiesRequest> = {
 };
 
 function createBaseGetCapabilitiesResponse(): GetCapabilitiesResponse {
-  return { backends: [], profiles: [], load: undefined, version: "" };
+  return { backends: [], profiles: [], load: undefined, version: "", runnerId: "" };
 }
 
 export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
@@ -1580,6 +1596,9 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
     }
     if (message.version !== "") {
       writer.uint32(34).string(message.version);
+    }
+    if (message.runnerId !== "") {
+      writer.uint32(42).string(message.runnerId);
     }
     return writer;
   },
@@ -1629,6 +1648,14 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
             message.version = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.runnerId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1650,6 +1677,7 @@ export const GetCapabilitiesResponse: MessageFns<GetCapabilitiesResponse> = {
     message.profiles = object.profiles?.map((e) => ProfileStatus.fromPartial(e)) || [];
     message.load = (object.load !== undefined && object.load !== null) ? Load.fromPartial(object.load) : undefined;
     message.version = object.version ?? "";
+    message.runnerId = object.runnerId ?? "";
     return message;
   },
 };

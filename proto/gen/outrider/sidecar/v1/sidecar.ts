@@ -45,7 +45,11 @@ export interface OpenAttachment {
     | { $case: "tcp"; value: TcpListener }
     | undefined;
   /** Bounds of the door itself, whatever policy says. */
-  limits?: AttachmentLimits | undefined;
+  limits?:
+    | AttachmentLimits
+    | undefined;
+  /** A file made by the runner, where undelivered audit records outlive the sidecar. Empty: kept in memory. */
+  spoolPath: string;
 }
 
 export interface UnixListener {
@@ -71,6 +75,10 @@ export interface AttachmentLimits {
   headerCount: number;
   headerTimeout?: Duration | undefined;
   idleTimeout?: Duration | undefined;
+  tunnels: number;
+  http2Streams: number;
+  requestBytes: bigint;
+  spoolRecords: bigint;
 }
 
 export interface BindExec {
@@ -112,6 +120,9 @@ export interface RenewToken {
 export interface TightenPolicy {
   policy: Buffer;
   policyDigest: string;
+  execId: string;
+  policyCommit: string;
+  policySerial: bigint;
 }
 
 /** Closes the door, cuts what is open, delivers the audit, and answers `unbound`. */
@@ -135,16 +146,22 @@ export interface AttachResponse {
     | //
     /** The audit spool is full or the proxy is away: traffic is refused until it is not. */
     { $case: "spool"; value: SpoolState }
+    | { $case: "policyEnded"; value: PolicyEnded }
     | undefined;
 }
 
 export interface Opened {
-  /** PEM of the CA that signs for this sandbox; empty where the sidecar does not intercept. */
-  caCertificate: string;
+  /** SHA-256 of the client certificate that this attachment shows to the proxy, base64url (RFC 8705); empty on one host. */
+  clientCertificateSha256: string;
 }
 
 export interface Bound {
   execId: string;
+  /**
+   * PEM of the CA that signs for this sandbox, constrained to the hosts of the policy at claim; empty where the sidecar does
+   * not intercept.
+   */
+  caCertificate: string;
 }
 
 /** One refusal, as it happens; at most 100 per exec, the rest only counted. */
@@ -173,6 +190,23 @@ export interface Unbound {
   bytesIn: bigint;
   /** Records that the proxy has not acknowledged; zero when all are delivered. */
   undeliveredRecords: bigint;
+  /** Where the attachment's audit chain ends now: the runner writes it into its own record of the exec. */
+  auditHead?: AuditHead | undefined;
+  failed: bigint;
+}
+
+export interface AuditHead {
+  writer: string;
+  seq: bigint;
+  /** Lower-case hex. */
+  hash: string;
+}
+
+/** The exec may not go on: a budget is used up, or its role was revoked. The runner ends it with KILLED_BY_POLICY. */
+export interface PolicyEnded {
+  execId: string;
+  errorCode: string;
+  rule: string;
 }
 
 export interface AuditRecord {
@@ -181,6 +215,7 @@ export interface AuditRecord {
 }
 
 export interface Drained {
+  auditHead?: AuditHead | undefined;
 }
 
 export interface SpoolState {
@@ -346,7 +381,7 @@ export const AttachRequest: MessageFns<AttachRequest> = {
 };
 
 function createBaseOpenAttachment(): OpenAttachment {
-  return { attachmentId: "", sandboxId: "", listen: undefined, limits: undefined };
+  return { attachmentId: "", sandboxId: "", listen: undefined, limits: undefined, spoolPath: "" };
 }
 
 export const OpenAttachment: MessageFns<OpenAttachment> = {
@@ -367,6 +402,9 @@ export const OpenAttachment: MessageFns<OpenAttachment> = {
     }
     if (message.limits !== undefined) {
       AttachmentLimits.encode(message.limits, writer.uint32(42).fork()).join();
+    }
+    if (message.spoolPath !== "") {
+      writer.uint32(50).string(message.spoolPath);
     }
     return writer;
   },
@@ -424,6 +462,14 @@ export const OpenAttachment: MessageFns<OpenAttachment> = {
             message.limits = AttachmentLimits.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.spoolPath = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -460,6 +506,7 @@ export const OpenAttachment: MessageFns<OpenAttachment> = {
     message.limits = (object.limits !== undefined && object.limits !== null)
       ? AttachmentLimits.fromPartial(object.limits)
       : undefined;
+    message.spoolPath = object.spoolPath ?? "";
     return message;
   },
 };
@@ -611,7 +658,17 @@ export const TcpListener: MessageFns<TcpListener> = {
 };
 
 function createBaseAttachmentLimits(): AttachmentLimits {
-  return { connections: 0, headerBytes: 0n, headerCount: 0, headerTimeout: undefined, idleTimeout: undefined };
+  return {
+    connections: 0,
+    headerBytes: 0n,
+    headerCount: 0,
+    headerTimeout: undefined,
+    idleTimeout: undefined,
+    tunnels: 0,
+    http2Streams: 0,
+    requestBytes: 0n,
+    spoolRecords: 0n,
+  };
 }
 
 export const AttachmentLimits: MessageFns<AttachmentLimits> = {
@@ -633,6 +690,24 @@ export const AttachmentLimits: MessageFns<AttachmentLimits> = {
     }
     if (message.idleTimeout !== undefined) {
       Duration.encode(message.idleTimeout, writer.uint32(42).fork()).join();
+    }
+    if (message.tunnels !== 0) {
+      writer.uint32(48).uint32(message.tunnels);
+    }
+    if (message.http2Streams !== 0) {
+      writer.uint32(56).uint32(message.http2Streams);
+    }
+    if (message.requestBytes !== 0n) {
+      if (BigInt.asUintN(64, message.requestBytes) !== message.requestBytes) {
+        throw new globalThis.Error("value provided for field message.requestBytes of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.requestBytes);
+    }
+    if (message.spoolRecords !== 0n) {
+      if (BigInt.asUintN(64, message.spoolRecords) !== message.spoolRecords) {
+        throw new globalThis.Error("value provided for field message.spoolRecords of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.spoolRecords);
     }
     return writer;
   },
@@ -690,6 +765,38 @@ export const AttachmentLimits: MessageFns<AttachmentLimits> = {
             message.idleTimeout = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.tunnels = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.http2Streams = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.requestBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.spoolRecords = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -718,6 +825,14 @@ export const AttachmentLimits: MessageFns<AttachmentLimits> = {
     message.idleTimeout = (object.idleTimeout !== undefined && object.idleTimeout !== null)
       ? Duration.fromPartial(object.idleTimeout)
       : undefined;
+    message.tunnels = object.tunnels ?? 0;
+    message.http2Streams = object.http2Streams ?? 0;
+    message.requestBytes = (object.requestBytes !== undefined && object.requestBytes !== null)
+      ? BigInt(object.requestBytes)
+      : 0n;
+    message.spoolRecords = (object.spoolRecords !== undefined && object.spoolRecords !== null)
+      ? BigInt(object.spoolRecords)
+      : 0n;
     return message;
   },
 };
@@ -1108,7 +1223,7 @@ export const RenewToken: MessageFns<RenewToken> = {
 };
 
 function createBaseTightenPolicy(): TightenPolicy {
-  return { policy: Buffer.alloc(0), policyDigest: "" };
+  return { policy: Buffer.alloc(0), policyDigest: "", execId: "", policyCommit: "", policySerial: 0n };
 }
 
 export const TightenPolicy: MessageFns<TightenPolicy> = {
@@ -1118,6 +1233,18 @@ export const TightenPolicy: MessageFns<TightenPolicy> = {
     }
     if (message.policyDigest !== "") {
       writer.uint32(18).string(message.policyDigest);
+    }
+    if (message.execId !== "") {
+      writer.uint32(26).string(message.execId);
+    }
+    if (message.policyCommit !== "") {
+      writer.uint32(34).string(message.policyCommit);
+    }
+    if (message.policySerial !== 0n) {
+      if (BigInt.asUintN(64, message.policySerial) !== message.policySerial) {
+        throw new globalThis.Error("value provided for field message.policySerial of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.policySerial);
     }
     return writer;
   },
@@ -1151,6 +1278,30 @@ export const TightenPolicy: MessageFns<TightenPolicy> = {
             message.policyDigest = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.policyCommit = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.policySerial = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1170,6 +1321,11 @@ export const TightenPolicy: MessageFns<TightenPolicy> = {
     const message = createBaseTightenPolicy();
     message.policy = object.policy ?? Buffer.alloc(0);
     message.policyDigest = object.policyDigest ?? "";
+    message.execId = object.execId ?? "";
+    message.policyCommit = object.policyCommit ?? "";
+    message.policySerial = (object.policySerial !== undefined && object.policySerial !== null)
+      ? BigInt(object.policySerial)
+      : 0n;
     return message;
   },
 };
@@ -1306,6 +1462,9 @@ export const AttachResponse: MessageFns<AttachResponse> = {
       case "spool":
         SpoolState.encode(message.response.value, writer.uint32(74).fork()).join();
         break;
+      case "policyEnded":
+        PolicyEnded.encode(message.response.value, writer.uint32(82).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1395,6 +1554,14 @@ export const AttachResponse: MessageFns<AttachResponse> = {
             message.response = { $case: "spool", value: SpoolState.decode(reader, reader.uint32()) };
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.response = { $case: "policyEnded", value: PolicyEnded.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1467,19 +1634,25 @@ export const AttachResponse: MessageFns<AttachResponse> = {
         }
         break;
       }
+      case "policyEnded": {
+        if (object.response?.value !== undefined && object.response?.value !== null) {
+          message.response = { $case: "policyEnded", value: PolicyEnded.fromPartial(object.response.value) };
+        }
+        break;
+      }
     }
     return message;
   },
 };
 
 function createBaseOpened(): Opened {
-  return { caCertificate: "" };
+  return { clientCertificateSha256: "" };
 }
 
 export const Opened: MessageFns<Opened> = {
   encode(message: Opened, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.caCertificate !== "") {
-      writer.uint32(10).string(message.caCertificate);
+    if (message.clientCertificateSha256 !== "") {
+      writer.uint32(10).string(message.clientCertificateSha256);
     }
     return writer;
   },
@@ -1502,7 +1675,7 @@ export const Opened: MessageFns<Opened> = {
               break;
             }
 
-            message.caCertificate = reader.string();
+            message.clientCertificateSha256 = reader.string();
             continue;
           }
         }
@@ -1522,19 +1695,22 @@ export const Opened: MessageFns<Opened> = {
   },
   fromPartial<I extends Exact<DeepPartial<Opened>, I>>(object: I): Opened {
     const message = createBaseOpened();
-    message.caCertificate = object.caCertificate ?? "";
+    message.clientCertificateSha256 = object.clientCertificateSha256 ?? "";
     return message;
   },
 };
 
 function createBaseBound(): Bound {
-  return { execId: "" };
+  return { execId: "", caCertificate: "" };
 }
 
 export const Bound: MessageFns<Bound> = {
   encode(message: Bound, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.execId !== "") {
       writer.uint32(10).string(message.execId);
+    }
+    if (message.caCertificate !== "") {
+      writer.uint32(18).string(message.caCertificate);
     }
     return writer;
   },
@@ -1560,6 +1736,14 @@ export const Bound: MessageFns<Bound> = {
             message.execId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.caCertificate = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1578,6 +1762,7 @@ export const Bound: MessageFns<Bound> = {
   fromPartial<I extends Exact<DeepPartial<Bound>, I>>(object: I): Bound {
     const message = createBaseBound();
     message.execId = object.execId ?? "";
+    message.caCertificate = object.caCertificate ?? "";
     return message;
   },
 };
@@ -1796,7 +1981,17 @@ export const Renewed: MessageFns<Renewed> = {
 };
 
 function createBaseUnbound(): Unbound {
-  return { execId: "", allowed: 0n, denied: 0n, limited: 0n, bytesOut: 0n, bytesIn: 0n, undeliveredRecords: 0n };
+  return {
+    execId: "",
+    allowed: 0n,
+    denied: 0n,
+    limited: 0n,
+    bytesOut: 0n,
+    bytesIn: 0n,
+    undeliveredRecords: 0n,
+    auditHead: undefined,
+    failed: 0n,
+  };
 }
 
 export const Unbound: MessageFns<Unbound> = {
@@ -1839,6 +2034,15 @@ export const Unbound: MessageFns<Unbound> = {
         throw new globalThis.Error("value provided for field message.undeliveredRecords of type uint64 too large");
       }
       writer.uint32(56).uint64(message.undeliveredRecords);
+    }
+    if (message.auditHead !== undefined) {
+      AuditHead.encode(message.auditHead, writer.uint32(66).fork()).join();
+    }
+    if (message.failed !== 0n) {
+      if (BigInt.asUintN(64, message.failed) !== message.failed) {
+        throw new globalThis.Error("value provided for field message.failed of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.failed);
     }
     return writer;
   },
@@ -1912,6 +2116,22 @@ export const Unbound: MessageFns<Unbound> = {
             message.undeliveredRecords = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.auditHead = AuditHead.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.failed = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1938,6 +2158,171 @@ export const Unbound: MessageFns<Unbound> = {
     message.undeliveredRecords = (object.undeliveredRecords !== undefined && object.undeliveredRecords !== null)
       ? BigInt(object.undeliveredRecords)
       : 0n;
+    message.auditHead = (object.auditHead !== undefined && object.auditHead !== null)
+      ? AuditHead.fromPartial(object.auditHead)
+      : undefined;
+    message.failed = (object.failed !== undefined && object.failed !== null) ? BigInt(object.failed) : 0n;
+    return message;
+  },
+};
+
+function createBaseAuditHead(): AuditHead {
+  return { writer: "", seq: 0n, hash: "" };
+}
+
+export const AuditHead: MessageFns<AuditHead> = {
+  encode(message: AuditHead, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.writer !== "") {
+      writer.uint32(10).string(message.writer);
+    }
+    if (message.seq !== 0n) {
+      if (BigInt.asUintN(64, message.seq) !== message.seq) {
+        throw new globalThis.Error("value provided for field message.seq of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.seq);
+    }
+    if (message.hash !== "") {
+      writer.uint32(26).string(message.hash);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AuditHead {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAuditHead();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.writer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seq = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.hash = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<AuditHead>, I>>(base?: I): AuditHead {
+    return AuditHead.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AuditHead>, I>>(object: I): AuditHead {
+    const message = createBaseAuditHead();
+    message.writer = object.writer ?? "";
+    message.seq = (object.seq !== undefined && object.seq !== null) ? BigInt(object.seq) : 0n;
+    message.hash = object.hash ?? "";
+    return message;
+  },
+};
+
+function createBasePolicyEnded(): PolicyEnded {
+  return { execId: "", errorCode: "", rule: "" };
+}
+
+export const PolicyEnded: MessageFns<PolicyEnded> = {
+  encode(message: PolicyEnded, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.execId !== "") {
+      writer.uint32(10).string(message.execId);
+    }
+    if (message.errorCode !== "") {
+      writer.uint32(18).string(message.errorCode);
+    }
+    if (message.rule !== "") {
+      writer.uint32(26).string(message.rule);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyEnded {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyEnded();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.errorCode = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.rule = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PolicyEnded>, I>>(base?: I): PolicyEnded {
+    return PolicyEnded.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PolicyEnded>, I>>(object: I): PolicyEnded {
+    const message = createBasePolicyEnded();
+    message.execId = object.execId ?? "";
+    message.errorCode = object.errorCode ?? "";
+    message.rule = object.rule ?? "";
     return message;
   },
 };
@@ -1998,11 +2383,14 @@ export const AuditRecord: MessageFns<AuditRecord> = {
 };
 
 function createBaseDrained(): Drained {
-  return {};
+  return { auditHead: undefined };
 }
 
 export const Drained: MessageFns<Drained> = {
-  encode(_: Drained, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: Drained, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.auditHead !== undefined) {
+      AuditHead.encode(message.auditHead, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -2019,6 +2407,14 @@ export const Drained: MessageFns<Drained> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.auditHead = AuditHead.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2034,8 +2430,11 @@ export const Drained: MessageFns<Drained> = {
   create<I extends Exact<DeepPartial<Drained>, I>>(base?: I): Drained {
     return Drained.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<Drained>, I>>(_: I): Drained {
+  fromPartial<I extends Exact<DeepPartial<Drained>, I>>(object: I): Drained {
     const message = createBaseDrained();
+    message.auditHead = (object.auditHead !== undefined && object.auditHead !== null)
+      ? AuditHead.fromPartial(object.auditHead)
+      : undefined;
     return message;
   },
 };
@@ -2265,7 +2664,7 @@ export const SidecarServiceService = {
     responseDeserialize: (value: Buffer): AttachResponse => AttachResponse.decode(value),
   },
   /**
-   * Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
+   * Only for the runner that opened the attachment. Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
    * request names the attachment.
    */
   relayControl: {
@@ -2288,7 +2687,7 @@ export interface SidecarServiceServer extends UntypedServiceImplementation {
    */
   attach: handleBidiStreamingCall<AttachRequest, AttachResponse>;
   /**
-   * Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
+   * Only for the runner that opened the attachment. Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
    * request names the attachment.
    */
   relayControl: handleBidiStreamingCall<RelayControlRequest, RelayControlResponse>;
@@ -2304,7 +2703,7 @@ export interface SidecarServiceClient extends Client {
   attach(options: Partial<CallOptions>): ClientDuplexStream<AttachRequest, AttachResponse>;
   attach(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<AttachRequest, AttachResponse>;
   /**
-   * Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
+   * Only for the runner that opened the attachment. Carries the bytes of a sandbox's control connection where runner and sandbox share no file system. The first
    * request names the attachment.
    */
   relayControl(): ClientDuplexStream<RelayControlRequest, RelayControlResponse>;

@@ -1,0 +1,170 @@
+import { readFile } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { basename } from 'node:path';
+import { text as readAll } from 'node:stream/consumers';
+import { parseDurationMs } from '#core/config';
+import { OutriderError } from '#core/errors';
+import { fromServiceError } from '#core/grpc';
+import {
+  connect,
+  defaultAddress,
+  type Execution,
+  type ProgramEnd,
+  type ProgramOptions,
+} from '#sdk';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+const USAGE = `usage: outrider exec [OPTIONS] FILE|- [ARGUMENT...]
+
+Runs a program in a fresh sandbox of the running mesh and streams it. The program's exit code becomes this command's;
+124 after a time-out, 125 where it could not run, 128 + N after signal N, 137 where a limit ended it.
+
+  --timeout 30s      wall time; default and maximum come from the role
+  --session NAME     keep the workspace under this name between programs
+  --role NAME        needed only where you have several
+  --language NAME    python or shell; default by the file's ending
+  --env NAME=VALUE   may be given several times
+  --address ADDRESS  of the runner; default: the local mesh
+`;
+
+const EXIT = { timeout: 124, failed: 125, limit: 137 } as const;
+
+/** `outrider exec`. What went wrong outside the program is one line on stderr. */
+export async function exec(argv: readonly string[], env: Env): Promise<number> {
+  try {
+    const command = parse(argv);
+    if (!command) {
+      process.stdout.write(USAGE);
+      return 0;
+    }
+    const { file, address, options } = command;
+    const code =
+      file === '-'
+        ? await readAll(process.stdin)
+        : await readFile(file, 'utf8').catch(() => fail(`${file} cannot be read`));
+    const client = connect({ address: address ?? defaultAddress(env) });
+    const abort = new AbortController();
+    process.once('SIGINT', () => abort.abort());
+    process.once('SIGTERM', () => abort.abort());
+    try {
+      const execution = client.start(code, {
+        ...options,
+        fileName: file === '-' ? 'main.py' : basename(file),
+        signal: abort.signal,
+      });
+      forwardStdin(execution, file === '-' || process.stdin.isTTY);
+      return await stream(execution);
+    } finally {
+      client.close();
+      process.stdin.destroy();
+    }
+  } catch (thrown) {
+    const error = thrown instanceof OutriderError ? thrown : fromServiceError(thrown);
+    process.stderr.write(`outrider exec: ${error.code}: ${error.message}\n`);
+    if (error.code === 'UPSTREAM_UNREACHABLE')
+      process.stderr.write('outrider exec: is the mesh running? start it with `npm start`\n');
+    return error.code === 'INVALID_REQUEST' ? 2 : EXIT.failed;
+  }
+}
+
+async function stream({ events }: Execution): Promise<number> {
+  for await (const event of events) {
+    if (event.stream === 'end') return report(event.end);
+    const to = event.stream === 'stdout' ? process.stdout : process.stderr;
+    if (!to.write(event.data)) await new Promise((resolve) => to.once('drain', resolve));
+  }
+  return fail("the runner ended the stream before the program's end");
+}
+
+function report(end: ProgramEnd): number {
+  if (end.killedBy === 'exit') return end.exitCode ?? EXIT.failed;
+  const dropped = (end.raw.stdout?.dropped ?? 0n) + (end.raw.stderr?.dropped ?? 0n);
+  process.stderr.write(
+    `outrider exec: ended by ${end.killedBy}${end.raw.signal ? ` ${end.raw.signal}` : ''}${end.detail ? `: ${end.detail}` : ''}${dropped > 0n ? ` (${dropped} bytes of output dropped)` : ''}\n`,
+  );
+  if (end.killedBy === 'timeout') return EXIT.timeout;
+  if (end.killedBy === 'signal') return 128 + signalNumber(end.raw.signal);
+  return end.killedBy === 'runner' ? EXIT.failed : EXIT.limit;
+}
+
+function signalNumber(name: string): number {
+  const known: Readonly<Record<string, number>> = {
+    SIGHUP: 1,
+    SIGINT: 2,
+    SIGQUIT: 3,
+    SIGILL: 4,
+    SIGABRT: 6,
+    SIGBUS: 7,
+    SIGFPE: 8,
+    SIGKILL: 9,
+    SIGSEGV: 11,
+    SIGPIPE: 13,
+    SIGTERM: 15,
+  };
+  return known[name] ?? 0;
+}
+
+function forwardStdin(execution: Execution, none: boolean): void {
+  if (none) {
+    execution.closeStdin();
+    return;
+  }
+  process.stdin.on('data', (data: Buffer) => execution.write(data));
+  process.stdin.on('end', () => execution.closeStdin());
+  if (process.stdin instanceof Socket) process.stdin.unref(); // a program that does not read must not keep us waiting
+}
+
+interface ExecCommand {
+  readonly file: string;
+  readonly address: string | undefined;
+  readonly options: ProgramOptions;
+}
+
+function parse(argv: readonly string[]): ExecCommand | undefined {
+  const given: Record<string, string> = {};
+  const env: Record<string, string> = {};
+  let at = 0;
+  for (; at < argv.length; at++) {
+    const word = argv[at] ?? '';
+    if (word === '--help' || word === '-h') return undefined;
+    if (!word.startsWith('--')) break;
+    const [name = '', inline] = word.slice(2).split(/=(.*)/s);
+    if (!['timeout', 'session', 'role', 'language', 'env', 'address'].includes(name))
+      fail(`unknown option --${name}\n${USAGE}`);
+    const value = inline ?? argv[++at];
+    if (value === undefined) fail(`--${name} needs a value`);
+    if (name === 'env') {
+      const [key = '', content] = value.split(/=(.*)/s);
+      if (content === undefined) fail(`--env ${key} needs the form NAME=VALUE`);
+      env[key] = content;
+    } else given[name] = value;
+  }
+  const [file, ...args] = argv.slice(at);
+  if (file === undefined) fail(`name a file, or - for standard input\n${USAGE}`);
+  const { timeout, session, role, address } = given;
+  return {
+    file,
+    address,
+    options: {
+      args,
+      env,
+      language: given['language'] ?? (file.endsWith('.sh') ? 'shell' : 'python'),
+      ...(timeout === undefined ? {} : { timeoutMs: timeoutOf(timeout) }),
+      ...(session === undefined ? {} : { session }),
+      ...(role === undefined ? {} : { role }),
+    },
+  };
+}
+
+function timeoutOf(value: string): number {
+  try {
+    return parseDurationMs(/^\d+$/.test(value) ? `${value}s` : value);
+  } catch (error) {
+    return fail(`--timeout ${error instanceof Error ? error.message : ''}`);
+  }
+}
+
+function fail(message: string): never {
+  throw new OutriderError('INVALID_REQUEST', message);
+}

@@ -1,0 +1,1 @@
+export { upSpec } from './up.ts';

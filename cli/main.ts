@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+import { enableCompileCache } from 'node:module';
+import { Socket } from 'node:net';
+
+/** The `outrider` command: chooses what to run and loads only that. */
+
+const USAGE = `usage: outrider COMMAND
+
+  up                       start the mesh on this machine: proxy, runner, server, gateway
+  exec FILE|-              run a program in a sandbox; its exit code becomes this command's
+  token                    print the local token
+  policy check|explain     check policy documents; say what a request would get
+  audit verify FILE|DIR    check audit chains
+  mcp                      speak MCP on stdin and stdout to the running mesh
+  gateway|server|runner|sidecar|proxy [--config FILE]
+                           run one part alone
+  keys DIRECTORY           make the keys of one mesh
+
+Each command explains itself with --help. Configuration: docs/config.md.
+`;
+
+type Command = (argv: readonly string[]) => Promise<number>;
+
+const env = process.env;
+/** argv of this command, to start other parts with. */
+const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  up: (argv) => import('./up.ts').then(({ up }) => up(argv, env, self, process.stdout)),
+  exec: (argv) => import('./exec.ts').then(({ exec }) => exec(argv, env)),
+  token: (argv) =>
+    import('./token.ts').then(({ token }) => token(argv, env, process.stdout, process.stderr)),
+  keys: (argv) =>
+    import('./keys.ts').then(({ keys }) => keys(argv, process.stdout, process.stderr)),
+  policy: (argv) =>
+    import('./policy.ts').then(({ policy }) => policy(argv, process.stdout, process.stderr)),
+  audit: (argv) =>
+    import('./audit.ts').then(({ audit }) => audit(argv, process.stdout, process.stderr)),
+  mcp: (argv) => import('./mcp.ts').then(({ mcp }) => mcp(argv, env, process)),
+  gateway: (argv) => part(() => import('../gateway/main.ts').then(({ main }) => main(argv, env))),
+  server: (argv) => part(() => import('../server/main.ts').then(({ main }) => main(argv, env))),
+  runner: (argv) =>
+    part(() => import('../runner/main.ts').then(({ main }) => main(argv, env, self))),
+  sidecar: (argv) => import('../sidecar/main.ts').then(({ main }) => main(argv, env)),
+  proxy: (argv) => part(() => import('../proxy/main.ts').then(({ main }) => main(argv, env))),
+};
+
+/** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */
+function part(run: () => Promise<number>): Promise<number> {
+  if (env['OUTRIDER_SUPERVISED'] === '1') {
+    process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'));
+    process.stdin.resume();
+    if (process.stdin instanceof Socket) process.stdin.unref(); // it is to end this process, not to keep it
+  }
+  return run();
+}
+
+async function main([name = '', ...argv]: readonly string[]): Promise<number> {
+  if (name === '' || name === 'help' || name === '--help' || name === '-h') {
+    process.stdout.write(USAGE);
+    return name === '' ? 2 : 0;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (!command) {
+    const { nearest } = await import('../core/nearest.ts');
+    const near = nearest(name, Object.keys(COMMANDS));
+    process.stderr.write(
+      `outrider: there is no command "${name}"${near ? `; did you mean "${near}"?` : ''}\n${USAGE}`,
+    );
+    return 2;
+  }
+  return command(argv);
+}
+
+enableCompileCache();
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,302 @@
+import assert from 'node:assert/strict';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { formatAddress, parseAddress } from '#core/address';
+import { answerJson, closeServer, listen } from '#core/http';
+import { packageRoot } from '#core/package-root';
+
+const SCRIPT =
+  "import { mcp } from './cli/mcp.ts'; process.exitCode = await mcp(process.argv.slice(1), process.env, process);";
+const TIME = { timeout: 15_000 };
+
+interface Message {
+  readonly id?: number;
+  readonly method?: string;
+  readonly params?: object;
+}
+type Answering = (message: Message, request: IncomingMessage, response: ServerResponse) => void;
+
+/** A server that plays the gateway: it answers each POSTed message as told. */
+async function playGateway(t: TestContext, answer: Answering): Promise<string> {
+  const server = createServer((request, response) => {
+    if (request.method !== 'POST') answer({}, request, response);
+    else
+      void json(request).then((message) => {
+        answer(Object(message), request, response);
+      });
+  });
+  const address = await listen(server, parseAddress('127.0.0.1:0'));
+  t.after(() => closeServer(server));
+  return `http://${formatAddress(address)}/mcp`;
+}
+
+/** `outrider mcp` as a process of its own. */
+class Front {
+  readonly child: ChildProcessWithoutNullStreams;
+  stdout = '';
+  stderr = '';
+
+  constructor(t: TestContext, options: readonly string[], env: Record<string, string> = {}) {
+    const root = mkdtempSync(join(tmpdir(), 'outrider-front-'));
+    const node = ['--conditions=outrider-source', '--input-type=module', '-e', SCRIPT, '--'];
+    this.child = spawn(process.execPath, [...node, ...options], {
+      cwd: packageRoot,
+      env: { OUTRIDER_STATE_DIR: root, ...env },
+    });
+    this.child.stdout.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()));
+    this.child.stderr.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
+    t.after(() => {
+      this.child.kill('SIGKILL');
+      rmSync(root, { recursive: true, force: true });
+    });
+  }
+
+  send(...messages: readonly unknown[]): void {
+    for (const message of messages)
+      this.child.stdin.write(
+        `${typeof message === 'string' ? message : JSON.stringify(message)}\n`,
+      );
+  }
+
+  /** Every line of stdout, once there are `count`; each must be JSON. */
+  async lines(count: number): Promise<unknown[]> {
+    while (this.stdout.split('\n').length <= count) await once(this.child.stdout, 'data');
+    return this.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  }
+
+  /** Closes stdin; resolves to the exit code and the milliseconds it took. */
+  async end(): Promise<{ code: number; ms: number }> {
+    const started = performance.now();
+    this.child.stdin.end();
+    const [code] = await once(this.child, 'close');
+    return { code, ms: performance.now() - started };
+  }
+}
+
+const ask = (id: number, method = 'ping', params?: object) => ({
+  jsonrpc: '2.0',
+  id,
+  method,
+  params,
+});
+
+test(
+  'answers come as one line each, from JSON and from events, and stdout holds nothing else',
+  TIME,
+  async (t) => {
+    const url = await playGateway(t, ({ id, method }, _, response) => {
+      if (method === 'ping')
+        answerJson(response, 200, { jsonrpc: '2.0', id, result: { is: 'json' } });
+      else {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.write(': keep-alive\n\n');
+        response.write('data: {"jsonrpc":"2.0","method":"notifications/progress"}\n\n');
+        response.end(`id: 1\ndata: {"jsonrpc":"2.0",\ndata: "id":${id},"result":{}}\n\n`);
+      }
+    });
+    const front = new Front(t, ['--url', url]);
+    front.send(ask(1));
+    await front.lines(1);
+    front.send(ask(2, 'tools/call'));
+    assert.deepEqual(await front.lines(3), [
+      { jsonrpc: '2.0', id: 1, result: { is: 'json' } },
+      { jsonrpc: '2.0', method: 'notifications/progress' },
+      { jsonrpc: '2.0', id: 2, result: {} },
+    ]);
+    const { code, ms } = await front.end();
+    assert.equal(code, 0);
+    assert.ok(ms < 2_000, `ended after ${ms} ms`);
+  },
+);
+
+test('requests run at the same time', TIME, async (t) => {
+  const waiting: (() => void)[] = [];
+  const url = await playGateway(t, ({ id }, _, response) => {
+    waiting.push(() => answerJson(response, 200, { jsonrpc: '2.0', id, result: {} }));
+    if (waiting.length === 3) for (const answer of waiting.toReversed()) answer();
+  });
+  const front = new Front(t, ['--url', url]);
+  front.send(ask(1), ask(2), ask(3));
+  const ids = (await front.lines(3)).map((line) => Object(line).id);
+  assert.deepEqual(new Set(ids), new Set([1, 2, 3]));
+});
+
+test(
+  'the session and version of initialize are sent from then on, and the session is ended',
+  TIME,
+  async (t) => {
+    const seen: unknown[] = [];
+    const url = await playGateway(t, ({ id, method }, { headers, method: verb }, response) => {
+      seen.push([method ?? verb, headers['mcp-session-id'], headers['mcp-protocol-version']]);
+      if (id === undefined) response.writeHead(202).end();
+      else {
+        const result = { protocolVersion: '2025-06-18' };
+        const extra: Record<string, string> =
+          method === 'initialize' ? { 'mcp-session-id': 's-1' } : {};
+        answerJson(response, 200, { jsonrpc: '2.0', id, result }, extra);
+      }
+    });
+    const front = new Front(t, ['--url', url]);
+    front.send(
+      ask(1, 'initialize'),
+      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      ask(2),
+    );
+    await front.lines(2);
+    await front.end();
+    assert.deepEqual(seen, [
+      ['initialize', undefined, undefined],
+      ['notifications/initialized', 's-1', '2025-06-18'],
+      ['ping', 's-1', '2025-06-18'],
+      ['DELETE', 's-1', '2025-06-18'],
+    ]);
+  },
+);
+
+const TOKENS = [
+  ['the environment', { OUTRIDER_TOKEN: 'from-env' }, [], 'Bearer from-env'],
+  [
+    'a file that is named',
+    { OUTRIDER_TOKEN: 'from-env' },
+    ['--token-file', 'FILE'],
+    'Bearer from-file',
+  ],
+  ['nowhere', {}, [], undefined],
+] as const;
+
+for (const [where, env, options, expected] of TOKENS)
+  test(`the token comes from ${where}, and is on no output`, TIME, async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'outrider-token-'));
+    t.after(() => rmSync(root, { recursive: true, force: true }));
+    const file = join(root, 'token');
+    writeFileSync(file, 'from-file\n', { mode: 0o600 });
+    let sent: string | undefined;
+    const url = await playGateway(t, (_, { headers }, response) => {
+      sent = headers.authorization;
+      response.writeHead(401).end();
+    });
+    const named = options.map((option) => (option === 'FILE' ? file : option));
+    const front = new Front(t, ['--url', url, ...named], env);
+    front.send(ask(1));
+    const [answer] = await front.lines(1);
+    assert.equal(Object(answer).error.data.code, 'UNAUTHENTICATED');
+    assert.equal(sent, expected);
+    await front.end();
+    assert.ok(!/from-(env|file)/.test(front.stdout + front.stderr));
+  });
+
+test('a cancelled request is closed at the gateway and gets no answer', TIME, async (t) => {
+  let closed = () => {};
+  const atGateway = new Promise<void>((resolve) => {
+    closed = resolve;
+  });
+  const url = await playGateway(t, ({ id, method }, _, response) => {
+    if (method === 'ping') answerJson(response, 200, { jsonrpc: '2.0', id, result: {} });
+    else {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+      response.once('close', closed);
+      front.send({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } });
+    }
+  });
+  const front = new Front(t, ['--url', url]);
+  front.send(ask(1, 'tools/call'));
+  await atGateway;
+  front.send(ask(2));
+  assert.deepEqual(await front.lines(1), [{ jsonrpc: '2.0', id: 2, result: {} }]);
+});
+
+const FAILURES: readonly (readonly [string, Answering, object])[] = [
+  [
+    'a refusal of the gateway keeps its words',
+    (_, __, response) =>
+      answerJson(response, 413, {
+        jsonrpc: '2.0',
+        id: null,
+        error: { code: -32_000, message: 'too large' },
+      }),
+    { code: -32_000, message: 'too large' },
+  ],
+  [
+    'a status without words',
+    (_, __, response) => void response.writeHead(503).end('no'),
+    {
+      code: -32_000,
+      message: 'the gateway answered with HTTP status 503',
+      data: { code: 'INTERNAL' },
+    },
+  ],
+  [
+    'an answer that breaks off',
+    (_, __, response) =>
+      void response.writeHead(200, { 'content-type': 'text/event-stream' }).end(': x\n\n'),
+    {
+      code: -32_000,
+      message:
+        'the connection broke before the answer was complete; whether the call took effect is unknown',
+      data: { code: 'UPSTREAM_LOST' },
+    },
+  ],
+];
+
+for (const [what, answer, error] of FAILURES)
+  test(`every request gets an answer: ${what}`, TIME, async (t) => {
+    const front = new Front(t, ['--url', await playGateway(t, answer)]);
+    front.send(ask(7));
+    assert.deepEqual(await front.lines(1), [{ jsonrpc: '2.0', id: 7, error }]);
+  });
+
+test('every request gets an answer: no gateway', TIME, async (t) => {
+  const front = new Front(t, ['--url', 'http://127.0.0.1:1/mcp']);
+  front.send(ask(7));
+  const [answer] = await front.lines(1);
+  assert.equal(Object(answer).id, 7);
+  assert.equal(Object(answer).error.data.code, 'UPSTREAM_UNREACHABLE');
+  assert.equal((await front.end()).code, 0);
+});
+
+test('what is no message is answered by the front itself', TIME, async (t) => {
+  const front = new Front(t, ['--url', 'http://127.0.0.1:1/mcp']);
+  front.send('{"jsonrpc": ', '[1]', '', '7');
+  const codes = (await front.lines(3)).map((line) => Object(line).error.code);
+  assert.deepEqual(codes, [-32_700, -32_600, -32_600]);
+});
+
+test('when stdin closes, a request in flight is answered first', TIME, async (t) => {
+  const url = await playGateway(t, ({ id }, _, response) => {
+    setTimeout(() => answerJson(response, 200, { jsonrpc: '2.0', id, result: {} }), 300);
+  });
+  const front = new Front(t, ['--url', url]);
+  front.send(ask(1));
+  assert.equal((await front.end()).code, 0);
+  assert.deepEqual(await front.lines(1), [{ jsonrpc: '2.0', id: 1, result: {} }]);
+});
+
+test('when stdin closes, an answer that does not come is waited for 5 s', TIME, async (t) => {
+  const front = new Front(t, ['--url', await playGateway(t, () => {})]);
+  front.send(ask(1));
+  const { code, ms } = await front.end();
+  assert.equal(code, 0);
+  assert.ok(ms > 4_500 && ms < 8_000, `ended after ${ms} ms`);
+});
+
+for (const options of [
+  ['--url', 'ftp://x'],
+  ['--ulr', 'x'],
+  ['--token-file', '/does/not/exist'],
+])
+  test(`${options.join(' ')} is one line on stderr and exit code 1`, TIME, async (t) => {
+    const front = new Front(t, options);
+    const [code] = await once(front.child, 'close');
+    assert.equal(code, 1);
+    assert.match(front.stderr, /^outrider mcp: [^\n]+\n$/);
+    assert.equal(front.stdout, '');
+  });

@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runtimeDir, stateDir } from '#core/runtime-dir';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** Where the local token is kept: it outlives a run, so that what was pasted into a client goes on working. */
+export function tokenFile(env: Env, uid: number): string {
+  return join(stateDir(env, uid), 'token');
+}
+
+/** `outrider token`: the local token, for scripts and for pasting. Exit code 1 where there is none. */
+export async function token(
+  argv: readonly string[],
+  env: Env,
+  out: NodeJS.WritableStream,
+  err: NodeJS.WritableStream,
+): Promise<number> {
+  if (argv.length > 0) {
+    err.write(
+      'usage: outrider token\n\nPrints the token that the gateway of this machine accepts. Treat it as a password.\n',
+    );
+    return argv[0] === '--help' ? 0 : 2;
+  }
+  const uid = process.getuid?.() ?? 0;
+  try {
+    out.write(`${readFileSync(tokenFile(env, uid), 'utf8').trim()}\n`);
+    return 0;
+  } catch {
+    err.write(
+      `outrider token: there is no token yet: start the mesh with \`npm start\` (runtime directory ${runtimeDir(env, uid)})\n`,
+    );
+    return 1;
+  }
+}

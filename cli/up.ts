@@ -1,0 +1,252 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { type Address, formatAddress, socketOptions } from '#core/address';
+import { type ConfigOf, choice, loadConfig, text } from '#core/config';
+import { takeConfigFile } from '#core/config-file';
+import { OutriderError, toOutriderError } from '#core/errors';
+import { removeStaleSocket } from '#core/http';
+import { createKeySet, readSigningKey } from '#core/keys';
+import { untilSignal } from '#core/lifecycle';
+import { packageRoot } from '#core/package-root';
+import { LOCAL_PRINCIPAL } from '#core/principal';
+import { ensurePrivateDir, runtimeDir, stateDir, writePrivateFile } from '#core/runtime-dir';
+import { AssertionSigner } from '#core/tokens';
+import { gatewaySpec } from '#gateway';
+import { proxySpec } from '#proxy';
+import { runnerSpec } from '#runner';
+import { serverSpec } from '#server';
+import { adminAddress, type SidecarConfig, sidecarSpec } from '#sidecar';
+import { formatLine } from './log-line.ts';
+import { type PartPlan, Supervisor } from './supervisor.ts';
+import { tokenFile } from './token.ts';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+const USAGE = `usage: outrider up [--policies DIRECTORY] [--config FILE]
+
+Starts proxy, runner, server and gateway on this machine and keeps them running until Ctrl-C.
+
+  --policies DIRECTORY  policy documents; default: examples/quickstart/policies
+  --config FILE         sections for each part (docs/config.md); the environment wins over it
+`;
+
+/** The supervisor's own section. */
+export function upSpec() {
+  return {
+    policies: text(
+      'The directory of policy documents, for runner and proxy',
+      join(packageRoot, 'examples/quickstart/policies'),
+    ),
+    sharing: choice(
+      'A sidecar process for each sandbox (none), or one for all (host); auto is host while the local token is the only way in, so that there is one tenant',
+      ['auto', 'none', 'host'],
+      'auto',
+    ),
+  };
+}
+
+/** Renewed well within the 60 s that an assertion lives. */
+const ASSERTION_EVERY_MS = 20_000;
+const PROBE_TIMEOUT_MS = 1_000;
+
+/** `outrider up`: the mesh on one machine, until a signal. */
+export async function up(
+  argv: readonly string[],
+  env: Env,
+  self: readonly string[],
+  out: NodeJS.WritableStream,
+): Promise<number> {
+  if (argv.includes('--help')) {
+    out.write(USAGE);
+    return 0;
+  }
+  const startedAt = performance.now();
+  const color = process.stderr.isTTY;
+  const supervisor = new Supervisor({
+    self,
+    print: (part, line) => void process.stderr.write(`${formatLine(part, line, color)}\n`),
+  });
+  const uid = process.getuid?.() ?? 0;
+  const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
+  let renewal: NodeJS.Timeout | undefined;
+  const localAssertion = join(paths.runtime, 'local-assertion.jwt');
+  let ours = false; // until it is clear that no other mesh of this user runs, nothing here may be removed
+  const stop = async (): Promise<void> => {
+    clearInterval(renewal);
+    await supervisor.stop();
+    if (!ours) return;
+    rmSync(localAssertion, { force: true });
+    rmSync(join(paths.runtime, 'keys'), { recursive: true, force: true });
+  };
+  try {
+    const { argv: options, file } = takeConfigFile(argv);
+    const own = loadConfig('up', upSpec(), { argv: options, env, file });
+    const policies = {
+      OUTRIDER_RUNNER_POLICIES: own.policies,
+      OUTRIDER_PROXY_POLICIES: own.policies,
+    };
+    const plan = planOf(paths, { ...policies, ...env }, file);
+    const sharing =
+      own.sharing === 'auto' ? (plan.gateway.issuers.length === 0 ? 'host' : 'none') : own.sharing;
+    const partEnv = { ...policies, OUTRIDER_RUNNER_SHARING: sharing, ...env };
+    ensurePrivateDir(paths.runtime);
+    ensurePrivateDir(paths.state);
+    await assertNotRunning(plan.proxy.listen);
+    ours = true;
+    const token = localToken(env, uid);
+    const keys = createKeySet(join(paths.runtime, 'keys'));
+    const signer = new AssertionSigner(readSigningKey(keys.local));
+    const renew = async (): Promise<void> =>
+      writePrivateFile(localAssertion, await signer.sign(LOCAL_PRINCIPAL));
+    await renew();
+    renewal = setInterval(() => void renew(), ASSERTION_EVERY_MS);
+
+    const waiting = untilSignal(stop);
+    const configArgs = argv.length > options.length ? ['--config', file?.name ?? ''] : [];
+    const part = (name: string, admin: Address): PartPlan => ({
+      name,
+      argv: [name, ...configArgs],
+      env: partEnv,
+      ready: () => probe(admin),
+    });
+    await supervisor.start([
+      part('proxy', plan.proxy.admin),
+      ...(sharing === 'host' ? [part('sidecar', sidecarAdmin(plan.sidecar))] : []),
+      part('runner', plan.runner.admin),
+      part('server', plan.server.listen),
+      part('gateway', plan.gateway.listen),
+    ]);
+    out.write(banner(plan, token, own.policies, performance.now() - startedAt));
+    await waiting;
+    return 0;
+  } catch (thrown) {
+    const error = toOutriderError(thrown);
+    await stop();
+    process.stderr.write(`outrider up: ${error.message}\n`);
+    if (error.code === 'INTERNAL') process.stderr.write(`${String(error.cause)}\n`);
+    return 1;
+  }
+}
+
+/** Every part's configuration, read here too, so that what is wrong in any of them is said before one is started. */
+function planOf(
+  paths: { runtime: string; state: string },
+  env: Env,
+  file: { name: string; text: string } | undefined,
+) {
+  const problems: string[] = [];
+  const load = <S extends Parameters<typeof loadConfig>[1]>(
+    name: string,
+    spec: S,
+  ): ConfigOf<S> | undefined => {
+    try {
+      return loadConfig(name, spec, { argv: [], env, file });
+    } catch (error) {
+      problems.push(toOutriderError(error).message);
+      return undefined;
+    }
+  };
+  const plan = {
+    proxy: load('proxy', proxySpec(paths)),
+    runner: load('runner', runnerSpec(paths)),
+    server: load('server', serverSpec(paths)),
+    gateway: load('gateway', gatewaySpec(paths)),
+    sidecar: load('sidecar', sidecarSpec(paths)),
+  };
+  const { proxy, runner, server, gateway, sidecar } = plan;
+  if (!proxy || !runner || !server || !gateway || !sidecar)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      [...new Set(problems.flatMap((text) => text.split('\n')))].join('\n'),
+    );
+  return { proxy, runner, server, gateway, sidecar };
+}
+
+function sidecarAdmin(config: SidecarConfig): Address {
+  const admin = adminAddress(config);
+  if (!admin)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      'sidecar.admin is needed where one sidecar serves all sandboxes',
+    );
+  return admin;
+}
+
+async function assertNotRunning(proxy: Address): Promise<void> {
+  if (proxy.kind !== 'unix' || !existsSync(proxy.path)) return;
+  try {
+    await removeStaleSocket(proxy.path);
+  } catch (error) {
+    throw new OutriderError(
+      'ADDRESS_IN_USE',
+      'a mesh of this user is running already: stop it first (Ctrl-C in its terminal)',
+      { cause: error },
+    );
+  }
+}
+
+function localToken(env: Env, uid: number): string {
+  const path = tokenFile(env, uid);
+  if (existsSync(path)) return readFileSync(path, 'utf8').trim();
+  const token = `outrider_${randomBytes(32).toString('base64url')}`;
+  writePrivateFile(path, `${token}\n`);
+  return token;
+}
+
+/** What `/readyz` at an address says: undefined for ready. */
+function probe(address: Address): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const asked = request(
+      { ...toRequest(address), path: '/readyz', timeout: PROBE_TIMEOUT_MS },
+      (response) => {
+        let body = '';
+        response.setEncoding('utf8').on('data', (chunk: string) => {
+          body += chunk;
+        });
+        response.on('end', () => resolve(response.statusCode === 200 ? undefined : body.trim()));
+      },
+    );
+    asked.on('timeout', () => asked.destroy());
+    asked.on('error', () => resolve('it does not answer'));
+    asked.end();
+  });
+}
+
+function toRequest(address: Address): { socketPath: string } | { host: string; port: number } {
+  const options = socketOptions(address);
+  return 'path' in options ? { socketPath: options.path } : options;
+}
+
+function banner(
+  plan: ReturnType<typeof planOf>,
+  token: string,
+  policies: string,
+  ms: number,
+): string {
+  const url = `http://${formatAddress(plan.gateway.listen)}/mcp`;
+  const servers = {
+    mcpServers: { outrider: { type: 'http', url, headers: { Authorization: `Bearer ${token}` } } },
+  };
+  const tcp = plan.runner.tcp
+    ? `  and  ${formatAddress(plan.runner.tcp)} (with a principal assertion)`
+    : '';
+  return `
+Outrider is ready (${(ms / 1000).toFixed(1)} s). Ctrl-C stops it.
+
+  MCP       ${url}
+  gRPC      ${formatAddress(plan.runner.listen)}${tcp}
+  policies  ${policies}
+
+For an MCP client:
+
+${JSON.stringify(servers, null, 2)}
+
+Next, in another terminal:
+
+  npm run demo
+  echo 'print(6 * 7)' | npm run -s outrider -- exec -
+
+`;
+}

@@ -1,0 +1,28 @@
+/** Why a caller was not let in; the label of `outrider_auth_failures_total`. A closed list. */
+export const AUTH_FAILURES = {
+  missing: 'send a token: Authorization: Bearer ...',
+  malformed: 'the Authorization header is not a bearer token',
+  unknown: 'the token is not known here',
+  expired: 'the token has expired',
+  not_yet_valid: 'the token is not valid yet',
+  claims: 'the token is not meant for this gateway',
+  signature: "the token's signature is not valid",
+  scope: 'the token lacks a scope',
+  keys_unavailable: "the issuer's keys cannot be fetched",
+} as const;
+
+export type AuthFailure = keyof typeof AUTH_FAILURES;
+
+/**
+ * The value of `WWW-Authenticate` (RFC 6750 section 3): bare where no token came, `invalid_token` where one was refused,
+ * `insufficient_scope` with the missing scopes. Undefined where no other token would help.
+ */
+export function challenge(reason: AuthFailure, scopes: readonly string[]): string | undefined {
+  if (reason === 'keys_unavailable') return undefined;
+  const realm = 'Bearer realm="outrider"';
+  if (reason === 'missing') return realm;
+  // RFC 6749 section 3.3 leaves no quote and no backslash in a scope; configuration is not trusted to know.
+  const wanted = scopes.join(' ').replaceAll(/["\\]/g, '');
+  if (reason === 'scope') return `${realm}, error="insufficient_scope", scope="${wanted}"`;
+  return `${realm}, error="invalid_token", error_description="${AUTH_FAILURES[reason]}"`;
+}

@@ -1,0 +1,3 @@
+/** The front door of the mesh for MCP clients. */
+export { type GatewayConfig, gatewaySpec } from './config.ts';
+export { createGateway, type Gateway, type GatewayDeps } from './server.ts';

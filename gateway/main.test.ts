@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { createKeySet } from '#core/keys';
+import { packageRoot } from '#core/package-root';
+import { startHttp, temporaryDirectory } from './testing.ts';
+
+const SCRIPT =
+  "import { main } from './gateway/main.ts'; process.exitCode = await main(process.argv.slice(1), process.env);";
+
+function run(t: TestContext, options: readonly string[], root: string) {
+  const child = spawn(
+    process.execPath,
+    ['--conditions=outrider-source', '--input-type=module', '-e', SCRIPT, '--', ...options],
+    {
+      cwd: packageRoot,
+      env: { OUTRIDER_RUNTIME_DIR: join(root, 'run'), OUTRIDER_STATE_DIR: join(root, 'state') },
+    },
+  );
+  t.after(() => child.kill('SIGKILL'));
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
+  return { child, output };
+}
+
+function prepared(t: TestContext): string {
+  const root = temporaryDirectory(t);
+  createKeySet(join(root, 'run/keys'));
+  mkdirSync(join(root, 'state'));
+  writeFileSync(join(root, 'state/token'), 'x'.repeat(40), { mode: 0o600 });
+  return root;
+}
+
+test('the process starts from a file, answers, ends with 0 at SIGTERM and keeps stdout clean', {
+  timeout: 20_000,
+}, async (t) => {
+  const root = prepared(t);
+  const file = join(root, 'outrider.yaml');
+  writeFileSync(file, 'gateway: {listen: "127.0.0.1:0"}\nserver: {listen: "127.0.0.1:1"}\n');
+  const { child, output } = run(t, ['--config', file], root);
+  let port: string | undefined;
+  while (port === undefined) {
+    await once(child.stderr, 'data');
+    port = /"address":"127\.0\.0\.1:(\d+)"/.exec(output.stderr)?.[1];
+  }
+  assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
+  child.kill('SIGTERM');
+  const [code] = await once(child, 'close');
+  assert.equal(code, 0);
+  assert.equal(output.stdout, '');
+});
+
+test('what keeps it from starting is one clear line and exit code 1', async (t) => {
+  const root = prepared(t);
+  const busy = new URL(await startHttp(t, (_, response) => void response.end()));
+  const empty = temporaryDirectory(t);
+  createKeySet(join(empty, 'run/keys'));
+  const cases: [string[], string, RegExp][] = [
+    [['--listen', busy.host], root, /^127\.0\.0\.1:\d+ is in use by another process$/m],
+    [['--lisen', 'x'], root, /^unknown option --lisen \(did you mean "--listen"\?\)$/m],
+    [['--config', '/does/not/exist'], root, /cannot be read$/m],
+    [
+      ['--insecure', '--listen', '0.0.0.0:0'],
+      root,
+      /^gateway\.insecure is possible on a loopback/m,
+    ],
+    [['--listen', '127.0.0.1:0'], empty, /^nobody could be let in: /m],
+    [['--listen', '127.0.0.1:0'], temporaryDirectory(t), /^nobody could be let in: /m],
+  ];
+  await Promise.all(
+    cases.map(async ([options, directory, line]) => {
+      const { child, output } = run(t, options, directory);
+      const [code] = await once(child, 'close');
+      assert.equal(code, 1, options.join(' '));
+      assert.match(output.stderr, line);
+      assert.equal(output.stdout, '');
+    }),
+  );
+});

@@ -1,0 +1,51 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type OutriderError, publicError } from '#core/errors';
+import { answerJson } from '#core/http';
+
+/** "Server error" of JSON-RPC's implementation-defined range; none of the codes by which clients tell the protocol's eras apart. */
+const JSON_RPC_SERVER_ERROR = -32_000;
+/** How long a refused body is still read, so that the client gets to see the answer. */
+const LINGER_MS = 2_000;
+
+/** Answers for the gateway itself, as the JSON-RPC error that MCP clients show, with our code under `data`. */
+export function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: OutriderError,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  const { message, ...data } = publicError(error).error;
+  const wait = error.retryAfterMs;
+  answerJson(
+    response,
+    error.failure.http,
+    { jsonrpc: '2.0', id: null, error: { code: JSON_RPC_SERVER_ERROR, message, data } },
+    {
+      ...(wait === undefined
+        ? {}
+        : { 'retry-after': String(Math.max(1, Math.ceil(wait / 1_000))) }),
+      ...headers,
+    },
+  );
+  discardRest(request);
+}
+
+/** A socket closed with unread bytes is reset, which can destroy the answer on its way. Reads on for a while, then cuts. */
+function discardRest(request: IncomingMessage): void {
+  if (request.complete || request.destroyed) return;
+  // Once its answer is out, a request no longer hears of its socket's end.
+  const { socket } = request;
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  const done = () => {
+    clearTimeout(timer);
+    request.off('end', done);
+    socket.off('close', done);
+  };
+  request.once('end', done);
+  socket.once('close', done);
+  request.resume();
+}

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { Metrics } from '#core/metrics';
+import { createBalancer } from './balancer.ts';
+
+const SERVERS = ['http://127.0.0.1:1/mcp', 'http://127.0.0.1:2/mcp', 'http://127.0.0.1:3/other'];
+
+function balancerOf(t: TestContext, count: number, now: () => number, random: () => number) {
+  const servers = SERVERS.slice(0, count).map((url) => new URL(url));
+  const balancer = createBalancer(servers, new Metrics('test'), now, random);
+  t.after(() => balancer.close());
+  return balancer;
+}
+
+test('of two servers the one with fewer requests in flight is picked', (t) => {
+  const balancer = balancerOf(t, 2, Date.now, () => 0);
+  const [first, second] = balancer.upstreams;
+  assert.ok(first && second);
+  const end = balancer.begin(first);
+  assert.equal(balancer.pick(), second);
+  balancer.begin(second);
+  balancer.begin(second);
+  assert.equal(balancer.pick(), first);
+  end();
+  end();
+  balancer.begin(first);
+  balancer.begin(first);
+  balancer.begin(first);
+  assert.equal(balancer.pick(), second, 'an end that is told twice counts once');
+});
+
+test('every server is picked when all are idle', (t) => {
+  const balancer = balancerOf(t, 3, Date.now, Math.random);
+  const picked = new Set(Array.from({ length: 200 }, () => balancer.pick()));
+  assert.equal(picked.size, 3);
+});
+
+test('a server that could not be reached is left out for 5 s', (t) => {
+  let now = 0;
+  const balancer = balancerOf(t, 2, () => now, Math.random);
+  const [first, second] = balancer.upstreams;
+  assert.ok(first && second);
+  balancer.eject(first);
+  const picks = () => new Set(Array.from({ length: 50 }, () => balancer.pick()));
+  assert.deepEqual(picks(), new Set([second]));
+  now = 5_000;
+  assert.equal(picks().size, 2);
+});
+
+test('with every server out, they are tried all the same', (t) => {
+  const balancer = balancerOf(t, 2, Date.now, Math.random);
+  for (const upstream of balancer.upstreams) balancer.eject(upstream);
+  assert.ok(balancer.pick());
+});
+
+test('there is no second choice where there is one server', (t) => {
+  const balancer = balancerOf(t, 1, Date.now, Math.random);
+  const [only] = balancer.upstreams;
+  assert.equal(balancer.pick(), only);
+  assert.equal(balancer.pick(only), undefined);
+});

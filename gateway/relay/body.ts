@@ -1,0 +1,32 @@
+import type { IncomingMessage } from 'node:http';
+import { OutriderError } from '#core/errors';
+
+/**
+ * A request's whole body. MCP messages are small, and only a whole one can be sent a second time when a server could not be
+ * reached; what is larger than `maxBytes` is refused as soon as that shows, whether its length was declared or not.
+ * @throws {OutriderError} BODY_TOO_LARGE | CANCELLED when the client went away
+ */
+export function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const tooLarge = () =>
+    new OutriderError('BODY_TOO_LARGE', `the message is larger than ${maxBytes} bytes`);
+  return new Promise((resolve, reject) => {
+    if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
+      reject(tooLarge());
+      return;
+    }
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const settle = (act: () => void) => {
+      request.off('data', take).off('end', whole).off('close', gone);
+      act();
+    };
+    const take = (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > maxBytes) settle(() => reject(tooLarge()));
+      else chunks.push(chunk);
+    };
+    const whole = () => settle(() => resolve(Buffer.concat(chunks, size)));
+    const gone = () => settle(() => reject(new OutriderError('CANCELLED', 'the client went away')));
+    request.on('data', take).on('end', whole).on('close', gone);
+  });
+}

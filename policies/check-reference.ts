@@ -1,0 +1,72 @@
+import { nearest } from '#core/nearest';
+import type { Checked } from './checked.ts';
+import type { EgressPolicy, PolicyDocuments, PolicyTest } from './document.ts';
+import { isReason, REASONS } from './reason.ts';
+
+/** Every name that one document uses of another must be there. */
+export function checkReferences(
+  documents: PolicyDocuments,
+  checked: {
+    readonly policies: readonly Checked<EgressPolicy>[];
+    readonly tests: readonly Checked<PolicyTest>[];
+  },
+): void {
+  const roles = documents.roles.map(({ metadata }) => metadata.name);
+  const credentials = documents.credentialBindings.map(({ metadata }) => metadata.name);
+  const datasources = documents.datasources.map(
+    ({ metadata, spec }) => `${spec.type}/${metadata.name}`,
+  );
+  const tested = new Set(documents.tests.map(({ spec }) => spec.as.role));
+  const mustTest = documents.boundaries.some(({ spec }) => spec.requireTests === true);
+
+  for (const { document, report } of checked.policies) {
+    const { subjects, allow, deny = [] } = document.spec;
+    for (const [index, { role }] of subjects.entries()) {
+      if (role === undefined) continue;
+      const path = ['spec', 'subjects', index, 'role'];
+      const missing = unknown('Role', role, roles);
+      if (missing !== undefined) report(path, missing);
+      else if (mustTest && !tested.has(role))
+        report(path, `the Boundary requires a PolicyTest as the role "${role}"`);
+    }
+    for (const [index, rule] of allow.entries()) {
+      const path = ['spec', 'allow', index];
+      const credential =
+        rule.credential === undefined
+          ? undefined
+          : unknown('CredentialBinding', rule.credential, credentials);
+      if (credential !== undefined) report([...path, 'credential'], credential);
+      const datasource =
+        rule.datasource === undefined
+          ? undefined
+          : unknown('Datasource', rule.datasource, datasources);
+      if (datasource !== undefined) report([...path, 'datasource'], datasource);
+    }
+    for (const [index, { datasource }] of deny.entries()) {
+      const missing =
+        datasource === undefined ? undefined : unknown('Datasource', datasource, datasources);
+      if (missing !== undefined) report(['spec', 'deny', index, 'datasource'], missing);
+    }
+  }
+
+  for (const { document, report } of checked.tests) {
+    const missing = unknown('Role', document.spec.as.role, roles);
+    if (missing !== undefined) report(['spec', 'as', 'role'], missing);
+    for (const [index, { expect }] of document.spec.cases.entries()) {
+      if (expect.reason === undefined || isReason(expect.reason)) continue;
+      report(
+        ['spec', 'cases', index, 'expect', 'reason'],
+        `no refusal has this reason${hint(expect.reason, Object.keys(REASONS))}`,
+      );
+    }
+  }
+}
+
+function unknown(kind: string, name: string, known: readonly string[]): string | undefined {
+  return known.includes(name) ? undefined : `there is no ${kind} "${name}"${hint(name, known)}`;
+}
+
+function hint(word: string, known: readonly string[]): string {
+  const meant = nearest(word, known);
+  return meant === undefined ? '' : ` (did you mean "${meant}"?)`;
+}

@@ -1,0 +1,484 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkDocuments } from './check.ts';
+import type {
+  AllowRuleSpec,
+  BoundarySpec,
+  DatasourceSpec,
+  PolicyDocuments,
+  PolicyTestCase,
+} from './document.ts';
+import { binding, boundary, datasource, documents, egress, role } from './fixture.ts';
+import { compilePolicySet } from './policy-set.ts';
+import { formatDocumentPath } from './problem.ts';
+
+const API: AllowRuleSpec = {
+  id: 'api',
+  hosts: ['api.example.com'],
+  methods: ['GET'],
+  paths: 'any',
+};
+
+/** One policy with one rule: the API rule with changes. */
+const rule = (change: Partial<AllowRuleSpec>, rest: Partial<PolicyDocuments> = {}) =>
+  documents({ egressPolicies: [egress('one', [{ ...API, ...change }])], ...rest });
+const cidrRule = (cidr: string, allowPrivate?: boolean, spec?: BoundarySpec) => {
+  const { hosts: _hosts, ...plain } = API;
+  const net = { ...plain, cidrs: [cidr], ...(allowPrivate === undefined ? {} : { allowPrivate }) };
+  return documents({
+    egressPolicies: [egress('one', [net])],
+    boundaries: spec ? [boundary('org', spec)] : [],
+  });
+};
+const withCredential = (hosts: readonly string[], spec = {}, change: Partial<AllowRuleSpec> = {}) =>
+  rule({ credential: 'token', ...change }, { credentialBindings: [binding('token', hosts, spec)] });
+const source = (spec: Partial<DatasourceSpec>, bounds?: BoundarySpec, name = 'main') =>
+  documents({
+    datasources: [datasource('prometheus', name, spec)],
+    boundaries: bounds ? [boundary('org', bounds)] : [],
+  });
+const tested = (one: Partial<PolicyTestCase['expect']>, as = 'analyst') =>
+  rule(
+    {},
+    {
+      tests: [
+        {
+          apiVersion: 'outrider/v1',
+          kind: 'PolicyTest',
+          metadata: { name: 't' },
+          spec: {
+            as: { role: as },
+            cases: [
+              {
+                name: 'c',
+                request: 'GET https://api.example.com/',
+                expect: { verdict: 'allow', ...one },
+              },
+            ],
+          },
+        },
+      ],
+    },
+  );
+
+const sound: readonly (readonly [string, PolicyDocuments])[] = [
+  ['nothing at all', documents({ roles: [] })],
+  ['one plain rule', rule({})],
+  ['a credential within its binding', withCredential(['*.example.com'], { paths: ['/**'] })],
+  ['a public range', cidrRule('203.0.113.0/24')],
+  [
+    'a private range with every consent',
+    cidrRule('10.1.0.0/16', true, { mayPrivate: ['10.0.0.0/8'] }),
+  ],
+  [
+    'a loopback datasource with consent',
+    source(
+      { endpoint: 'http://127.0.0.1:9090', allowLoopback: true },
+      { mayLoopbackDatasources: true },
+    ),
+  ],
+  [
+    'a private datasource with consent',
+    source({ endpoint: 'http://10.1.2.3', allowPrivate: true }, { mayPrivate: ['10.1.0.0/16'] }),
+  ],
+  [
+    'two bindings side by side',
+    documents({
+      egressPolicies: [
+        egress('one', [
+          { ...API, paths: ['/a/*'], credential: 'a' },
+          { ...API, id: 'b', paths: ['/b/*'], credential: 'b' },
+        ]),
+      ],
+      credentialBindings: [
+        binding('a', ['api.example.com'], { paths: ['/a/**'] }),
+        binding('b', ['api.example.com'], { paths: ['/b/**'] }),
+      ],
+    }),
+  ],
+  [
+    'a wildcard around a never-host',
+    rule(
+      { hosts: ['*.example.com'] },
+      { boundaries: [boundary('org', { neverHosts: ['x.example.com'] })] },
+    ),
+  ],
+  [
+    'datasources of two types with one name',
+    documents({ datasources: [datasource('prometheus', 'main'), datasource('loki', 'main')] }),
+  ],
+  ['a test that expects a known reason', tested({ verdict: 'deny', reason: 'host_not_allowed' })],
+];
+for (const [what, from] of sound)
+  test(`${what} is sound`, () => assert.deepEqual(problemsOf(from), []));
+
+const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
+  [
+    'two roles of one name',
+    documents({ roles: [role('a'), role('a')] }),
+    /^Role a metadata\.name: there is another/,
+  ],
+  [
+    'two datasources of one type and name',
+    documents({ datasources: [datasource('loki', 'a'), datasource('loki', 'a')] }),
+    /^Datasource loki\/a metadata\.name/,
+  ],
+  [
+    'a day that does not exist',
+    documents({ roles: [role('a', { expires: '2026-02-30' })] }),
+    /metadata\.expires: the calendar/,
+  ],
+  [
+    'a Boundary that expires',
+    documents({
+      boundaries: [
+        {
+          ...boundary('org', { neverPorts: [1] }),
+          metadata: { name: 'org', expires: '2030-01-01' },
+        },
+      ],
+    }),
+    /metadata\.expires: a Boundary does not expire/,
+  ],
+  [
+    'report mode until no day',
+    documents({ egressPolicies: [egress('one', [], [], { mode: 'report', until: '2026-13-01' })] }),
+    /spec\.until/,
+  ],
+  [
+    'two rules of one id',
+    documents({
+      egressPolicies: [egress('one', [API], [{ id: 'api', hosts: ['a.example.com'] }])],
+    }),
+    /spec\.deny\[0\]\.id: another rule/,
+  ],
+  ['a rule called report', rule({ id: 'report' }), /spec\.allow\[0\]\.id: "report"/],
+  [
+    'a wildcard in the middle',
+    rule({ hosts: ['a.*.example.com'] }),
+    /spec\.allow\[0\]\.hosts\[0\]: a wildcard/,
+  ],
+  ['a wildcard beneath a top-level domain', rule({ hosts: ['*.com'] }), /hosts\[0\]: a host needs/],
+  ['an address as a host', rule({ hosts: ['10.0.0.1'] }), /hosts\[0\]: addresses stand in/],
+  [
+    'a host that is not canonical',
+    rule({ hosts: ['api.example.com.'] }),
+    /write it as "api\.example\.com"/,
+  ],
+  ['localhost by another name', rule({ hosts: ['a.localhost'] }), /never reachable/],
+  ['a path with dots', rule({ paths: ['/a/../b'] }), /paths\[0\]: a path begins/],
+  [
+    'a query pattern with a group',
+    rule({ query: { 'a.b': '(x)' } }),
+    /spec\.allow\[0\]\.query\["a\.b"\]: "\(x\)" is not understood/,
+  ],
+  [
+    'a strict query without parameters',
+    rule({ queryStrict: true }),
+    /queryStrict: name the parameters/,
+  ],
+  ['a range without its length', cidrRule('203.0.113.0'), /cidrs\[0\]: this is not a range/],
+  ['a mapped range', cidrRule('::ffff:0:0/96'), /cidrs\[0\]: this is not a range/],
+  ['a range with bits behind its length', cidrRule('203.0.113.7/24'), /cidrs\[0\]/],
+  [
+    'a private range without a word',
+    cidrRule('10.0.0.0/8', undefined, { mayPrivate: ['10.0.0.0/8'] }),
+    /say `allowPrivate/,
+  ],
+  [
+    'a private range without consent',
+    cidrRule('10.0.0.0/8', true),
+    /allowPrivate: this takes the consent/,
+  ],
+  [
+    'a private range wider than the consent',
+    cidrRule('10.0.0.0/8', true, { mayPrivate: ['10.1.0.0/16'] }),
+    /"org" does not list 10\.0\.0\.0\/8/,
+  ],
+  [
+    'the loopback range',
+    cidrRule('127.0.0.1/32', true, { mayPrivate: ['127.0.0.0/8'] }),
+    /these addresses are loopback/,
+  ],
+  ['a burst without a rate', rule({ limits: { burst: 2 } }), /limits\.burst/],
+  [
+    'budgets',
+    documents({
+      egressPolicies: [
+        egress('one', [API], [], { budgets: [{ id: 'b', per: ['day'], requests: 1 }] }),
+      ],
+    }),
+    /spec\.budgets: budgets is not enforced/,
+  ],
+  ['labels', rule({ labels: { tenant: 'a' } }), /labels is not enforced/],
+  ['grpc', rule({ protocols: ['grpc'] }), /protocols\[0\]: grpc is not enforced/],
+  [
+    'sigv4',
+    withCredential(['api.example.com'], { inject: { sigv4: { service: 's3', region: 'x' } } }),
+    /inject\.sigv4: sigv4 is not enforced/,
+  ],
+  [
+    'maxExpiryDays',
+    documents({ boundaries: [boundary('org', { maxExpiryDays: 30 })] }),
+    /maxExpiryDays is not enforced/,
+  ],
+
+  [
+    'an unknown role',
+    documents({ egressPolicies: [egress('one', [API], [], { subjects: [{ role: 'analist' }] })] }),
+    /subjects\[0\]\.role: there is no Role "analist" \(did you mean "analyst"\?\)/,
+  ],
+  [
+    'an unknown credential',
+    rule({ credential: 'tokn' }),
+    /credential: there is no CredentialBinding "tokn"/,
+  ],
+  [
+    'an unknown datasource',
+    documents({
+      egressPolicies: [egress('one', [{ id: 'm', datasource: 'loki/mian' }])],
+      datasources: [datasource('loki', 'main')],
+    }),
+    /did you mean "loki\/main"/,
+  ],
+  [
+    'an unknown datasource in a deny rule',
+    documents({ egressPolicies: [egress('one', [], [{ id: 'm', datasource: 'loki/x' }])] }),
+    /deny\[0\]\.datasource/,
+  ],
+  ['a test as an unknown role', tested({}, 'analist'), /PolicyTest t spec\.as\.role/],
+  [
+    'a test that expects an unknown reason',
+    tested({ reason: 'host_not_alowed' }),
+    /expect\.reason: no refusal has this reason \(did you mean "host_not_allowed"/,
+  ],
+  [
+    'no test where the Boundary requires one',
+    rule({}, { boundaries: [boundary('org', { requireTests: true })] }),
+    /requires a PolicyTest as the role "analyst"/,
+  ],
+
+  [
+    'overlapping bindings',
+    documents({
+      egressPolicies: [
+        egress('one', [
+          { ...API, credential: 'a' },
+          { ...API, id: 'b', hosts: ['*.example.com'], credential: 'b' },
+        ]),
+      ],
+      credentialBindings: [binding('a', ['api.example.com']), binding('b', ['*.example.com'])],
+    }),
+    /CredentialBinding b spec\.hosts\[0\]: overlaps with the CredentialBinding "a": both would apply to https:\/\/api\.example\.com\//,
+  ],
+  [
+    'bindings that overlap in a path',
+    documents({
+      egressPolicies: [
+        egress('one', [
+          { ...API, paths: ['/a/*'], credential: 'a' },
+          { ...API, id: 'b', paths: ['/*/b'], credential: 'b' },
+        ]),
+      ],
+      credentialBindings: [
+        binding('a', ['api.example.com'], { paths: ['/a/*'] }),
+        binding('b', ['api.example.com'], { paths: ['/*/b'] }),
+      ],
+    }),
+    /both would apply to https:\/\/api\.example\.com\/a\/b$/,
+  ],
+  [
+    'a binding that no rule uses',
+    rule({}, { credentialBindings: [binding('token', ['api.example.com'])] }),
+    /CredentialBinding token spec\.hosts\[0\]: no rule/,
+  ],
+  [
+    'a binding for a host that its rules do not reach',
+    withCredential(['api.example.com', 'other.example.com']),
+    /spec\.hosts\[1\]: no rule/,
+  ],
+  [
+    "a rule beyond its binding's hosts",
+    withCredential(['api.example.com'], {}, { hosts: ['*.example.com'] }),
+    /credential: the CredentialBinding "token" is not for \*\.example\.com/,
+  ],
+  [
+    "a rule beyond its binding's paths",
+    withCredential(['api.example.com'], { paths: ['/a/*'] }, { paths: ['/a/*', '/a/**'] }),
+    /is not for the path \/a\/\*\*/,
+  ],
+  [
+    'a rule with any path on a binding with some',
+    withCredential(['api.example.com'], { paths: ['/a/*'] }),
+    /is not for the path/,
+  ],
+  [
+    'a credential without TLS',
+    withCredential(['api.example.com'], {}, { scheme: 'http' }),
+    /credential: a credential is not sent without TLS/,
+  ],
+  [
+    'a format with the secret twice',
+    withCredential(['api.example.com'], { inject: { header: 'x', format: '{secret}{secret}' } }),
+    /inject\.format/,
+  ],
+
+  [
+    'a credential in a header that frames',
+    withCredential(['api.example.com'], {
+      inject: { header: 'content-length', format: '{secret}' },
+    }),
+    /inject\.header: this header frames/,
+  ],
+  [
+    'a datasource secret in a header that frames',
+    source({ auth: { type: 'header', name: 'host' } }),
+    /auth\.name: this header frames/,
+  ],
+  [
+    'a format with a line feed',
+    withCredential(['api.example.com'], { inject: { header: 'x', format: 'a\n{secret}' } }),
+    /inject\.format/,
+  ],
+  [
+    'loopback without the word',
+    source({ endpoint: 'http://127.0.0.1:9090' }, { mayLoopbackDatasources: true }),
+    /endpoint: this is loopback/,
+  ],
+  [
+    'localhost without the word',
+    source({ endpoint: 'http://localhost:9090' }, { mayLoopbackDatasources: true }),
+    /endpoint: this is loopback/,
+  ],
+  [
+    'loopback without a Boundary',
+    source({ endpoint: 'http://127.0.0.1:9090', allowLoopback: true }),
+    /allowLoopback: this takes the consent/,
+  ],
+  [
+    'loopback against the Boundary',
+    source(
+      { endpoint: 'http://127.0.0.1:9090', allowLoopback: true },
+      { mayLoopbackDatasources: false },
+    ),
+    /allowLoopback: this takes the consent/,
+  ],
+  [
+    'private without the word',
+    source({ endpoint: 'http://10.1.2.3' }, { mayPrivate: ['10.0.0.0/8'] }),
+    /endpoint: this address is private/,
+  ],
+  [
+    'private without a Boundary',
+    source({ endpoint: 'http://10.1.2.3', allowPrivate: true }),
+    /allowPrivate: this takes the consent/,
+  ],
+  [
+    'private beyond the consent',
+    source({ endpoint: 'http://10.1.2.3', allowPrivate: true }, { mayPrivate: ['10.2.0.0/16'] }),
+    /lists this address in `mayPrivate`/,
+  ],
+  [
+    'metadata, whatever is consented',
+    source(
+      { endpoint: 'http://169.254.169.254', allowPrivate: true, allowLoopback: true },
+      { mayPrivate: ['169.254.0.0/16'], mayLoopbackDatasources: true },
+    ),
+    /this address is metadata/,
+  ],
+  ['metadata by name', source({ endpoint: 'http://metadata.google.internal' }), /never reachable/],
+  [
+    'a never-host',
+    source({ endpoint: 'https://db.example.com' }, { neverHosts: ['*.example.com'] }),
+    /the Boundary "org" never allows this host/,
+  ],
+  [
+    'a never-address',
+    source({ endpoint: 'https://203.0.113.7' }, { neverCidrs: ['203.0.113.0/24'] }),
+    /the Boundary "org" never allows this address/,
+  ],
+  ['an endpoint that is not canonical', source({ endpoint: 'https://127.1' }), /ip_not_allowed/],
+  [
+    'an endpoint with a user',
+    source({ endpoint: 'https://a@b.example.com' }),
+    /userinfo_forbidden/,
+  ],
+  ['a name that is no label', source({}, undefined, `a${'b'.repeat(60)}`), /must be one label/],
+
+  [
+    'a host on the never-list',
+    rule({}, { boundaries: [boundary('org', { neverHosts: ['*.example.com'] })] }),
+    /hosts\[0\]: the Boundary "org" never allows https:\/\/api\.example\.com\//,
+  ],
+  [
+    'a host beyond the ceiling',
+    rule(
+      { hosts: ['*.example.com'] },
+      { boundaries: [boundary('org', { mayHosts: ['api.example.com'] })] },
+    ),
+    /does not list https:\/\/any\.example\.com\//,
+  ],
+  [
+    'a method beyond the ceiling',
+    rule({ methods: ['GET', 'POST'] }, { boundaries: [boundary('org', { mayMethods: ['GET'] })] }),
+    /methods\[1\]: the Boundary "org" does not list POST/,
+  ],
+  [
+    'any method beneath a ceiling',
+    rule({ methods: 'any' }, { boundaries: [boundary('org', { mayMethods: ['GET'] })] }),
+    /methods: the Boundary "org" allows GET alone/,
+  ],
+  [
+    'a port on the never-list',
+    rule({ ports: [22] }, { boundaries: [boundary('org', { neverPorts: [22] })] }),
+    /never allows port 22/,
+  ],
+  [
+    'a tunnel where none may be',
+    documents({
+      egressPolicies: [
+        egress('one', [{ id: 't', hosts: ['a.example.com'], protocols: ['tunnel'] }]),
+      ],
+      boundaries: [boundary('org', { mayTunnel: false })],
+    }),
+    /allows no tunnels/,
+  ],
+  [
+    'a range on the never-list',
+    cidrRule('203.0.113.0/25', undefined, { neverCidrs: ['203.0.113.0/24'] }),
+    /never allows 203\.0\.113\.0\/25/,
+  ],
+  [
+    'a rate above the ceiling',
+    rule({ limits: { rate: '2/s' } }, { boundaries: [boundary('org', { maxRate: '60/min' })] }),
+    /limits\.rate: the Boundary "org" allows at most 60\/min/,
+  ],
+  [
+    'no rate beneath a ceiling',
+    rule({}, { boundaries: [boundary('org', { maxRate: '60/min' })] }),
+    /wants a rate of at most/,
+  ],
+];
+for (const [what, from, expected] of unsound) {
+  test(`${what} is a load error`, () => {
+    const problems = problemsOf(from);
+    assert.ok(
+      problems.some((line) => expected.test(line)),
+      problems.join('\n') || 'nothing was found',
+    );
+    assert.throws(() => compilePolicySet(from, 'd'), { code: 'POLICY_INVALID' });
+  });
+}
+
+test('everything that is wrong is said at once', () => {
+  assert.equal(
+    problemsOf(rule({ hosts: ['*.com', 'localhost'], paths: ['x'], limits: { burst: 1 } })).length,
+    4,
+  );
+});
+
+function problemsOf(from: PolicyDocuments): string[] {
+  return checkDocuments(from).map(
+    ({ kind, name, path, message }) => `${kind} ${name} ${formatDocumentPath(path)}: ${message}`,
+  );
+}

@@ -1,0 +1,65 @@
+import { type Datasource } from './document.ts';
+import { inCidr } from './ip.ts';
+import { classifyIp } from './ip-class.ts';
+import type { Permit } from './permit.ts';
+import { datasourceOf, type PolicySet } from './policy-set.ts';
+import type { Reason } from './reason.ts';
+import type { Boundary } from './role-policy.ts';
+import type { DatasourceTarget } from './target.ts';
+
+/** A datasource that a permit opened, with its endpoint. Only `grantDatasource` makes it; only the proxy has any. */
+export class DatasourceGrant {
+  readonly datasource: Datasource;
+  readonly #boundaries: readonly Boundary[];
+
+  private constructor(datasource: Datasource, boundaries: readonly Boundary[]) {
+    this.datasource = datasource;
+    this.#boundaries = boundaries;
+  }
+
+  static of(
+    set: PolicySet,
+    { target: { type, name } }: Permit<DatasourceTarget>,
+  ): DatasourceGrant | undefined {
+    const datasource = datasourceOf(set, type, name);
+    return datasource && new DatasourceGrant(datasource, set.boundaries);
+  }
+
+  /**
+   * Why `address` (16 bytes) must not be dialled as the endpoint; undefined where it may. Loopback and private addresses take
+   * the Datasource's own word; that every Boundary consents was checked at load, range by range it is checked here.
+   */
+  addressRefusal(address: Uint8Array): Reason | undefined {
+    const { allowLoopback, allowPrivate } = this.datasource.spec;
+    if (
+      this.#boundaries.some(({ neverCidrs }) => neverCidrs.some((cidr) => inCidr(address, cidr)))
+    ) {
+      return 'resolved_ip_forbidden';
+    }
+    const consented = () =>
+      this.#boundaries.length > 0 &&
+      this.#boundaries.every(({ mayPrivate }) => mayPrivate.some((cidr) => inCidr(address, cidr)));
+    const kind = classifyIp(address);
+    const may =
+      kind === 'public' ||
+      (kind === 'loopback' && allowLoopback === true) ||
+      (kind === 'private' && allowPrivate === true && consented());
+    return may ? undefined : 'resolved_ip_forbidden';
+  }
+}
+
+/** The datasource that the permit is for; undefined where this set has none of that name. */
+export function grantDatasource(
+  set: PolicySet,
+  permit: Permit<DatasourceTarget>,
+): DatasourceGrant | undefined {
+  return DatasourceGrant.of(set, permit);
+}
+
+/** Why `address` (16 bytes, as `parseIp` gives them) must not be dialled for the permit or grant; undefined where it may. */
+export function addressRefusal(
+  subject: Permit | DatasourceGrant,
+  address: Uint8Array,
+): Reason | undefined {
+  return subject.addressRefusal(address);
+}

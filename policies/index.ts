@@ -1,0 +1,67 @@
+export { canonicalJson } from './canonical-json.ts';
+export {
+  CLIENT_HELLO_MAX,
+  type ClientHello,
+  type Hello,
+  helloRefusal,
+  readClientHello,
+} from './client-hello.ts';
+export { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
+export type * from './document.ts';
+export { type Endpoint, parseEndpoint } from './endpoint.ts';
+export { type Explanation, explain, type RuleExplanation } from './explain.ts';
+export { addressRefusal, type DatasourceGrant, grantDatasource } from './grant.ts';
+export { type Host, parseHost } from './host.ts';
+export { formatIp, parseIp } from './ip.ts';
+export { classifyIp, type IpClass } from './ip-class.ts';
+export { parseProjection } from './parse-projection.ts';
+export { type Path, parsePath, queryParameters } from './path.ts';
+export { authorize, decisionOf, type Permit } from './permit.ts';
+export {
+  compilePolicySet,
+  credentialOf,
+  datasourceOf,
+  type PolicySet,
+  policyInvalid,
+  projectRole,
+  rolePolicy,
+} from './policy-set.ts';
+export { type DocumentPath, formatDocumentPath, type PolicyProblem } from './problem.ts';
+export type {
+  AllowProjection,
+  BoundaryProjection,
+  DatasourceRef,
+  DenyProjection,
+  Limits,
+  PolicyProjection,
+  RoleProjection,
+} from './projection.ts';
+export { type Family, isReason, REASONS, type Reason, type ReasonInfo } from './reason.ts';
+export { programTarget, requestTarget } from './request-line.ts';
+export {
+  chooseRole,
+  DEFAULT_TIMEOUT_MS,
+  rolesOf,
+  type SandboxBounds,
+  sandboxBounds,
+} from './role.ts';
+export { compileRole, type RolePolicy } from './role-policy.ts';
+export {
+  ALIAS_DOMAIN,
+  aliasHost,
+  aliasTarget,
+  type Canonical,
+  DATASOURCE_TYPES,
+  type DatasourceTarget,
+  type HostTarget,
+  hostTarget,
+  isDatasourceType,
+  originForm,
+  splitAbsoluteForm,
+  type Target,
+  type TunnelTarget,
+  targetAuthority,
+  targetText,
+  tunnelTarget,
+} from './target.ts';
+export type { RateValue } from './units.ts';

@@ -1,0 +1,99 @@
+import { OutriderError } from '#core/errors';
+import { checkDocuments } from './check.ts';
+import type {
+  CredentialBinding,
+  Datasource,
+  DatasourceType,
+  PolicyDocuments,
+  Role,
+} from './document.ts';
+import { formatDocumentPath, type PolicyProblem } from './problem.ts';
+import { boundaryProjection, projectPolicies } from './project.ts';
+import type { RoleProjection } from './projection.ts';
+import { type Boundary, compileBoundary, compileRole, type RolePolicy } from './role-policy.ts';
+import { endOfDayMs } from './units.ts';
+
+/** Every document of a directory or bundle, checked against each other. Immutable; a reload makes another. */
+export interface PolicySet {
+  /** SHA-256 over the canonical JSON of all documents, lower-case hex; made by policystore. */
+  readonly digest: string;
+  readonly documents: PolicyDocuments;
+  readonly roles: ReadonlyMap<string, Role>;
+  readonly credentials: ReadonlyMap<string, CredentialBinding>;
+  /** By `<type>/<name>`. */
+  readonly datasources: ReadonlyMap<string, Datasource>;
+  readonly boundaries: readonly Boundary[];
+}
+
+/**
+ * Checks documents that have the schema's shape against each other and makes a set of them.
+ * @throws {OutriderError} POLICY_INVALID with every problem at once, one a line; its cause is the list of `PolicyProblem`
+ */
+export function compilePolicySet(documents: PolicyDocuments, digest: string): PolicySet {
+  const problems = checkDocuments(documents);
+  if (problems.length > 0) throw policyInvalid(problems);
+  return {
+    digest,
+    documents,
+    roles: new Map(documents.roles.map((role) => [role.metadata.name, role])),
+    credentials: new Map(documents.credentialBindings.map((item) => [item.metadata.name, item])),
+    datasources: new Map(
+      documents.datasources.map((item) => [`${item.spec.type}/${item.metadata.name}`, item]),
+    ),
+    boundaries: documents.boundaries.map((item) => compileBoundary(boundaryProjection(item))),
+  };
+}
+
+/** One line a problem, as `EgressPolicy report-builder: spec.allow[0].hosts[0]: ...`. */
+export function policyInvalid(problems: readonly PolicyProblem[]): OutriderError {
+  const lines = problems.map(
+    ({ kind, name, path, message }) => `${kind} ${name}: ${formatDocumentPath(path)}: ${message}`,
+  );
+  return new OutriderError('POLICY_INVALID', lines.join('\n'), { cause: problems });
+}
+
+export function datasourceOf(
+  set: PolicySet,
+  type: DatasourceType,
+  name: string,
+): Datasource | undefined {
+  return set.datasources.get(`${type}/${name}`);
+}
+
+export function credentialOf(set: PolicySet, name: string): CredentialBinding | undefined {
+  return set.credentials.get(name);
+}
+
+/**
+ * The role's part of a set for one tenant: what a sidecar decides with. A role that the set does not have gets a projection
+ * without policies, which denies everything.
+ */
+export function projectRole(set: PolicySet, roleName: string, tenant: string): RoleProjection {
+  const role = set.roles.get(roleName);
+  return {
+    version: 1,
+    role: roleName,
+    tenant,
+    expiresMs:
+      role?.metadata.expires === undefined ? null : (endOfDayMs(role.metadata.expires) ?? 0),
+    boundaries: set.documents.boundaries.map(boundaryProjection),
+    policies: role ? projectPolicies(set.documents, roleName, tenant) : [],
+  };
+}
+
+/** `compileRole(projectRole(...))`, kept for as long as the set is. */
+export function rolePolicy(set: PolicySet, roleName: string, tenant: string): RolePolicy {
+  let compiled = COMPILED.get(set);
+  if (!compiled) COMPILED.set(set, (compiled = new Map()));
+  const key = JSON.stringify([roleName, tenant]);
+  let policy = compiled.get(key);
+  if (!policy) {
+    // Tenants come from tokens: a set does not remember more of them than it can hold.
+    if (compiled.size >= COMPILED_MAX) compiled.clear();
+    compiled.set(key, (policy = compileRole(projectRole(set, roleName, tenant))));
+  }
+  return policy;
+}
+
+const COMPILED_MAX = 1000;
+const COMPILED = new WeakMap<PolicySet, Map<string, RolePolicy>>();

@@ -1,0 +1,146 @@
+import type {
+  AllowRuleSpec,
+  Boundary,
+  DenyRuleSpec,
+  EgressPolicy,
+  LimitsSpec,
+  Metadata,
+  PolicyDocuments,
+  Subject,
+} from './document.ts';
+import type {
+  AllowProjection,
+  BoundaryProjection,
+  DatasourceRef,
+  DenyProjection,
+  Limits,
+  PolicyProjection,
+} from './projection.ts';
+import { DEFAULT_PORT, isDatasourceType } from './target.ts';
+import { bytesOf, durationMsOf, endOfDayMs, rateOf } from './units.ts';
+
+/** The policies whose subjects name the role, or the tenant, or both; with every default spelled out. */
+export function projectPolicies(
+  documents: PolicyDocuments,
+  role: string,
+  tenant: string,
+): PolicyProjection[] {
+  return documents.egressPolicies
+    .filter(({ spec }) => spec.subjects.some((subject) => isSubject(subject, role, tenant)))
+    .map((policy) => projectPolicy(documents, policy))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+export function boundaryProjection({ metadata, spec }: Boundary): BoundaryProjection {
+  const { mayMethods } = spec;
+  return {
+    name: metadata.name,
+    neverHosts: spec.neverHosts ?? [],
+    neverCidrs: spec.neverCidrs ?? [],
+    neverPorts: spec.neverPorts ?? [],
+    mayHosts: spec.mayHosts ?? null,
+    mayMethods: mayMethods === undefined || mayMethods === 'any' ? null : mayMethods,
+    mayTunnel: spec.mayTunnel ?? true,
+    mayPrivate: spec.mayPrivate ?? [],
+  };
+}
+
+/** `prometheus/main`, taken apart; undefined where it is not of that form. */
+export function parseDatasourceRef(text: string): DatasourceRef | undefined {
+  const slash = text.indexOf('/');
+  const [type, name] = [text.slice(0, slash), text.slice(slash + 1)];
+  return slash > 0 && isDatasourceType(type) && name !== '' ? { type, name } : undefined;
+}
+
+export function limitsOf(spec: LimitsSpec = {}): Limits {
+  const { rate, burst, concurrent, requestBytes, responseBytes, duration } = spec;
+  const { rows, scanBytes, queryTime } = spec;
+  return {
+    ...(rate === undefined ? {} : { rate: rateOf(rate) }),
+    ...(burst === undefined ? {} : { burst }),
+    ...(concurrent === undefined ? {} : { concurrent }),
+    ...(requestBytes === undefined ? {} : { requestBytes: bytesOf(requestBytes) }),
+    ...(responseBytes === undefined ? {} : { responseBytes: bytesOf(responseBytes) }),
+    ...(duration === undefined ? {} : { durationMs: durationMsOf(duration) }),
+    ...(rows === undefined ? {} : { rows }),
+    ...(scanBytes === undefined ? {} : { scanBytes: bytesOf(scanBytes) }),
+    ...(queryTime === undefined ? {} : { queryTimeMs: durationMsOf(queryTime) }),
+  };
+}
+
+function isSubject(subject: Subject, role: string, tenant: string): boolean {
+  if (subject.role === undefined && subject.tenant === undefined) return false;
+  return (subject.role ?? role) === role && (subject.tenant ?? tenant) === tenant;
+}
+
+function projectPolicy(
+  documents: PolicyDocuments,
+  { metadata, spec }: EgressPolicy,
+): PolicyProjection {
+  return {
+    name: metadata.name,
+    expiresMs: expiryMs(metadata),
+    reportUntilMs: spec.mode === 'report' ? (endOfDayMs(spec.until ?? '') ?? 0) : null,
+    allow: spec.allow.map((rule) => projectAllow(documents, metadata, rule)),
+    deny: (spec.deny ?? []).map(projectDeny),
+  };
+}
+
+function projectAllow(
+  documents: PolicyDocuments,
+  policy: Metadata,
+  rule: AllowRuleSpec,
+): AllowProjection {
+  const scheme = rule.scheme ?? 'https';
+  const datasource =
+    rule.datasource === undefined ? null : (parseDatasourceRef(rule.datasource) ?? null);
+  return {
+    id: rule.id,
+    expiresMs: earliest([
+      expiryMs(policy),
+      ...documents.credentialBindings
+        .filter((binding) => binding.metadata.name === rule.credential)
+        .map(({ metadata }) => expiryMs(metadata)),
+      ...documents.datasources
+        .filter((item) => `${item.spec.type}/${item.metadata.name}` === rule.datasource)
+        .map(({ metadata }) => expiryMs(metadata)),
+    ]),
+    hosts: rule.hosts ?? [],
+    cidrs: rule.cidrs ?? [],
+    allowPrivate: rule.allowPrivate ?? false,
+    datasource,
+    scheme,
+    ports: rule.ports ?? [DEFAULT_PORT[scheme]],
+    // A datasource's own guard stands behind the rule; a tunnel has neither.
+    methods: rule.methods ?? 'any',
+    paths: rule.paths ?? 'any',
+    query: rule.query ?? {},
+    queryStrict: rule.queryStrict ?? false,
+    protocols: rule.protocols ?? ['http1', 'http2'],
+    credential: rule.credential ?? null,
+    limits: limitsOf(rule.limits),
+  };
+}
+
+function projectDeny(rule: DenyRuleSpec): DenyProjection {
+  return {
+    id: rule.id,
+    hosts: rule.hosts ?? null,
+    cidrs: rule.cidrs ?? null,
+    datasource:
+      rule.datasource === undefined ? null : (parseDatasourceRef(rule.datasource) ?? null),
+    ports: rule.ports ?? null,
+    methods: rule.methods ?? 'any',
+    paths: rule.paths ?? 'any',
+  };
+}
+
+/** A date that the calendar does not have has passed. */
+function expiryMs({ expires }: Metadata): number | null {
+  return expires === undefined ? null : (endOfDayMs(expires) ?? 0);
+}
+
+function earliest(times: readonly (number | null)[]): number | null {
+  const given = times.filter((time) => time !== null);
+  return given.length === 0 ? null : Math.min(...given);
+}

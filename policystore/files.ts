@@ -1,0 +1,95 @@
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { join, relative, sep } from 'node:path';
+import { OutriderError } from '#core/errors';
+
+/** One policy file as it was read. */
+export interface PolicyFile {
+  /** Relative to the directory, with `/`. */
+  readonly name: string;
+  readonly text: string;
+}
+
+/** A larger file is not one that somebody reviews. */
+const FILE_MAX_BYTES = 1_048_576;
+const FILES_MAX = 10_000;
+
+/**
+ * Every `*.yaml` and `*.yml` beneath a directory, sorted by name. Names that begin with a dot are left out; symbolic links are
+ * followed as long as they stay inside (Kubernetes mounts ConfigMaps that way).
+ * @throws {OutriderError} POLICY_INVALID where the directory cannot be read, or a link leads out of it
+ */
+export async function readPolicyFiles(directory: string): Promise<PolicyFile[]> {
+  const paths = await listPolicyFiles(directory);
+  return Promise.all(
+    paths.map(async ({ name, path, bytes }) => {
+      if (bytes > FILE_MAX_BYTES) throw invalid(`${name}: the file is larger than 1 MiB`);
+      const content = await readFile(path);
+      try {
+        return {
+          name,
+          text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content),
+        };
+      } catch (error) {
+        throw invalid(`${name}: the file is not UTF-8`, error);
+      }
+    }),
+  );
+}
+
+/** Changes whenever a policy file is added, removed, replaced or written to. */
+export async function policyFilesSignature(directory: string): Promise<string> {
+  const files = await listPolicyFiles(directory);
+  return files.map(({ name, identity }) => `${name} ${identity}`).join('\n');
+}
+
+interface Listed {
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: number;
+  readonly identity: string;
+}
+
+async function listPolicyFiles(directory: string): Promise<Listed[]> {
+  try {
+    const root = await realpath(directory);
+    const found: Listed[] = [];
+    await walk(root, root, [root], found);
+    return found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  } catch (error) {
+    if (error instanceof OutriderError) throw error;
+    throw invalid(`the policy directory ${directory} cannot be read`, error);
+  }
+}
+
+async function walk(
+  root: string,
+  at: string,
+  above: readonly string[],
+  found: Listed[],
+): Promise<void> {
+  for (const entry of await readdir(at, { withFileTypes: true })) {
+    if (entry.name.startsWith('.')) continue;
+    const path = join(at, entry.name);
+    const name = relative(root, path).split(sep).join('/');
+    const isYaml = /\.ya?ml$/.test(entry.name);
+    if (!isYaml && !entry.isDirectory() && !entry.isSymbolicLink()) continue;
+    const real = await realpath(path);
+    const status = await stat(real, { bigint: true });
+    if (!isYaml && !status.isDirectory()) continue;
+    if (!real.startsWith(root + sep))
+      throw invalid(`${name}: the link leads out of the policy directory`);
+    if (status.isDirectory()) {
+      if (above.includes(real))
+        throw invalid(`${name}: the link leads back to a directory above it`);
+      await walk(root, path, [...above, real], found);
+    } else {
+      const identity = `${status.ino} ${status.size} ${status.mtimeNs} ${status.ctimeNs}`;
+      found.push({ name, path: real, bytes: Number(status.size), identity });
+      if (found.length > FILES_MAX) throw invalid(`more than ${FILES_MAX} policy files`);
+    }
+  }
+}
+
+function invalid(message: string, cause?: unknown): OutriderError {
+  return new OutriderError('POLICY_INVALID', message, cause === undefined ? {} : { cause });
+}

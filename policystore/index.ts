@@ -1,0 +1,5 @@
+export { digestOf } from './digest.ts';
+export { type Evaluation, evaluate } from './evaluate.ts';
+export type { PolicyFile } from './files.ts';
+export { type LoadedPolicy, loadDirectory, loadFiles } from './load.ts';
+export { PolicyStore, type PolicyStoreOptions } from './store.ts';

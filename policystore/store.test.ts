@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Logger, silentLogger } from '#core/log';
+import { Metrics } from '#core/metrics';
+import type { LoadedPolicy } from './load.ts';
+import { PolicyStore } from './store.ts';
+
+const role = (name: string) => `apiVersion: outrider/v1
+kind: Role
+metadata: {name: ${name}}
+spec: {members: [{issuer: outrider:local}], sandbox: {}}
+`;
+
+test('a change is there within a second, and who asked is told', async (t) => {
+  const changes: LoadedPolicy[] = [];
+  const { path, store } = await open(t, { onChange: (loaded) => changes.push(loaded) });
+  const before = store.current.digest;
+  assert.equal(store.previousDigest, undefined);
+  writeFileSync(path('b.yaml'), role('two'));
+  const took = await until(() => store.current.set.roles.has('two'));
+  assert.ok(took < 1000, `${took} ms`);
+  assert.equal(store.previousDigest, before);
+  assert.deepEqual(changes, [store.current]);
+});
+
+test('a file that is replaced, and one that is removed, are changes', async (t) => {
+  const { path, store } = await open(t);
+  writeFileSync(path('new'), role('uno'));
+  renameSync(path('new'), path('a.yaml'));
+  await until(() => store.current.set.roles.has('uno'));
+  rmSync(path('a.yaml'));
+  await until(() => store.current.set.roles.size === 0);
+});
+
+test('a broken file never replaces a good one, is said, and a mended one does', async (t) => {
+  const errors: string[] = [];
+  const log: Logger = {
+    ...silentLogger,
+    error: (message, fields) => errors.push(`${message} ${fields?.detail?.['problems']}`),
+  };
+  const metrics = new Metrics('test');
+  const { path, store } = await open(t, { log, metrics });
+  const before = store.current;
+  writeFileSync(path('b.yaml'), role('two').replace('Role', 'Rule'));
+  await until(() => store.failure !== undefined);
+  assert.equal(store.current, before);
+  assert.match(store.failure ?? '', /^b\.yaml:2:7: this must be one of/);
+  assert.match(errors[0] ?? '', /the old policy stays b\.yaml:2:7/);
+  assert.match(
+    (await metrics.text()).body,
+    /outrider_policy_reloads_total\{result="failed",part="test"\} 1/,
+  );
+  await sleep(600);
+  assert.equal(errors.length, 1, 'it is said once');
+  writeFileSync(path('b.yaml'), role('two'));
+  await until(() => store.current.set.roles.has('two'));
+  assert.equal(store.failure, undefined);
+  const { body } = await metrics.text();
+  assert.match(body, /outrider_policy_reloads_total\{result="ok",part="test"\} 1/);
+  assert.match(
+    body,
+    new RegExp(`outrider_policy_info\\{digest="${store.current.digest}",part="test"\\} 1`),
+  );
+  assert.ok(!body.includes(before.digest));
+});
+
+test('a change that changes no meaning is no change of policy', async (t) => {
+  let changes = 0;
+  const metrics = new Metrics('test');
+  const { path, store } = await open(t, { metrics, onChange: () => changes++ });
+  const before = store.current;
+  writeFileSync(path('a.yaml'), `# a comment\n${role('one')}`);
+  for (let done = false; !done; await sleep(50))
+    done = (await metrics.text()).body.includes('reloads_total{result="ok",part="test"} 1');
+  assert.equal(store.current, before);
+  assert.equal(changes, 0);
+});
+
+test('a directory that goes away keeps the policy', async (t) => {
+  const { root, store } = await open(t);
+  rmSync(root, { recursive: true });
+  await until(() => store.failure !== undefined);
+  assert.ok(store.current.set.roles.has('one'));
+});
+
+test('a directory that is broken at the start does not open', async (t) => {
+  const root = directory(t);
+  writeFileSync(join(root, 'a.yaml'), 'kind: Nothing');
+  await assert.rejects(PolicyStore.open({ directory: root, log: silentLogger }), {
+    code: 'POLICY_INVALID',
+  });
+});
+
+test('after close nothing is read', async (t) => {
+  const { path, store } = await open(t);
+  await store.close();
+  writeFileSync(path('b.yaml'), role('two'));
+  await sleep(700);
+  assert.ok(!store.current.set.roles.has('two'));
+});
+
+async function open(
+  t: TestContext,
+  options: { log?: Logger; metrics?: Metrics; onChange?: (loaded: LoadedPolicy) => void } = {},
+) {
+  const root = directory(t);
+  writeFileSync(join(root, 'a.yaml'), role('one'));
+  const store = await PolicyStore.open({ directory: root, log: silentLogger, ...options });
+  t.after(() => store.close());
+  return { root, store, path: (name: string) => join(root, name) };
+}
+
+/** Milliseconds until the condition held; at most 3 s. */
+async function until(condition: () => boolean): Promise<number> {
+  const started = performance.now();
+  while (!condition()) {
+    assert.ok(performance.now() - started < 3000, 'waited 3 s');
+    await sleep(20);
+  }
+  return performance.now() - started;
+}
+
+function directory(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'outrider-store-'));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}

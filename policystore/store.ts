@@ -1,0 +1,143 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { OutriderError, toOutriderError } from '#core/errors';
+import type { Logger } from '#core/log';
+import type { Metrics } from '#core/metrics';
+import { policyFilesSignature } from './files.ts';
+import { type LoadedPolicy, loadDirectory } from './load.ts';
+
+export interface PolicyStoreOptions {
+  readonly directory: string;
+  readonly log: Logger;
+  readonly metrics?: Metrics | undefined;
+  /** Called after each reload that changed something, with the new policy already current. */
+  readonly onChange?: ((loaded: LoadedPolicy) => void) | undefined;
+}
+
+/** How often the files are looked at. Two looks that agree come before a reload, so that half-written files are left alone. */
+const POLL_MS = 250;
+
+/**
+ * The policy of one directory, kept current. A change is read within a second, checked and tested as a whole, and then
+ * takes the old one's place at once; on any error the old one stays, and the log and `outrider_policy_reloads_total` say so.
+ */
+export class PolicyStore {
+  readonly #options: PolicyStoreOptions;
+  readonly #count: (result: 'ok' | 'failed') => void;
+  readonly #show: (loaded: LoadedPolicy) => void;
+  readonly #stop = new AbortController();
+  #current: LoadedPolicy;
+  #previousDigest: string | undefined;
+  #loadedSignature: string;
+  #failure: string | undefined;
+  #watching: Promise<void> = Promise.resolve();
+
+  private constructor(options: PolicyStoreOptions, loaded: LoadedPolicy, signature: string) {
+    this.#options = options;
+    this.#current = loaded;
+    this.#loadedSignature = signature;
+    const reloads = options.metrics?.counter(
+      'outrider_policy_reloads_total',
+      'Policy reloads, by result',
+      ['result'],
+    );
+    const info = options.metrics?.gauge('outrider_policy_info', 'The active policy', ['digest']);
+    this.#count = (result) => reloads?.inc({ result });
+    this.#show = ({ digest }) => {
+      info?.reset();
+      info?.set({ digest }, 1);
+    };
+    this.#show(loaded);
+  }
+
+  /**
+   * Loads a directory and watches it until `close`.
+   * @throws {OutriderError} POLICY_INVALID where it cannot be loaded now
+   */
+  static async open(options: PolicyStoreOptions): Promise<PolicyStore> {
+    const signature = await policyFilesSignature(options.directory);
+    const store = new PolicyStore(options, await loadDirectory(options.directory), signature);
+    store.#watching = store.#watch();
+    return store;
+  }
+
+  get current(): LoadedPolicy {
+    return this.#current;
+  }
+
+  /** The digest that was current before the last reload; undefined before the first. */
+  get previousDigest(): string | undefined {
+    return this.#previousDigest;
+  }
+
+  /** Why the files as they are now could not take the current policy's place; undefined where they have. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
+  /** Stops watching; the current policy stays readable. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#watching;
+  }
+
+  async #watch(): Promise<void> {
+    let last = this.#loadedSignature;
+    while (await this.#pause()) {
+      const seen = await this.#signature();
+      if (seen === last && seen !== this.#loadedSignature) await this.#reload(seen);
+      last = seen;
+    }
+  }
+
+  async #pause(): Promise<boolean> {
+    await sleep(POLL_MS, undefined, { signal: this.#stop.signal, ref: false }).catch(
+      () => undefined,
+    );
+    return !this.#stop.signal.aborted;
+  }
+
+  /** A directory that cannot be read is one state of it, too. */
+  async #signature(): Promise<string> {
+    try {
+      return await policyFilesSignature(this.#options.directory);
+    } catch (error) {
+      return `unreadable: ${toOutriderError(error).message}`;
+    }
+  }
+
+  async #reload(signature: string): Promise<void> {
+    const { directory, log, onChange } = this.#options;
+    const loaded = await this.#load(directory, signature);
+    if (!loaded || loaded.digest === this.#current.digest) return;
+    this.#previousDigest = this.#current.digest;
+    this.#current = loaded;
+    this.#show(loaded);
+    log.info('policy reloaded', {
+      detail: { digest: loaded.digest, previous: this.#previousDigest },
+    });
+    onChange?.(loaded);
+  }
+
+  async #load(directory: string, signature: string): Promise<LoadedPolicy | undefined> {
+    const { log } = this.#options;
+    try {
+      const loaded = await loadDirectory(directory);
+      // The files changed while they were read: what was read may be a mixture of two states.
+      if ((await this.#signature()) !== signature) return undefined;
+      this.#loadedSignature = signature;
+      this.#failure = undefined;
+      this.#count('ok');
+      return loaded;
+    } catch (error) {
+      this.#loadedSignature = signature;
+      this.#failure =
+        error instanceof OutriderError ? error.message : 'the policy could not be loaded';
+      this.#count('failed');
+      log.error('policy reload failed, the old policy stays', {
+        error,
+        detail: { problems: this.#failure, digest: this.#current.digest },
+      });
+      return undefined;
+    }
+  }
+}

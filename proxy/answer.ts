@@ -1,0 +1,80 @@
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
+import { answerJson } from '#core/http';
+import { REASONS, type Reason } from '#policies';
+import { denialOf, refused } from './refusal.ts';
+
+/** What a canonicalisation that failed means to the caller. */
+export function refusedTarget(reason: Reason): OutriderError {
+  const code =
+    CODE_OF_REASON[reason] ??
+    (REASONS[reason].status === 400 ? 'INVALID_REQUEST' : 'EGRESS_DENIED');
+  return refused(code, REASONS[reason].text, reason);
+}
+
+const CODE_OF_REASON: Readonly<Partial<Record<Reason, ErrorCode>>> = {
+  datasource_missing: 'DATASOURCE_MISSING',
+  alias_unknown: 'DATASOURCE_UNKNOWN',
+  method_not_allowed: 'METHOD_NOT_ALLOWED',
+};
+
+/** The status of an answer: a denial has that of its reason, every other failure that of its code. */
+export function statusOf(error: OutriderError): number {
+  const denial = error.code === 'EGRESS_DENIED' ? denialOf(error) : undefined;
+  return denial ? REASONS[denial.reason].status : error.failure.http;
+}
+
+/** Answers a failure as JSON, or cuts an answer that had begun. */
+export function answerRefusal(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: OutriderError,
+  requestId: string,
+): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const { body, headers } = refusal(error, requestId);
+  // Whoever is still sending a body is not read to its end.
+  if (!request.complete) headers['connection'] = 'close';
+  answerJson(response, statusOf(error), body, headers);
+}
+
+/** As `answerRefusal`, for a CONNECT, whose socket node:http has let go. */
+export function answerConnectRefusal(
+  socket: Duplex,
+  error: OutriderError,
+  requestId: string,
+): void {
+  const { body, headers } = refusal(error, requestId);
+  const status = statusOf(error);
+  const text = `${JSON.stringify(body)}\n`;
+  const lines = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Refused'}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(text)}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+    'connection: close',
+  ];
+  socket.end(`${lines.join('\r\n')}\r\n\r\n${text}`);
+}
+
+function refusal(
+  error: OutriderError,
+  requestId: string,
+): { body: unknown; headers: Record<string, string> } {
+  const denial = denialOf(error);
+  const shown = publicError(error);
+  const headers: Record<string, string> = {
+    'x-outrider-error': error.code,
+    'x-request-id': requestId,
+    ...(denial ? { 'x-outrider-reason': denial.reason } : {}),
+    ...(denial?.rule ? { 'x-outrider-rule': denial.rule } : {}),
+    ...(error.retryAfterMs === undefined
+      ? {}
+      : { 'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1_000))) }),
+  };
+  return { body: { error: { ...shown.error, ...denial, requestId } }, headers };
+}

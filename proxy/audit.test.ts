@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { AuditChain, type AuditHead, verifyAudit } from '#core/audit';
+import { OutriderError } from '#core/errors';
+import { readTrustedIssuers } from '#core/keys';
+import { silentLogger } from '#core/log';
+import { Metrics } from '#core/metrics';
+import { createAudit } from './audit.ts';
+import { BOUNDARY, datasource, egressPolicy, ROLE, startMesh, startOrigin } from './testing.ts';
+
+async function mesh(t: TestContext) {
+  const origin = await startOrigin(t);
+  const started = await startMesh(t, {
+    documents: [
+      ROLE,
+      BOUNDARY,
+      egressPolicy([{ id: 'api', datasource: 'http/api' }]),
+      datasource('http', 'api', `http://127.0.0.1:${origin.port}`),
+    ],
+  });
+  const audit = join(started.directory, 'state', 'audit');
+  return { ...started, audit, sidecarFile: join(audit, 'sidecar.jsonl') };
+}
+
+test('every request leaves one record, and the chain holds with its signature and its published head', async (t) => {
+  const { ask, proxy, audit, directory } = await mesh(t);
+  await ask('/http/api/1');
+  await ask('/http/api/2?secret=no');
+  await ask('http://evil.example/');
+  await proxy.stop();
+  const lines = readFileSync(join(audit, 'proxy.jsonl'), 'utf8').trimEnd().split('\n');
+  const head: AuditHead = JSON.parse(readFileSync(join(audit, 'proxy.head.json'), 'utf8'));
+  const keys = join(directory, 'state', 'audit-keys', 'proxy.audit.pub.json');
+  const trusted = readTrustedIssuers(keys);
+  const whole = await verifyAudit(lines, { trusted, heads: [head] });
+  assert.deepEqual(whole.findings, []);
+  assert.equal(whole.records, 6);
+  assert.equal(whole.checkpoints, 1);
+  const flipped = lines.with(1, (lines[1] ?? '').replace('"allow"', '"allaw"'));
+  for (const damaged of [flipped, lines.toSpliced(2, 1), lines.slice(0, 3)])
+    assert.ok((await verifyAudit(damaged, { trusted, heads: [head] })).findings.length > 0);
+});
+
+test('a record says who, what, by which rule and with which result', async (t) => {
+  const { ask, records, digest } = await mesh(t);
+  await ask('/http/api/v1/x?q=1', {
+    method: 'POST',
+    body: 'abc',
+    headers: { 'x-request-id': 'egress-1' },
+  });
+  const { prev, writer, time, durationMs, upstreamMs, tokenId, ...rest } = records().at(-1) ?? {};
+  assert.ok([prev, writer, time, tokenId].every((text) => typeof text === 'string' && text !== ''));
+  assert.ok(Number(durationMs) >= Number(upstreamMs) && Number(upstreamMs) > 0);
+  assert.deepEqual(rest, {
+    v: 1,
+    part: 'proxy',
+    seq: 1,
+    event: 'request',
+    egressId: 'egress-1',
+    requestId: 'req-test',
+    ingress: 'alias',
+    method: 'POST',
+    issuer: 'outrider:local',
+    subject: 'local',
+    tenant: 'local',
+    role: 'analyst',
+    sandboxId: 'sbx-test',
+    execId: 'exec-test',
+    policyDigest: digest,
+    target: 'http/api/v1/x',
+    datasource: 'http/api',
+    query: 'q=1',
+    rule: 'api',
+    policy: 'analyst-egress',
+    credential: 'datasource:http/api',
+    verdict: 'allow',
+    status: 200,
+    bytesIn: 3,
+    bytesOut: 5,
+  });
+});
+
+/** The lines of a sidecar's chain. */
+function sidecarLines(count: number, writer = 'w-sidecar'): string[] {
+  const lines: string[] = [];
+  const chain = new AuditChain('sidecar', { append: (line) => void lines.push(line) }, { writer });
+  for (let at = 1; at < count; at++) chain.append({ event: 'request', target: `t${at}` });
+  return lines;
+}
+
+test('deliveries are stored unchanged, once each and in order, and each gets a receipt', async (t) => {
+  const { ask, records, audit, sidecarFile, proxy } = await mesh(t);
+  const lines = sidecarLines(5);
+  const post = (some: readonly string[]) =>
+    ask('/.outrider/audit', {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson' },
+      body: some.map((line) => `${line}\n`).join(''),
+    });
+  const first = await post(lines.slice(0, 2));
+  assert.equal(first.status, 200, first.body);
+  assert.equal(JSON.parse(first.body).acknowledged.seq, 1);
+  assert.equal((await post(lines.slice(0, 3))).status, 200, 'an overlap is no fault');
+  const gap = await post(lines.slice(4));
+  assert.equal(gap.status, 409);
+  assert.equal(gap.error.code, 'AUDIT_GAP');
+  assert.equal(JSON.parse(gap.body).acknowledged.seq, 2);
+  const rest = await post(lines.slice(3));
+  assert.equal(JSON.parse(rest.body).acknowledged.seq, 4);
+  assert.equal(JSON.parse((await post(lines)).body).acknowledged.seq, 4, 'all of it again');
+  assert.equal(readFileSync(sidecarFile, 'utf8'), lines.map((line) => `${line}\n`).join(''));
+
+  const receipts = records().filter(({ event }) => event === 'receipt');
+  assert.deepEqual(
+    receipts.map(({ head }) => (head as AuditHead).seq),
+    [1, 2, 4, 4],
+  );
+  await proxy.stop();
+  const both = ['proxy.jsonl', 'sidecar.jsonl'].flatMap((name) =>
+    readFileSync(join(audit, name), 'utf8').trimEnd().split('\n'),
+  );
+  assert.deepEqual((await verifyAudit(both)).findings, []);
+  assert.match((await verifyAudit(both.slice(0, -1))).findings[0]?.problem ?? '', /tail was cut/);
+});
+
+test('what was delivered before a restart is known after it', async (t) => {
+  const { directory } = await mesh(t);
+  const { openAuditSink } = await import('./audit-sink.ts');
+  const place = join(directory, 'elsewhere');
+  const lines = sidecarLines(4).map((line) => `${line}\n`);
+  const before = await openAuditSink(place);
+  assert.equal(before.take('sbx-1', lines.slice(0, 3).join('')).seq, 2);
+  before.close();
+  const after = await openAuditSink(place);
+  t.after(() => after.close());
+  assert.equal(after.take('sbx-1', lines.join('')).seq, 3);
+  assert.equal(readFileSync(join(place, 'sidecar.jsonl'), 'utf8'), lines.join(''));
+});
+
+const bad: readonly (readonly [string, (lines: string[]) => string, number, string?])[] = [
+  ['a changed record', (l) => `${l[0]}\n${l[1]?.replace('t1', 'tX')}\n${l[2]}\n`, 409],
+  ['records of two writers', (l) => `${l[0]}\n${sidecarLines(1, 'w-other')[0]}\n`, 400],
+  ['something that is not a record', () => '{"hello":1}\n', 400],
+  ['a line that is cut short', (l) => `${l[0]}\n${l[1]?.slice(0, 40)}`, 400],
+  ['nothing', () => '\n', 400],
+  ['another content type', (l) => `${l[0]}\n`, 415, 'application/json'],
+];
+for (const [what, body, status, type = 'application/x-ndjson'] of bad)
+  test(`a delivery of ${what} is refused`, async (t) => {
+    const { ask } = await mesh(t);
+    const got = await ask('/.outrider/audit', {
+      method: 'POST',
+      headers: { 'content-type': type },
+      body: body(sidecarLines(3)),
+    });
+    assert.equal(got.status, status, got.body);
+  });
+
+test('another sandbox cannot go on with a chain', async (t) => {
+  const { ask, token } = await mesh(t);
+  const lines = sidecarLines(2);
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const post = (line: string | undefined, bearer: string) =>
+    ask('/.outrider/audit', { method: 'POST', headers, body: `${line}\n`, token: bearer });
+  assert.equal((await post(lines[0], await token({ sandboxId: 'sbx-a' }))).status, 200);
+  assert.equal((await post(lines[1], await token({ sandboxId: 'sbx-b' }))).status, 400);
+  assert.equal((await post(lines[1], await token({ sandboxId: 'sbx-a' }))).status, 200);
+});
+
+test('the last records are taken with a token that expired within the hour, and with none that is older', async (t) => {
+  const { ask, token } = await mesh(t);
+  const began = Date.now();
+  t.mock.timers.enable({ apis: ['Date'], now: began });
+  const bearer = await token();
+  const post = (at: number) =>
+    ask('/.outrider/audit', {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson' },
+      body: `${sidecarLines(1, `w-${at}`)[0]}\n`,
+      token: bearer,
+    });
+  t.mock.timers.setTime(began + 30 * 60_000);
+  assert.equal((await post(1)).status, 200);
+  assert.equal((await ask('/http/api/x', { token: bearer })).status, 401, 'for nothing else');
+  t.mock.timers.setTime(began + 62 * 60_000);
+  assert.equal((await post(2)).status, 401);
+  assert.equal((await ask('/.outrider/audit', { method: 'POST', token: '' })).status, 401);
+});
+
+test('while the audit cannot be written nothing goes out; what was owed is written first', () => {
+  let full = false;
+  let free = 1e9;
+  const lines: string[] = [];
+  const chain = new AuditChain('proxy', {
+    append: (line) => {
+      if (full) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      lines.push(line);
+    },
+  });
+  const audit = createAudit({
+    chain,
+    log: silentLogger,
+    metrics: new Metrics('test'),
+    freeBytes: () => free,
+  });
+  const unavailable = (error: unknown) =>
+    error instanceof OutriderError && error.code === 'AUDIT_UNAVAILABLE';
+  audit.assertWritable();
+  full = true;
+  assert.throws(() => audit.record({ event: 'request', target: 'owed' }), unavailable);
+  assert.throws(() => audit.assertWritable(), unavailable);
+  full = false;
+  audit.assertWritable();
+  audit.record({ event: 'request', target: 'next' });
+  assert.deepEqual(
+    lines.map((line): unknown => JSON.parse(line).target),
+    [undefined, 'owed', 'next'],
+  );
+  free = 1_000;
+  assert.throws(() => audit.assertWritable(), unavailable);
+});
+
+test('a proxy whose audit cannot be written does not start', async (t) => {
+  const { directory } = await mesh(t);
+  const audit = join(directory, 'full');
+  mkdirSync(audit, { mode: 0o700 });
+  symlinkSync('/dev/full', join(audit, 'proxy.jsonl'));
+  await assert.rejects(
+    startMesh(t, { documents: [ROLE, BOUNDARY], config: { auditDir: audit } }),
+    (error) => error instanceof OutriderError && error.code === 'AUDIT_UNAVAILABLE',
+  );
+  rmSync(join(audit, 'proxy.jsonl'));
+  writeFileSync(join(audit, 'proxy.jsonl'), '');
+  await startMesh(t, { documents: [ROLE, BOUNDARY], config: { auditDir: audit } });
+});

@@ -1,0 +1,140 @@
+import { statfsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { AuditChain, type AuditFields, AuditFile, type AuditHead } from '#core/audit';
+import type { OutriderError } from '#core/errors';
+import { auditSigningKey } from '#core/keys';
+import type { Logger } from '#core/log';
+import type { Metrics } from '#core/metrics';
+import { ensurePrivateDir, writePrivateFile } from '#core/runtime-dir';
+import { refused } from './refusal.ts';
+
+export const AUDIT_FILE = 'proxy.jsonl';
+export const HEAD_FILE = 'proxy.head.json';
+
+/** Below this the disk counts as full: room for the records of what is under way. */
+const FREE_MIN_BYTES = 1_048_576;
+const FREE_CHECK_MS = 1_000;
+/** Records of exchanges that ended while the disk could not take them; written before anything new is let out. */
+const OWED_MAX = 10_000;
+
+/** The proxy's own chain of audit records. What cannot be recorded does not happen. */
+export interface ProxyAudit {
+  /** To be called before anything goes out. @throws {OutriderError} AUDIT_UNAVAILABLE */
+  assertWritable(): void;
+  /** Writes one record. @throws {OutriderError} AUDIT_UNAVAILABLE: the record is then owed, and nothing goes out until it is written */
+  record(fields: AuditFields): void;
+  readonly head: AuditHead;
+  close(): Promise<void>;
+}
+
+export interface ProxyAuditOptions {
+  readonly directory: string;
+  readonly keysDirectory: string;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Called at each checkpoint, for what is to be as safe as this chain then is. */
+  readonly onCheckpoint: () => void;
+  readonly checkpointMs?: number;
+}
+
+/**
+ * Opens `<directory>/proxy.jsonl`, checkpoints it every 10 s (which is also when it is flushed to the disk: a power cut may take
+ * what was written since) and keeps its last signed head in `proxy.head.json`, so that a cut tail is found.
+ */
+export function openAudit(options: ProxyAuditOptions): ProxyAudit {
+  const { directory, keysDirectory, log, metrics } = options;
+  ensurePrivateDir(directory);
+  const path = join(directory, AUDIT_FILE);
+  const file = new AuditFile(path);
+  const publishHead = () =>
+    writePrivateFile(join(directory, HEAD_FILE), `${JSON.stringify(chain.head)}\n`);
+  const chain: AuditChain = new AuditChain(
+    'proxy',
+    {
+      previous: file.previous,
+      append: (line) => file.append(line),
+      flush: () => {
+        file.flush();
+        options.onCheckpoint();
+        publishHead();
+      },
+      close: () => file.close(),
+    },
+    { signingKey: auditSigningKey(keysDirectory, 'proxy') },
+  );
+  chain.startCheckpoints(options.checkpointMs);
+  return createAudit({ chain, log, metrics, freeBytes: freeSpace(dirname(path)) });
+}
+
+/** The promise of `ProxyAudit` over a chain that is open. */
+export function createAudit(deps: {
+  readonly chain: AuditChain;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** What the sink has room for. */
+  readonly freeBytes: () => number;
+}): ProxyAudit {
+  const { chain, log, metrics, freeBytes } = deps;
+  const headSeq = metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.');
+  const written = metrics.counter('outrider_audit_records_total', 'Audit records written.');
+  const owed: AuditFields[] = [];
+  const append = (fields: AuditFields): void => {
+    chain.append(fields);
+    written.inc();
+    headSeq.set(chain.head.seq);
+  };
+  const settle = (): void => {
+    for (let next = owed[0]; next !== undefined; next = owed[0]) {
+      append(next);
+      owed.shift();
+    }
+  };
+
+  return {
+    get head() {
+      return chain.head;
+    },
+    assertWritable() {
+      if (freeBytes() < FREE_MIN_BYTES)
+        throw unwritable('less than 1 MiB is free on the disk of the audit');
+      settle();
+    },
+    record(fields) {
+      try {
+        settle();
+        append(fields);
+      } catch (error) {
+        if (owed.length < OWED_MAX) owed.push(fields);
+        log.error('an audit record cannot be written', { error });
+        throw error;
+      }
+    },
+    async close() {
+      try {
+        settle();
+      } finally {
+        await chain.close();
+      }
+    },
+  };
+}
+
+function unwritable(why: string): OutriderError {
+  return refused('AUDIT_UNAVAILABLE', 'the audit cannot be written', 'audit_backpressure', {
+    because: new Error(why),
+  });
+}
+
+/** Bytes that this user may still write, looked up once a second. */
+function freeSpace(directory: string): () => number {
+  let checkedAt = Number.NEGATIVE_INFINITY;
+  let free = 0;
+  return () => {
+    if (performance.now() - checkedAt > FREE_CHECK_MS) {
+      const { bavail, bsize } = statfsSync(directory);
+      free = bavail * bsize;
+      checkedAt = performance.now();
+    }
+    return free;
+  };
+}

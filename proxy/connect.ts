@@ -1,0 +1,59 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { OutriderError } from '#core/errors';
+import { authorize, type TunnelTarget, tunnelTarget } from '#policies';
+import { CheckedAddresses } from './addresses.ts';
+import { refusedTarget } from './answer.ts';
+import { dial } from './dial.ts';
+import type { ExchangeRecord } from './exchange-record.ts';
+import type { Exchanged } from './forward.ts';
+import { valuesOf } from './headers.ts';
+import type { Parts } from './parts.ts';
+import { readHelloFor, splice } from './tunnel.ts';
+
+/**
+ * One tunnel: the server name of its TLS hello must be the host that was allowed, before anything is dialled. The name is resolved
+ * before the 200, so that a refusal of its addresses still has a status. `answered.ok` says that the 200 has gone out.
+ */
+export async function connectThrough(
+  parts: Parts,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  record: ExchangeRecord,
+  answered: { ok: boolean },
+): Promise<Partial<Exchanged>> {
+  parts.audit.assertWritable();
+  const caller = parts.authority.callerOf(await parts.identifier.identify(request));
+  record.calledBy(caller);
+  const target = connectTarget(request);
+  record.aimedAt(target);
+  const permit = authorize(caller.policy, target, Date.now());
+  record.allowedBy(permit.decision);
+  // Limits are taken here, as for requests.
+  const addresses = CheckedAddresses.check(permit, await parts.resolver.resolve(target.host.text));
+  if (socket.destroyed) throw new OutriderError('CANCELLED', 'the caller gave up');
+  parts.tunnels.add(caller, target, socket);
+  socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+  answered.ok = true;
+  const hello = await readHelloFor(target, socket, head);
+  const began = performance.now();
+  const upstream = await dial(addresses, { port: target.port, timeoutMs: parts.connectTimeoutMs });
+  const upstreamMs = performance.now() - began;
+  parts.metrics.tunnels.inc();
+  const spliced = await splice(socket, upstream, hello, parts.tunnelIdleMs);
+  parts.metrics.tunnels.dec();
+  const came = { status: 200, redactions: 0, upstreamMs, ...spliced };
+  parts.audit.record(record.completed(came));
+  return came;
+}
+
+function connectTarget(request: IncomingMessage): TunnelTarget {
+  const hosts = valuesOf(request.rawHeaders, 'host');
+  if (hosts.length > 1) throw refusedTarget('host_duplicate');
+  if (hosts.length === 0) throw refusedTarget('host_missing');
+  if (hosts[0] !== request.url) throw refusedTarget('host_mismatch');
+  const canonical = tunnelTarget(request.url ?? '');
+  if (!canonical.ok) throw refusedTarget(canonical.reason);
+  return canonical.target;
+}

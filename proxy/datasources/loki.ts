@@ -1,0 +1,3 @@
+import { notInThisVersion } from './unimplemented.ts';
+
+export const loki = notInThisVersion('loki');

@@ -1,0 +1,3 @@
+import { notInThisVersion } from './unimplemented.ts';
+
+export const s3 = notInThisVersion('s3');

@@ -1,0 +1,229 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PassThrough, type Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { OutriderError } from '#core/errors';
+import { downstreamHeaders, type FlatHeaders } from './headers.ts';
+import type { Redactor } from './redaction.ts';
+import { refused } from './refusal.ts';
+
+/** One request to be sent on: everything is decided, checked and injected. */
+export interface Outbound {
+  readonly dispatcher: Dispatcher;
+  readonly method: string;
+  /** Origin form. */
+  readonly path: string;
+  readonly headers: FlatHeaders;
+  /** Set where a credential was injected: it must not come back. */
+  readonly redactor: Redactor | undefined;
+  /** Whether cookies of the answer are kept back. */
+  readonly anonymous: boolean;
+  /** For the beginning of the answer, and between two pieces of it. */
+  readonly timeoutMs: number;
+  /** The caller waits for `100 Continue`. */
+  readonly expectsContinue: boolean;
+}
+
+/** What an exchange came to. Counts are of bodies, as they crossed the caller's connection. */
+export interface Exchanged {
+  status: number;
+  bytesIn: number;
+  bytesOut: number;
+  upstreamMs: number;
+  redactions: number;
+}
+
+/** A server that sends more informational answers than this is not waited for. */
+const INFORMATIONAL_MAX = 16;
+
+/**
+ * Sends the request upstream and streams the answer back, each side at the pace of the other. No redirect is followed, no request repeated.
+ * `onAnswered` runs when the answer is complete and before its last byte leaves; where it throws, the answer is cut.
+ * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, CANCELLED; when the answer had begun, it has been cut
+ */
+export function forward(
+  request: IncomingMessage,
+  response: ServerResponse,
+  outbound: Outbound,
+  onAnswered: (exchanged: Exchanged) => void,
+): Promise<Exchanged> {
+  return new Promise((resolve, reject) => {
+    const began = performance.now();
+    const exchanged: Exchanged = {
+      status: 0,
+      bytesIn: 0,
+      bytesOut: 0,
+      upstreamMs: 0,
+      redactions: 0,
+    };
+    const body = bodyOf(request, exchanged);
+    const redaction = outbound.redactor?.stream();
+    let controller: Dispatcher.DispatchController | undefined;
+    let informational = 0;
+    let over = false;
+
+    const finish = (error?: unknown): void => {
+      if (over) return;
+      over = true;
+      response.off('close', onClientGone).off('drain', onDrain);
+      body?.destroy();
+      if (error === undefined) resolve(exchanged);
+      else reject(Object.assign(failureOf(error), { exchanged }));
+    };
+    const onClientGone = (): void => {
+      const gone = new OutriderError('CANCELLED', 'the caller gave up');
+      controller?.abort(gone);
+      finish(gone);
+    };
+    const onDrain = (): void => controller?.resume();
+    // It may have gone while the name was resolved.
+    if (response.destroyed || request.socket.destroyed) {
+      onClientGone();
+      return;
+    }
+    response.on('close', onClientGone).on('drain', onDrain);
+    if (outbound.expectsContinue) response.writeContinue();
+
+    outbound.dispatcher.dispatch(
+      {
+        method: outbound.method,
+        path: outbound.path,
+        headers: outbound.headers,
+        body: body ?? null,
+        headersTimeout: outbound.timeoutMs,
+        bodyTimeout: outbound.timeoutMs,
+      },
+      {
+        onRequestStart(started) {
+          controller = started;
+          if (over) started.abort(new Error('the caller gave up'));
+        },
+        onResponseStart(current, status) {
+          if (status < 200) {
+            informational += 1;
+            if (informational > INFORMATIONAL_MAX)
+              throw malformed('too many informational answers');
+            return;
+          }
+          exchanged.status = status;
+          exchanged.upstreamMs = performance.now() - began;
+          const headers = answerHeaders(current.rawHeaders, outbound);
+          response.writeHead(status, headers);
+        },
+        onResponseData(current, chunk) {
+          const out = redaction ? redaction.push(chunk) : chunk;
+          exchanged.bytesOut += out.length;
+          if (out.length > 0 && !response.write(out)) current.pause();
+        },
+        onResponseEnd() {
+          const rest = redaction?.end();
+          exchanged.bytesOut += rest?.length ?? 0;
+          exchanged.redactions = redaction?.found ?? 0;
+          try {
+            onAnswered(exchanged);
+          } catch (error) {
+            response.destroy();
+            finish(error);
+            return;
+          }
+          response.off('close', onClientGone);
+          response.end(rest);
+          finish();
+        },
+        onResponseError(_current, error) {
+          finish(error);
+        },
+      },
+    );
+  });
+}
+
+/** What the exchange had come to when `forward` rejected. */
+export function exchangedOf(error: unknown): Partial<Exchanged> {
+  if (!(error instanceof Error) || !('exchanged' in error)) return {};
+  const { exchanged } = error;
+  return typeof exchanged === 'object' && exchanged !== null ? exchanged : {};
+}
+
+/**
+ * The request's body, counted; undefined where there is none. A stream of its own, since undici destroys what it reads when
+ * the upstream fails, and the caller's connection is still needed for the answer.
+ */
+function bodyOf(request: IncomingMessage, exchanged: Exchanged): Readable | undefined {
+  const length = request.headers['content-length'];
+  const chunked = request.headers['transfer-encoding'] !== undefined;
+  if (!chunked && (length === undefined || length === '0')) return undefined;
+  const body = new PassThrough();
+  request.on('data', (chunk: Buffer) => {
+    exchanged.bytesIn += chunk.length;
+  });
+  request.once('error', (error) => body.destroy(error));
+  request.once('close', () => {
+    if (!request.complete) body.destroy(new Error('the request was cut'));
+  });
+  return request.pipe(body);
+}
+
+/** @throws {OutriderError} UPSTREAM_LOST: an encoded answer to a request with a credential cannot be searched for it */
+function answerHeaders(raw: unknown, { redactor, anonymous }: Outbound): FlatHeaders {
+  const bytes = Array.isArray(raw) ? raw.filter((part) => Buffer.isBuffer(part)) : [];
+  const headers = downstreamHeaders(bytes, {
+    anonymous,
+    cover: redactor ? (text) => redactor.text(text) : (text) => text,
+  });
+  if (redactor && isEncoded(headers))
+    throw refused(
+      'UPSTREAM_LOST',
+      'the other side answered in an encoding that was not asked for',
+      'decompression_limit',
+    );
+  return headers;
+}
+
+function isEncoded(headers: FlatHeaders): boolean {
+  return headers.some(
+    (text, at) =>
+      at % 2 === 0 &&
+      text.toLowerCase() === 'content-encoding' &&
+      !['', 'identity'].includes((headers[at + 1] ?? '').trim().toLowerCase()),
+  );
+}
+
+function malformed(why: string): OutriderError {
+  return refused(
+    'UPSTREAM_LOST',
+    'the other side did not answer as HTTP wants it',
+    'upstream_malformed',
+    { because: why },
+  );
+}
+
+/** What went wrong, as a caller may know it. */
+function failureOf(error: unknown): OutriderError {
+  if (error instanceof OutriderError) return error;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT')
+    return refused(
+      'UPSTREAM_TIMEOUT',
+      'the other side did not answer in time',
+      'upstream_timeout',
+      { because: error },
+    );
+  if (
+    code === 'UND_ERR_INVALID_ARG' ||
+    code === 'UND_ERR_NOT_SUPPORTED' ||
+    code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
+  )
+    return refused('INVALID_REQUEST', 'a header of the request cannot be sent on', 'header_value', {
+      because: error,
+    });
+  if (code.startsWith('HPE_') || code.startsWith('ERR_') || /OVERFLOW|MISMATCH/.test(code))
+    return refused(
+      'UPSTREAM_LOST',
+      'the other side did not answer as HTTP wants it',
+      'upstream_malformed',
+      { because: error },
+    );
+  return refused('UPSTREAM_LOST', 'the connection to the other side broke', 'upstream_lost', {
+    because: error,
+  });
+}

@@ -1,0 +1,179 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type OutriderError, publicError, toOutriderError } from '#core/errors';
+import { answerJson } from '#core/http';
+import { requestIdFrom } from '#core/ids';
+import { answerConnectRefusal, answerRefusal, refusedTarget, statusOf } from './answer.ts';
+import { deliver } from './audit-delivery.ts';
+import { AuditGap } from './audit-sink.ts';
+import { connectThrough } from './connect.ts';
+import { exchange } from './exchange.ts';
+import { ExchangeRecord, verdictOf } from './exchange-record.ts';
+import { type Exchanged, exchangedOf } from './forward.ts';
+import { valuesOf } from './headers.ts';
+import { unreadable } from './parse-failure.ts';
+import type { Parts } from './parts.ts';
+import { denialOf } from './refusal.ts';
+
+/** The two doors of the proxy's listener. Neither rejects: every failure becomes an answer and one audit record. */
+export interface Handler {
+  request(
+    request: IncomingMessage,
+    response: ServerResponse,
+    expectsContinue: boolean,
+  ): Promise<void>;
+  connect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  /** What node:http could not read. */
+  malformed(error: Error, socket: Duplex): void;
+  /** Resolves when what is under way now has ended and is recorded. */
+  settled(): Promise<void>;
+}
+
+const DELIVERY_PATH = '/.outrider/audit';
+
+export function createHandler(parts: Parts): Handler {
+  const running = new Set<Promise<void>>();
+  const busy = new WeakSet<Duplex>();
+  const track = async (call: Promise<void>): Promise<void> => {
+    running.add(call);
+    try {
+      await call;
+    } finally {
+      running.delete(call);
+    }
+  };
+
+  return {
+    request: (request, response, expectsContinue) => {
+      response.on('error', () => {});
+      busy.add(request.socket);
+      response.once('close', () => busy.delete(request.socket));
+      return track(
+        request.url === DELIVERY_PATH
+          ? answerDelivery(parts, request, response)
+          : answerRequest(parts, request, response, expectsContinue),
+      );
+    },
+
+    connect: (request, socket, head) => {
+      socket.on('error', () => {});
+      return track(answerConnect(parts, request, socket, head));
+    },
+
+    async settled() {
+      await Promise.allSettled(running);
+    },
+
+    malformed(error, socket) {
+      socket.on('error', () => {});
+      // In the middle of an answer another one must not begin; the request that is cut writes its own record. A caller that
+      // only went away has asked for nothing.
+      const parsed = 'code' in error && /^(HPE_|ERR_HTTP_)/.test(String(error.code));
+      if (busy.has(socket) || !parsed || !socket.writable) {
+        socket.destroy();
+        return;
+      }
+      const record = new ExchangeRecord(requestIdFrom(undefined), 'forward', undefined);
+      const failure = refuse(parts, record, unreadable(error));
+      answerConnectRefusal(socket, failure, record.egressId);
+    },
+  };
+}
+
+async function answerRequest(
+  parts: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  expectsContinue: boolean,
+): Promise<void> {
+  const record = new ExchangeRecord(egressIdOf(request), 'forward', request.method);
+  try {
+    const came = await exchange(parts, request, response, expectsContinue, record);
+    count(parts, 'allow', record, came);
+  } catch (error) {
+    const failure = refuse(parts, record, error);
+    answerRefusal(request, response, failure, record.egressId);
+  }
+}
+
+async function answerConnect(
+  parts: Parts,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const record = new ExchangeRecord(egressIdOf(request), 'connect', 'CONNECT');
+  const answered = { ok: false };
+  try {
+    const came = await connectThrough(parts, request, socket, head, record, answered);
+    count(parts, 'allow', record, came);
+  } catch (error) {
+    const failure = refuse(parts, record, error);
+    // After the 200 there is no way to say why: the bytes belong to the two ends.
+    if (answered.ok) socket.destroy();
+    else answerConnectRefusal(socket, failure, record.egressId);
+  }
+}
+
+async function answerDelivery(
+  parts: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  try {
+    answerJson(response, 200, { acknowledged: await deliver(request, parts) });
+  } catch (thrown) {
+    const error = toOutriderError(thrown);
+    parts.log.warn('an audit delivery was refused', { error });
+    if (error instanceof AuditGap)
+      answerJson(response, error.failure.http, {
+        ...publicError(error),
+        acknowledged: error.acknowledged,
+      });
+    else answerRefusal(request, response, error, egressIdOf(request));
+  }
+}
+
+/** The one place where a failure is recorded. Returns what the caller is told: that the audit failed goes before anything else. */
+function refuse(parts: Parts, record: ExchangeRecord, thrown: unknown): OutriderError {
+  let error = asDatasourceError(toOutriderError(thrown));
+  const exchanged = exchangedOf(thrown);
+  if (!record.written) {
+    try {
+      parts.audit.record(record.failed(error, statusOf(error), exchanged));
+    } catch (unwritable) {
+      error = toOutriderError(unwritable);
+    }
+  }
+  const reason = denialOf(error)?.reason;
+  if (reason !== undefined) parts.metrics.denials.inc({ reason });
+  count(parts, verdictOf(error.code), record, exchanged);
+  const fields = { requestId: record.egressId, durationMs: record.durationMs, error };
+  if (error.code === 'INTERNAL') parts.log.error('a request failed', fields);
+  else parts.log.debug('a request was refused', fields);
+  return error;
+}
+
+/** A datasource that no rule grants is told as one that is not there: a role learns nothing of the others. */
+function asDatasourceError(error: OutriderError): OutriderError {
+  return error.code === 'EGRESS_DENIED' && denialOf(error)?.reason === 'alias_unknown'
+    ? refusedTarget('alias_unknown')
+    : error;
+}
+
+function count(
+  { metrics }: Parts,
+  verdict: string,
+  record: ExchangeRecord,
+  { upstreamMs = 0, bytesIn = 0, bytesOut = 0 }: Partial<Exchanged>,
+): void {
+  metrics.requests.inc({ verdict });
+  metrics.duration.observe(record.durationMs / 1_000);
+  if (upstreamMs > 0) metrics.upstream.observe(upstreamMs / 1_000);
+  if (bytesIn > 0) metrics.bytes.inc({ direction: 'in' }, bytesIn);
+  if (bytesOut > 0) metrics.bytes.inc({ direction: 'out' }, bytesOut);
+}
+
+function egressIdOf(request: IncomingMessage): string {
+  return requestIdFrom(valuesOf(request.rawHeaders, 'x-request-id')[0]);
+}

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { downstreamHeaders, upstreamHeaders } from './headers.ts';
+
+const rules = {
+  host: 'api.example.com',
+  anonymous: true,
+  strip: ['x-dummy'],
+  inject: [['authorization', 'Bearer ours']] as readonly (readonly [string, string])[],
+};
+const onWire = (raw: readonly string[], changed: Partial<typeof rules> = {}) => {
+  const flat = upstreamHeaders(raw, { ...rules, ...changed });
+  return Array.from({ length: flat.length / 2 }, (_, at) => `${flat[at * 2]}: ${flat[at * 2 + 1]}`);
+};
+
+const removed: readonly (readonly [string, string])[] = [
+  ['Authorization', 'Bearer theirs'],
+  ['AUTHORIZATION', 'Basic x'],
+  ['Cookie', 'session=1'],
+  ['Proxy-Authorization', 'Bearer token'],
+  ['Proxy-Connection', 'keep-alive'],
+  ['X-Forwarded-For', '10.0.0.1'],
+  ['X-Forwarded-User', 'root'],
+  ['Forwarded', 'for=1'],
+  ['X-Real-IP', '1'],
+  ['X-ClickHouse-User', 'default'],
+  ['X-Scope-OrgID', 'other'],
+  ['X-Outrider-Role', 'admin'],
+  ['X-Datasource', 'main'],
+  ['X-Dummy', 'stripped by the binding'],
+  ['Keep-Alive', 'timeout=5'],
+  ['TE', 'trailers'],
+  ['Upgrade', 'h2c'],
+  ['Expect', '100-continue'],
+  ['Transfer-Encoding', 'chunked'],
+  ['Host', 'evil.example'],
+];
+for (const [name, value] of removed)
+  test(`${name} does not reach an upstream that gets a credential`, () => {
+    assert.deepEqual(onWire([name, value, 'Accept', '*/*']), [
+      'host: api.example.com',
+      'Accept: */*',
+      'authorization: Bearer ours',
+    ]);
+  });
+
+test('what a program needs goes through unchanged and in order', () => {
+  const raw = ['Accept', 'a/b', 'X-Custom', '1', 'x-custom', '2', 'Content-Length', '3'];
+  assert.deepEqual(onWire(raw, { inject: [] }), [
+    'host: api.example.com',
+    'Accept: a/b',
+    'X-Custom: 1',
+    'x-custom: 2',
+    'Content-Length: 3',
+  ]);
+});
+
+test("without a credential the program's own Authorization goes through", () => {
+  assert.deepEqual(onWire(['Authorization', 'Bearer theirs'], { anonymous: false, inject: [] }), [
+    'host: api.example.com',
+    'Authorization: Bearer theirs',
+  ]);
+});
+
+test('an injected header replaces one that nothing else would remove', () => {
+  const inject = [['X-Key', 'ours']] as const;
+  assert.deepEqual(onWire(['x-key', 'theirs', 'X-KEY', 'again'], { anonymous: false, inject }), [
+    'host: api.example.com',
+    'X-Key: ours',
+  ]);
+});
+
+test('a Connection that names the injected header removes only the one that came in', () => {
+  assert.deepEqual(onWire(['Connection', 'close, authorization, X-Hop', 'X-Hop', '1']), [
+    'host: api.example.com',
+    'authorization: Bearer ours',
+  ]);
+});
+
+test('a Connection that names Content-Length does not unframe the body', () => {
+  assert.ok(
+    onWire(['Connection', 'content-length', 'Content-Length', '5']).includes('Content-Length: 5'),
+  );
+});
+
+test('an answer loses what belongs to the connection, to us, and cookies made from our credential', () => {
+  const raw = [
+    ['Content-Type', 'text/plain'],
+    ['Connection', 'close, X-Hop'],
+    ['X-Hop', '1'],
+    ['Keep-Alive', 'timeout=5'],
+    ['X-Outrider-Reason', 'forged'],
+    ['Proxy-Authenticate', 'Basic'],
+    ['Set-Cookie', 'session=ours'],
+    ['X-Echo', 'hunter22'],
+  ];
+  const bytes = raw.flat().map((text) => Buffer.from(text));
+  const cover = (text: string) => text.replaceAll('hunter22', '********');
+  assert.deepEqual(downstreamHeaders(bytes, { anonymous: true, cover }), [
+    'Content-Type',
+    'text/plain',
+    'X-Echo',
+    '********',
+  ]);
+  assert.ok(downstreamHeaders(bytes, { anonymous: false, cover }).includes('session=ours'));
+});

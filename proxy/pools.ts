@@ -1,0 +1,109 @@
+import type { SecureContext } from 'node:tls';
+import { type Dispatcher, Pool } from 'undici';
+import type { CheckedAddresses } from './addresses.ts';
+import { dial } from './dial.ts';
+
+/** Where one request goes, and which connections it may share. */
+export interface UpstreamRoute {
+  /** The name of the credential that the connection carries; empty for none. Connections are never shared across it. */
+  readonly credential: string;
+  readonly scheme: 'http' | 'https';
+  /** The canonical host: SNI and the name that the certificate must be for. */
+  readonly host: string;
+  readonly port: number;
+  readonly addresses: CheckedAddresses;
+}
+
+export interface PoolLimits {
+  /** How many pools are kept; the least recently used is closed once its requests have ended. */
+  readonly pools: number;
+  /** Connections of one pool. */
+  readonly connections: number;
+  /** How long an idle connection, and then its pool, is kept. */
+  readonly idleMs: number;
+}
+
+const LIMITS: PoolLimits = { pools: 256, connections: 64, idleMs: 30_000 };
+/** More than a public server sends; above it the answer is refused. */
+const RESPONSE_HEADER_MAX_BYTES = 65_536;
+
+/** One undici pool per route, each dialling only the addresses that were checked for it. */
+export class UpstreamPools {
+  readonly #pools = new Map<string, { pool: Pool; usedAt: number }>();
+  readonly #trust: SecureContext;
+  readonly #connectTimeoutMs: number;
+  readonly #limits: PoolLimits;
+  readonly #sweep: NodeJS.Timeout;
+
+  constructor(options: { trust: SecureContext; connectTimeoutMs: number; limits?: PoolLimits }) {
+    this.#trust = options.trust;
+    this.#connectTimeoutMs = options.connectTimeoutMs;
+    this.#limits = options.limits ?? LIMITS;
+    this.#sweep = setInterval(() => this.#closeIdle(), this.#limits.idleMs).unref();
+  }
+
+  get size(): number {
+    return this.#pools.size;
+  }
+
+  for(route: UpstreamRoute): Dispatcher {
+    const key = JSON.stringify([
+      route.credential,
+      route.scheme,
+      route.host,
+      route.port,
+      route.addresses.texts,
+    ]);
+    const pool = this.#pools.get(key)?.pool ?? this.#open(route);
+    // Deleted first, so that the map's order is the order of use.
+    this.#pools.delete(key);
+    this.#pools.set(key, { pool, usedAt: performance.now() });
+    this.#evict();
+    return pool;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweep);
+    const pools = [...this.#pools.values()];
+    this.#pools.clear();
+    await Promise.all(pools.map(({ pool }) => pool.destroy()));
+  }
+
+  #open(route: UpstreamRoute): Pool {
+    const { scheme, host, port, addresses } = route;
+    const tls = scheme === 'https' ? { host, context: this.#trust } : undefined;
+    return new Pool(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, {
+      connections: this.#limits.connections,
+      pipelining: 1,
+      allowH2: false,
+      keepAliveTimeout: 4_000,
+      keepAliveMaxTimeout: this.#limits.idleMs,
+      maxHeaderSize: RESPONSE_HEADER_MAX_BYTES,
+      connect: (_options, callback) => {
+        dial(addresses, { port, tls, timeoutMs: this.#connectTimeoutMs }).then(
+          (socket) => callback(null, socket),
+          (error: unknown) => callback(error instanceof Error ? error : new Error('dial'), null),
+        );
+      },
+    });
+  }
+
+  #evict(): void {
+    for (const [key, { pool }] of this.#pools) {
+      if (this.#pools.size <= this.#limits.pools) return;
+      this.#drop(key, pool);
+    }
+  }
+
+  #closeIdle(): void {
+    const before = performance.now() - this.#limits.idleMs;
+    for (const [key, { pool, usedAt }] of this.#pools)
+      if (usedAt < before && pool.stats.running + pool.stats.pending === 0) this.#drop(key, pool);
+  }
+
+  /** Ends once its running requests have; new ones get a new pool. */
+  #drop(key: string, pool: Pool): void {
+    this.#pools.delete(key);
+    pool.close().catch(() => {});
+  }
+}

@@ -1,0 +1,41 @@
+import { type ErrorCode, OutriderError } from '#core/errors';
+import { isReason, type Reason } from '#policies';
+
+/** Why a call was refused, as the audit and the caller may know it. */
+export interface Denial {
+  readonly reason: Reason;
+  readonly rule: string | null;
+}
+
+/** An error that carries a reason of the closed list. `because` is for the log alone. */
+export function refused(
+  code: ErrorCode,
+  message: string,
+  reason: Reason,
+  { rule = null, because }: { rule?: string | null; because?: unknown } = {},
+): OutriderError {
+  return new OutriderError(code, message, { cause: new RefusalCause(reason, rule, because) });
+}
+
+/** The reason and rule that an error carries: from `refused`, or from a decision of the policy. */
+export function denialOf(error: unknown): Denial | undefined {
+  if (!(error instanceof OutriderError)) return undefined;
+  const { cause } = error;
+  if (typeof cause !== 'object' || cause === null || !('reason' in cause)) return undefined;
+  const rule = 'rule' in cause && typeof cause.rule === 'string' ? cause.rule : null;
+  return typeof cause.reason === 'string' && isReason(cause.reason)
+    ? { reason: cause.reason, rule }
+    : undefined;
+}
+
+class RefusalCause extends Error {
+  override readonly name = 'Refusal';
+  readonly reason: Reason;
+  readonly rule: string | null;
+
+  constructor(reason: Reason, rule: string | null, because: unknown) {
+    super(reason, because === undefined ? undefined : { cause: because });
+    this.reason = reason;
+    this.rule = rule;
+  }
+}

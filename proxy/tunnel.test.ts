@@ -1,0 +1,277 @@
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { connect, createServer, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { classifyIp, parseIp, tunnelTarget } from '#policies';
+import {
+  BOUNDARY,
+  CERTIFICATE,
+  egressPolicy,
+  type Mesh,
+  ROLE,
+  startDns,
+  startMesh,
+  startOrigin,
+} from './testing.ts';
+import { readHelloFor, splice } from './tunnel.ts';
+
+interface Opened {
+  readonly status: number;
+  readonly reason: unknown;
+  readonly socket: Socket | undefined;
+}
+
+/** A CONNECT as a sidecar sends it. */
+async function open(started: Mesh, authority: string, token?: string): Promise<Opened> {
+  const sent = request({
+    socketPath: started.addresses.listen.kind === 'unix' ? started.addresses.listen.path : '',
+    method: 'CONNECT',
+    path: authority,
+    headers: {
+      host: authority,
+      'proxy-authorization': `Bearer ${token ?? (await started.token())}`,
+    },
+  });
+  return new Promise((resolve, reject) => {
+    sent.on('error', reject);
+    sent.on('connect', (response, socket: Socket) => {
+      const reason = response.headers['x-outrider-reason'];
+      const status = response.statusCode ?? 0;
+      if (status !== 200) socket.destroy();
+      resolve({ status, reason, socket: status === 200 ? socket : undefined });
+    });
+    sent.end();
+  });
+}
+
+/** An address of this machine that counts as public, for a real tunnel to a real origin. */
+const own = Object.values(networkInterfaces())
+  .flat()
+  .map((one) => one?.address ?? '')
+  .find(
+    (address) =>
+      !address.includes(':') && classifyIp(parseIp(address) ?? new Uint8Array(16)) === 'public',
+  );
+
+/** `api.example` may be tunnelled to, on the port given; it is at `address`. */
+async function mesh(t: TestContext, port: number, address = '203.0.113.7') {
+  const dns = await startDns(t, { 'api.example': [address], 'inside.example': ['10.0.0.1'] });
+  const rules = ['api.example', 'inside.example'].map((host, at) => ({
+    id: `tunnel-${at}`,
+    hosts: [host],
+    ports: [port],
+    protocols: ['tunnel'],
+  }));
+  const looked = { id: 'looked-at', hosts: ['web.example'], methods: ['GET'], paths: 'any' };
+  const started = await startMesh(t, {
+    documents: [ROLE, BOUNDARY, egressPolicy([...rules, looked])],
+    config: { dns: { servers: [dns.address] }, connectTimeout: '200ms' },
+  });
+  return { started, asked: dns.asked };
+}
+
+const refusals: readonly (readonly [string, number, string])[] = [
+  ['evil.example:443', 403, 'host_not_allowed'],
+  ['api.example:22', 403, 'port_not_allowed'],
+  ['inside.example:443', 403, 'resolved_ip_forbidden'],
+  ['127.0.0.1:443', 403, 'ip_forbidden_class'],
+  ['web.example:443', 403, 'interception_required'],
+  ['http-api.outrider.internal:443', 405, 'connect_not_allowed'],
+];
+for (const [authority, status, reason] of refusals)
+  test(`CONNECT ${authority} is refused as ${reason} before any 200`, async (t) => {
+    const { started } = await mesh(t, 443);
+    const opened = await open(started, authority);
+    assert.equal(opened.reason, reason);
+    assert.notEqual(opened.status, 200);
+    assert.ok([status, 403, 405].includes(opened.status));
+    const requests = started.records().filter(({ event }) => event === 'request');
+    assert.deepEqual(
+      requests.map((record) => [record['ingress'], record['reason']]),
+      [['connect', reason]],
+    );
+  });
+
+test('CONNECT without a good token is 401', async (t) => {
+  const { started } = await mesh(t, 443);
+  assert.equal((await open(started, 'api.example:443', 'x.y.z')).status, 401);
+});
+
+/** The record of the tunnel, once it is there. */
+async function tunnelRecord(started: Mesh): Promise<Record<string, unknown>> {
+  for (let tries = 0; tries < 100; tries++) {
+    const record = started.records().find(({ event }) => event === 'request');
+    if (record) return record;
+    await sleep(20);
+  }
+  throw new Error('no record came');
+}
+
+/** TLS through an open tunnel; resolves when it is there or the tunnel has been closed. */
+function handshake(socket: Duplex, servername: string | undefined): Promise<Socket | undefined> {
+  return new Promise((resolve) => {
+    const tls = connectTls({
+      socket,
+      ca: CERTIFICATE,
+      ...(servername === undefined ? {} : { servername }),
+    });
+    tls.on('error', () => resolve(undefined));
+    tls.on('close', () => resolve(undefined));
+    tls.on('secureConnect', () => resolve(tls));
+  });
+}
+
+const hellos: readonly (readonly [string, string | undefined, string])[] = [
+  ['another server name', 'evil.example', 'sni_mismatch'],
+  ['no server name', undefined, 'sni_missing'],
+];
+for (const [what, servername, reason] of hellos)
+  test(`a tunnel whose hello has ${what} is closed, and nothing is dialled`, async (t) => {
+    const { started } = await mesh(t, 443);
+    const { socket, status } = await open(started, 'api.example:443');
+    assert.equal(status, 200);
+    assert.ok(socket);
+    assert.equal(await handshake(socket, servername), undefined);
+    const record = await tunnelRecord(started);
+    assert.equal(record['reason'], reason);
+    assert.equal(record['code'], 'EGRESS_DENIED');
+  });
+
+/** The tunnel's own two steps between a loopback client and a loopback origin, without the proxy around them. */
+async function bareTunnel(t: TestContext, originPort: number, idleMs = 5_000): Promise<Socket> {
+  const canonical = tunnelTarget('api.example:443');
+  assert.ok(canonical.ok);
+  const carry = async (caller: Socket): Promise<void> => {
+    try {
+      const hello = await readHelloFor(canonical.target, caller, Buffer.alloc(0), 500);
+      await splice(caller, connect(originPort, '127.0.0.1'), hello, idleMs);
+    } catch {
+      caller.destroy();
+    }
+  };
+  const server = createServer((caller) => void carry(caller));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const address = server.address();
+  return connect(typeof address === 'object' && address ? address.port : 0, '127.0.0.1');
+}
+
+test('the right server name is let through, byte for byte; another never reaches the origin', async (t) => {
+  const origin = await startOrigin(t, undefined, { tls: true });
+  const good = await handshake(await bareTunnel(t, origin.port), 'api.example');
+  assert.ok(good);
+  good.destroy();
+  assert.equal(origin.connections(), 1);
+  assert.equal(await handshake(await bareTunnel(t, origin.port), 'localhost'), undefined);
+  assert.equal(origin.connections(), 1);
+});
+
+test('a hello that never comes ends the wait', async (t) => {
+  const origin = await startOrigin(t, undefined, { tls: true });
+  const silent = await bareTunnel(t, origin.port);
+  await new Promise((resolve) => silent.once('close', resolve));
+  assert.equal(origin.connections(), 0);
+});
+
+test('a large answer arrives whole though the origin closes at once behind it', async (t) => {
+  const large = 'x'.repeat(3_000_000);
+  const origin = await startOrigin(t, (_seen, response) => void response.end(large), { tls: true });
+  const tls = await handshake(await bareTunnel(t, origin.port), 'api.example');
+  assert.ok(tls);
+  tls.write('GET / HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\n\r\n');
+  let bytes = 0;
+  tls.on('data', (piece: Buffer) => {
+    bytes += piece.length;
+  });
+  await new Promise((resolve) => tls.once('close', resolve));
+  assert.ok(bytes > large.length);
+});
+
+test('bytes that are no TLS hello close the tunnel', async (t) => {
+  const { started } = await mesh(t, 443);
+  const { socket } = await open(started, 'api.example:443');
+  socket?.on('error', () => {});
+  socket?.write('GET / HTTP/1.1\r\nHost: api.example\r\n\r\n');
+  assert.equal((await tunnelRecord(started))['reason'], 'protocol_mismatch');
+});
+
+const ownPublic = { skip: own === undefined && 'this machine has no public address of its own' };
+
+async function openTls(t: TestContext) {
+  const origin = await startOrigin(
+    t,
+    (_seen, response) => void response.end('through the tunnel'),
+    {
+      host: own ?? '',
+      tls: true,
+    },
+  );
+  const { started } = await mesh(t, origin.port, own);
+  const { socket } = await open(started, `api.example:${origin.port}`);
+  assert.ok(socket);
+  const tls = await handshake(socket, 'api.example');
+  assert.ok(tls);
+  return { origin, started, tls };
+}
+
+test('a tunnel carries bytes both ways, and its record counts them', ownPublic, async (t) => {
+  const { origin, started, tls } = await openTls(t);
+  tls.write('GET / HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\n\r\n');
+  const pieces: Buffer[] = [];
+  tls.on('data', (piece: Buffer) => pieces.push(piece));
+  await new Promise((resolve) => tls.once('close', resolve));
+  assert.match(Buffer.concat(pieces).toString(), /through the tunnel/);
+  assert.equal(origin.seen.length, 1);
+  const record = await tunnelRecord(started);
+  assert.equal(record['verdict'], 'allow');
+  assert.equal(record['target'], `api.example:${origin.port}`);
+  assert.ok(Number(record['bytesIn']) > 300 && Number(record['bytesOut']) > 500);
+});
+
+test(
+  'a tunnel that the policy no longer allows is closed within a second or two',
+  ownPublic,
+  async (t) => {
+    const { started, tls } = await openTls(t);
+    const closed = new Promise((resolve) => tls.once('close', resolve));
+    const other = { id: 'other', hosts: ['other.example'], protocols: ['tunnel'] };
+    started.writePolicies([ROLE, BOUNDARY, egressPolicy([other])]);
+    await closed;
+  },
+);
+
+test('stopping the proxy closes open tunnels and writes their records', ownPublic, async (t) => {
+  const { started, tls } = await openTls(t);
+  const closed = new Promise((resolve) => tls.once('close', resolve));
+  await started.proxy.stop();
+  await closed;
+  const events = started.records().map(({ event }) => event);
+  assert.deepEqual(events, ['start', 'request', 'end', 'checkpoint']);
+});
+
+test('a tunnel in which nothing moves is closed', ownPublic, async (t) => {
+  const silent = createServer((socket) => socket.on('error', () => {}));
+  await new Promise<void>((resolve) => silent.listen(0, own, resolve));
+  t.after(() => silent.close());
+  const address = silent.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  const dns = await startDns(t, { 'api.example': [own ?? ''] });
+  const started = await startMesh(t, {
+    documents: [
+      ROLE,
+      BOUNDARY,
+      egressPolicy([
+        { id: 'tunnel', hosts: ['api.example'], ports: [port], protocols: ['tunnel'] },
+      ]),
+    ],
+    config: { dns: { servers: [dns.address] }, tunnelIdle: '200ms' },
+  });
+  const { socket } = await open(started, `api.example:${port}`);
+  assert.ok(socket);
+  assert.equal(await handshake(socket, 'api.example'), undefined);
+  assert.equal((await tunnelRecord(started))['verdict'], 'allow');
+});

@@ -1,0 +1,97 @@
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import {
+  CLIENT_HELLO_MAX,
+  helloRefusal,
+  REASONS,
+  type Reason,
+  readClientHello,
+  type TunnelTarget,
+} from '#policies';
+import { refused } from './refusal.ts';
+
+const HELLO_TIMEOUT_MS = 10_000;
+/** How long a caller may take to read what was sent before the other side closed. */
+const LAST_BYTES_MS = 5_000;
+
+/**
+ * The bytes up to the end of the caller's TLS ClientHello, whose server name must be the target's host. They are read, never changed.
+ * @throws {OutriderError} EGRESS_DENIED (sni_missing, sni_mismatch, ech_unsupported, protocol_mismatch, tls_peek_timeout), CANCELLED
+ */
+export function readHelloFor(
+  target: TunnelTarget,
+  socket: Duplex,
+  head: Buffer,
+  timeoutMs = HELLO_TIMEOUT_MS,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let bytes = head;
+    const stop = (): void => {
+      clearTimeout(timer);
+      socket.off('data', onData).off('end', onEnd).off('close', onEnd);
+      socket.pause();
+    };
+    const fail = (error: unknown): void => {
+      stop();
+      reject(error instanceof Error ? error : new Error('hello'));
+    };
+    const look = (): void => {
+      const found = readClientHello(bytes);
+      if (found.state === 'more') {
+        if (bytes.length > CLIENT_HELLO_MAX) fail(denied('protocol_mismatch'));
+        return;
+      }
+      const reason = found.state === 'hello' ? helloRefusal(target, found) : found.reason;
+      if (reason) {
+        fail(denied(reason));
+        return;
+      }
+      stop();
+      resolve(bytes);
+    };
+    const onData = (chunk: Buffer): void => {
+      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+      look();
+    };
+    const onEnd = (): void => fail(denied('protocol_mismatch'));
+    const timer = setTimeout(() => fail(denied('tls_peek_timeout')), timeoutMs);
+    socket.on('data', onData).on('end', onEnd).on('close', onEnd);
+    if (bytes.length > 0) look();
+  });
+}
+
+export interface Spliced {
+  /** From the caller to the other side, and back. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+/** Connects the two ends until either closes, or nothing moves for `idleMs`. Never rejects. */
+export function splice(
+  caller: Duplex,
+  upstream: Socket,
+  first: Buffer,
+  idleMs: number,
+): Promise<Spliced> {
+  return new Promise((resolve) => {
+    const cut = (): void => {
+      caller.destroy();
+      upstream.destroy();
+    };
+    upstream.setTimeout(idleMs, cut);
+    caller.on('error', cut).on('close', () => upstream.destroy());
+    upstream.on('error', cut).on('close', () => {
+      // What the other side sent last may still be on its way to the caller.
+      caller.end();
+      setTimeout(() => caller.destroy(), LAST_BYTES_MS).unref();
+      resolve({ bytesIn: upstream.bytesWritten, bytesOut: upstream.bytesRead });
+    });
+    upstream.write(first);
+    caller.pipe(upstream);
+    upstream.pipe(caller);
+  });
+}
+
+function denied(reason: Reason): Error {
+  return refused('EGRESS_DENIED', REASONS[reason].text, reason);
+}

@@ -1,0 +1,82 @@
+import { OutriderError } from '#core/errors';
+import type { StartOrder } from './agent-link.ts';
+
+/** What a profile's sandboxes run. */
+export interface Profile {
+  readonly name: string;
+  readonly languages: readonly string[];
+}
+
+export const PROFILES: readonly Profile[] = [{ name: 'python', languages: ['python', 'shell'] }];
+
+/** Source text, at most this many UTF-8 bytes. */
+export const CODE_MAX_BYTES = 2 ** 20;
+
+export type Program =
+  | {
+      readonly kind: 'source';
+      readonly language: string;
+      readonly code: string;
+      readonly fileName: string;
+      readonly args: readonly string[];
+    }
+  | { readonly kind: 'command'; readonly argv: readonly string[] };
+
+/** The program's part of the order to the agent. @throws {OutriderError} INVALID_REQUEST */
+export function programOrder(
+  program: Program,
+  profileName: string,
+): Pick<StartOrder, 'code' | 'name' | 'args' | 'argv'> {
+  if (program.kind === 'command') {
+    if (program.argv.length === 0 || program.argv.some((word) => word.includes('\0')))
+      throw new OutriderError('INVALID_REQUEST', 'command.argv must name a program');
+    return { argv: program.argv };
+  }
+  const profile = PROFILES.find((candidate) => candidate.name === profileName);
+  if (!profile?.languages.includes(program.language)) {
+    throw new OutriderError(
+      'INVALID_REQUEST',
+      `the profile ${profileName} runs ${profile?.languages.join(' and ') ?? 'nothing'}, not "${program.language}"`,
+    );
+  }
+  if (Buffer.byteLength(program.code) > CODE_MAX_BYTES)
+    throw new OutriderError('BODY_TOO_LARGE', `the program is larger than ${CODE_MAX_BYTES} bytes`);
+  if (program.language === 'shell')
+    return {
+      argv: ['/bin/sh', '-c', program.code, program.fileName || 'main.sh', ...program.args],
+    };
+  return { code: program.code, name: program.fileName || 'main.py', args: program.args };
+}
+
+/** What the sandbox's own proxy needs: a program may not point these elsewhere by asking the runner to. */
+const RESERVED = /^(https?|all|no|ftp|grpc)_proxy$|^OUTRIDER_/i;
+
+/** Every sandbox's environment: enough to find programs, the sidecar and a home; nothing of the host's. */
+const BASE = {
+  PATH: '/usr/local/bin:/usr/bin:/bin',
+  HOME: '/workspace',
+  TMPDIR: '/tmp',
+  LANG: 'C.UTF-8',
+  USER: 'sandbox',
+  HTTP_PROXY: 'http://127.0.0.1:3128',
+  HTTPS_PROXY: 'http://127.0.0.1:3128',
+  http_proxy: 'http://127.0.0.1:3128',
+  https_proxy: 'http://127.0.0.1:3128',
+  NO_PROXY: '127.0.0.1,localhost,::1',
+  no_proxy: '127.0.0.1,localhost,::1',
+  OUTRIDER_URL: 'http://127.0.0.1:3128',
+  OUTRIDER_OUTPUT: '/output',
+} as const;
+
+/** @throws {OutriderError} INVALID_REQUEST */
+export function sandboxEnvironment(
+  asked: Readonly<Record<string, string>>,
+): Record<string, string> {
+  for (const [name, value] of Object.entries(asked)) {
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || value.includes('\0'))
+      throw new OutriderError('INVALID_REQUEST', `env: "${name}" is not a usable variable`);
+    if (RESERVED.test(name))
+      throw new OutriderError('INVALID_REQUEST', `env: ${name} belongs to the sandbox`);
+  }
+  return { ...BASE, ...asked };
+}

@@ -1,0 +1,535 @@
+import type { AuditChain } from '#core/audit';
+import { OutriderError, toOutriderError } from '#core/errors';
+import { newId } from '#core/ids';
+import type { Logger } from '#core/log';
+import { principalKey } from '#core/principal';
+import type { ExecutionSigner } from '#core/tokens';
+import { canonicalJson, chooseRole, projectRole, type Role } from '#policies';
+import type { LoadedPolicy } from '#policystore';
+import type { Backend } from './backends/backend.ts';
+import type { Caller } from './callers.ts';
+import { type Ending, Exec, type ExecEvent } from './exec.ts';
+import type { RunnerMetrics } from './metrics.ts';
+import type { WarmPool } from './pool.ts';
+import { PROFILES, type Program, programOrder, sandboxEnvironment } from './profiles.ts';
+import {
+  type RoleLimits,
+  roleLimits,
+  type SandboxAsk,
+  type SandboxShape,
+  shapeFor,
+} from './role-limits.ts';
+import type { Sandbox } from './sandbox.ts';
+import { type Kept, Sessions } from './sessions.ts';
+import type { DeniedEvent } from './sidecar-link.ts';
+
+/** Where an exec runs. */
+export type Target =
+  | { readonly kind: 'fresh'; readonly ask: SandboxAsk }
+  | { readonly kind: 'sandbox'; readonly id: string }
+  | {
+      readonly kind: 'session';
+      readonly name: string;
+      readonly ask: SandboxAsk;
+      readonly mustExist: boolean;
+    };
+
+/** What a caller wants run, checked for form by the service and held against the role here. */
+export interface ExecAsk {
+  readonly target: Target;
+  readonly program: Program;
+  readonly role: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly files: readonly { path: string; content: Buffer; mode: number }[];
+  /** 0: the role's default. */
+  readonly timeoutMs: number;
+  /** 0: the role's. */
+  readonly outputBytes: number;
+  readonly overflow: 'truncate' | 'kill';
+  readonly openStdin: boolean;
+  readonly requestId: string;
+  readonly signal: AbortSignal;
+  readonly onDenied?: (event: DeniedEvent) => void;
+}
+
+export interface Started {
+  readonly execId: string;
+  readonly sandbox: Sandbox;
+  readonly session: string;
+  readonly role: string;
+  readonly policyDigest: string;
+  readonly startedAt: Date;
+  readonly requestId: string;
+  readonly warm: boolean;
+  readonly exec: Exec;
+  readonly events: AsyncGenerator<ExecEvent, void, undefined>;
+}
+
+export interface RunnerDeps {
+  readonly backend: Backend;
+  readonly pool: WarmPool;
+  readonly policy: () => LoadedPolicy;
+  readonly signer: ExecutionSigner;
+  readonly audit: AuditChain;
+  readonly metrics: RunnerMetrics;
+  readonly log: Logger;
+  /** Execs at one time, of everybody. */
+  readonly capacity: number;
+  readonly runnerId: string;
+}
+
+/** How long an ended exec is remembered for GetExec. */
+const REMEMBER_MS = 10 * 60_000;
+const REMEMBER_MAX = 10_000;
+
+interface ExecRecord {
+  readonly owner: string;
+  readonly started: Started;
+  ending: Ending | undefined;
+}
+
+/** Runs programs: chooses role, sandbox and limits, binds the door, and accounts for every end. Knows no wire. */
+export class Runner {
+  readonly #deps: RunnerDeps;
+  readonly sessions: Sessions;
+  readonly #running = new Map<string, number>();
+  readonly #execs = new Map<string, ExecRecord>();
+  #number = 0;
+  draining = false;
+
+  constructor(deps: RunnerDeps) {
+    this.#deps = deps;
+    this.sessions = new Sessions((kept, reason) => {
+      deps.metrics.sandboxes.dec();
+      deps.audit.append({
+        event: 'sandbox',
+        sandboxId: kept.sandbox.id,
+        role: kept.role,
+        session: kept.name,
+        detail: `ended: ${reason}`,
+      });
+    });
+  }
+
+  get running(): number {
+    return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  get capacity(): number {
+    return this.#deps.capacity;
+  }
+
+  get runnerId(): string {
+    return this.#deps.runnerId;
+  }
+
+  /** Keeps warm what the roles of the policy need. */
+  warmUp(): void {
+    const { pool, backend, policy } = this.#deps;
+    for (const role of policy().documents.roles) {
+      const limits = roleLimits(role);
+      try {
+        pool.keep(shapeFor(limits, NOTHING_ASKED, backend, KNOWN));
+      } catch {
+        // This runner cannot serve that role: the caller is told when one comes.
+      }
+    }
+  }
+
+  /** Starts a program; the events are its output and its end. @throws {OutriderError} whatever keeps it from starting */
+  async exec(caller: Caller, ask: ExecAsk): Promise<Started> {
+    const queuedAt = performance.now();
+    if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
+    const policy = this.#deps.policy();
+    const role = this.#roleOf(caller, ask.role, policy);
+    const limits = roleLimits(role);
+    const owner = principalKey(caller.principal);
+    const start = {
+      ...programOrder(ask.program, profileOf(ask, limits)),
+      env: sandboxEnvironment(ask.env),
+      cwd: ask.cwd,
+      stdin: ask.openStdin,
+    };
+    const timeoutMs = bounded(
+      'timeout',
+      ask.timeoutMs,
+      limits.timeoutDefaultMs,
+      limits.timeoutMaxMs,
+    );
+    const outputBytes = bounded(
+      'output.bytes',
+      ask.outputBytes,
+      limits.outputBytes,
+      limits.outputBytes,
+    );
+    const release = this.#reserve(owner, limits);
+    let place: Place | undefined;
+    try {
+      place = await this.#place(owner, role, limits, ask, policy);
+      const { sandbox } = place;
+      for (const file of ask.files) await sandbox.link.write(file.path, [file.content], file.mode);
+      const id = newId('exec');
+      const startedAt = new Date();
+      const token = () =>
+        this.#deps.signer.sign({
+          sandboxId: sandbox.id,
+          execId: id,
+          role: role.metadata.name,
+          policyDigest: policy.digest,
+          proof: caller.proof,
+          startedAt: Math.floor(startedAt.getTime() / 1000),
+          requestId: ask.requestId,
+        });
+      const exec = new Exec(
+        sandbox,
+        {
+          id,
+          start: { ...start, rlimits: sandbox.box.rlimits },
+          binding: {
+            execId: id,
+            role: role.metadata.name,
+            policy: canonicalJson(
+              projectRole(policy.set, role.metadata.name, caller.principal.tenant),
+            ),
+            policyDigest: policy.digest,
+            token: await token(),
+            principal: caller.principal,
+            requestId: ask.requestId,
+          },
+          renew: token,
+          timeoutMs,
+          outputBytes,
+          overflow: ask.overflow,
+          signal: ask.signal,
+          onDenied: ask.onDenied ?? (() => {}),
+        },
+        ++this.#number,
+      );
+      if (place.kept) place.kept.running = exec;
+      const started: Omit<Started, 'events'> = {
+        execId: id,
+        sandbox,
+        session: place.kept?.name ?? '',
+        role: role.metadata.name,
+        policyDigest: policy.digest,
+        startedAt,
+        requestId: ask.requestId,
+        warm: place.warm,
+        exec,
+      };
+      const record: ExecRecord = {
+        owner,
+        started: {
+          ...started,
+          events: this.#account(caller, started, exec, place, release, queuedAt),
+        },
+        ending: undefined,
+      };
+      this.#remember(id, record);
+      return record.started;
+    } catch (error) {
+      release();
+      if (place) await this.#leave(place);
+      throw error;
+    }
+  }
+
+  /** @throws {OutriderError} EXEC_NOT_FOUND, also for another's */
+  findExec(caller: Caller, id: string): ExecRecord {
+    const record = this.#execs.get(id);
+    if (record?.owner !== principalKey(caller.principal))
+      throw new OutriderError('EXEC_NOT_FOUND', 'there is no such exec');
+    return record;
+  }
+
+  /** Makes a sandbox that is kept. @throws {OutriderError} SESSION_EXISTS, QUOTA_EXCEEDED and what `exec` throws */
+  async create(caller: Caller, name: string, ask: SandboxAsk, roleName: string): Promise<Kept> {
+    if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
+    const policy = this.#deps.policy();
+    const role = this.#roleOf(caller, roleName, policy);
+    const owner = principalKey(caller.principal);
+    if (name !== '' && this.sessions.byName(owner, name))
+      throw new OutriderError('SESSION_EXISTS', `a session "${name}" exists`);
+    return (await this.#keep(owner, name, role, roleLimits(role), ask, policy)).kept;
+  }
+
+  /** The policy changed: what runs is held to the narrower of old and new (D-policy 6). */
+  tighten(policy: LoadedPolicy): void {
+    for (const { started, ending } of this.#execs.values()) {
+      if (ending) continue;
+      try {
+        const projection = projectRole(
+          policy.set,
+          started.role,
+          started.exec.order.binding.principal.tenant,
+        );
+        started.sandbox.attachment.tighten(
+          started.execId,
+          canonicalJson(projection),
+          policy.digest,
+        );
+      } catch {
+        started.exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
+      }
+    }
+  }
+
+  /** Takes no new work, lets what runs end for `graceMs`, then ends everything. */
+  async drain(graceMs: number): Promise<void> {
+    this.draining = true;
+    const deadline = Date.now() + graceMs;
+    while (this.running > 0 && Date.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const { started, ending } of this.#execs.values())
+      if (!ending) started.exec.kill('runner', 'the runner is stopping', 'DRAINING');
+    await this.sessions.close();
+    await this.#deps.pool.close();
+    const live = [...this.#execs.values()].filter(({ ending }) => !ending);
+    await Promise.all(live.map(({ started }) => started.sandbox.end()));
+  }
+
+  #roleOf(caller: Caller, asked: string, policy: LoadedPolicy): Role {
+    if (caller.role !== '' && asked !== '' && asked !== caller.role)
+      throw new OutriderError('ROLE_DENIED', `the call was authorised for the role ${caller.role}`);
+    return chooseRole(policy.set, caller.principal, caller.role || asked, Date.now());
+  }
+
+  #reserve(owner: string, limits: RoleLimits): () => void {
+    const mine = this.#running.get(owner) ?? 0;
+    if (mine >= limits.concurrent)
+      throw new OutriderError(
+        'QUOTA_EXCEEDED',
+        `${limits.concurrent} programs of yours run already`,
+        { retryAfterMs: 1_000 },
+      );
+    if (this.running >= this.#deps.capacity)
+      throw new OutriderError('QUOTA_EXCEEDED', 'the runner is busy', { retryAfterMs: 1_000 });
+    this.#running.set(owner, mine + 1);
+    this.#deps.metrics.running.inc();
+    let done = false;
+    return () => {
+      if (done) return;
+      done = true;
+      this.#deps.metrics.running.dec();
+      const left = (this.#running.get(owner) ?? 1) - 1;
+      if (left > 0) this.#running.set(owner, left);
+      else this.#running.delete(owner);
+    };
+  }
+
+  async #place(
+    owner: string,
+    role: Role,
+    limits: RoleLimits,
+    { target }: ExecAsk,
+    policy: LoadedPolicy,
+  ): Promise<Place> {
+    if (target.kind === 'fresh')
+      return this.#claim(shapeFor(limits, target.ask, this.#deps.backend, KNOWN));
+    const kept =
+      target.kind === 'sandbox'
+        ? this.sessions.byId(owner, target.id)
+        : this.sessions.byName(owner, target.name);
+    if (!kept) {
+      if (target.kind === 'sandbox' || target.mustExist)
+        throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
+      const made = await this.#keep(owner, target.name, role, limits, target.ask, policy);
+      made.kept.busy = true;
+      return { sandbox: made.kept.sandbox, warm: made.warm, kept: made.kept };
+    }
+    if (kept.role !== role.metadata.name)
+      throw new OutriderError('ROLE_DENIED', `the session belongs to the role ${kept.role}`);
+    if (kept.busy)
+      throw new OutriderError('SESSION_BUSY', 'another program runs in this session', {
+        retryAfterMs: 1_000,
+      });
+    kept.busy = true;
+    await kept.sandbox.link.ready();
+    return { sandbox: kept.sandbox, warm: true, kept };
+  }
+
+  async #claim(shape: SandboxShape): Promise<Place> {
+    const { sandbox, warm } = await this.#deps.pool.claim(shape);
+    this.#deps.metrics.claims.inc({ warm: String(warm) });
+    this.#deps.metrics.sandboxes.inc();
+    return { sandbox, warm, kept: undefined };
+  }
+
+  async #keep(
+    owner: string,
+    name: string,
+    role: Role,
+    limits: RoleLimits,
+    ask: SandboxAsk,
+    policy: LoadedPolicy,
+  ): Promise<{ kept: Kept; warm: boolean }> {
+    if (this.sessions.count(owner, role.metadata.name) >= limits.sessions)
+      throw new OutriderError(
+        'QUOTA_EXCEEDED',
+        `you keep ${limits.sessions} sandboxes already: delete one`,
+      );
+    const { sandbox, warm } = await this.#claim(shapeFor(limits, ask, this.#deps.backend, KNOWN));
+    const now = Date.now();
+    const kept: Kept = {
+      sandbox,
+      owner,
+      name,
+      role: role.metadata.name,
+      policyDigest: policy.digest,
+      createdAt: now,
+      lastUsedAt: now,
+      expiresAt: now + limits.sessionMaxMs,
+      idleMs: limits.sessionIdleMs,
+      busy: false,
+      running: undefined,
+    };
+    this.sessions.add(kept);
+    return { kept, warm };
+  }
+
+  /** The exec's events, with everything that must happen at its end. Whoever takes them takes them to the end. */
+  async *#account(
+    caller: Caller,
+    started: Omit<Started, 'events'>,
+    exec: Exec,
+    place: Place,
+    release: () => void,
+    queuedAt: number,
+  ): AsyncGenerator<ExecEvent, void, undefined> {
+    const { metrics } = this.#deps;
+    let first = true;
+    try {
+      for await (const event of exec.run()) {
+        if (event.kind === 'end') this.#record(caller, started, event.ending);
+        else if (first) {
+          first = false;
+          metrics.firstByte.observe(
+            { warm: String(started.warm) },
+            (performance.now() - queuedAt) / 1000,
+          );
+        }
+        yield event;
+      }
+    } catch (error) {
+      this.#record(caller, started, failedToStart(toOutriderError(error)));
+      throw error;
+    } finally {
+      release();
+      await this.#leave(place);
+    }
+  }
+
+  #record(caller: Caller, started: Omit<Started, 'events'>, ending: Ending): void {
+    const record = this.#execs.get(started.execId);
+    if (record) record.ending = ending;
+    const { metrics, audit, log, backend } = this.#deps;
+    metrics.execs.inc({ killed_by: ending.killedBy });
+    metrics.duration.observe({ killed_by: ending.killedBy }, ending.wallMs / 1000);
+    const { issuer, subject, tenant } = caller.principal;
+    try {
+      audit.append({
+        event: 'exec',
+        requestId: started.requestId,
+        issuer,
+        subject,
+        tenant,
+        role: started.role,
+        sandboxId: started.sandbox.id,
+        execId: started.execId,
+        session: started.session || undefined,
+        policyDigest: started.policyDigest,
+        killedBy: ending.killedBy,
+        exitCode: ending.exitCode,
+        code: ending.errorCode || undefined,
+        durationMs: Math.round(ending.wallMs),
+        cpuMs: ending.cpuMs,
+        maxRssBytes: ending.maxRssBytes,
+        stdoutBytes: ending.stdout.total,
+        stderrBytes: ending.stderr.total,
+        backend: backend.name,
+        tier: backend.tier,
+        head: ending.egress.auditHead,
+      });
+    } catch (error) {
+      log.error('an exec could not be recorded', { error, execId: started.execId });
+      this.draining = true; // without an audit nothing may run; /readyz says why
+    }
+  }
+
+  async #leave({ sandbox, kept }: Place): Promise<void> {
+    if (kept && sandbox.alive) {
+      kept.busy = false;
+      kept.running = undefined;
+      kept.lastUsedAt = Date.now();
+      return;
+    }
+    if (!kept) this.#deps.metrics.sandboxes.dec();
+    await sandbox.end();
+  }
+
+  #remember(id: string, record: ExecRecord): void {
+    this.#execs.set(id, record);
+    const now = Date.now();
+    for (const [old, { started, ending }] of this.#execs) {
+      if (
+        !ending ||
+        (now - started.startedAt.getTime() < REMEMBER_MS && this.#execs.size <= REMEMBER_MAX)
+      )
+        continue;
+      this.#execs.delete(old);
+    }
+  }
+}
+
+interface Place {
+  readonly sandbox: Sandbox;
+  readonly warm: boolean;
+  readonly kept: Kept | undefined;
+}
+
+const KNOWN = PROFILES.map((profile) => profile.name);
+export const NOTHING_ASKED: SandboxAsk = {
+  profile: '',
+  backend: '',
+  minimumTier: undefined,
+  resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
+};
+
+function profileOf({ target }: ExecAsk, limits: RoleLimits): string {
+  return (target.kind === 'sandbox' ? '' : target.ask.profile) || (limits.profiles[0] ?? '');
+}
+
+function bounded(name: string, asked: number, fallback: number, most: number): number {
+  if (asked > most)
+    throw new OutriderError('INVALID_REQUEST', `${name} ${asked} is more than the role's ${most}`);
+  return asked > 0 ? asked : fallback;
+}
+
+/** The program never began: its door could not be opened. */
+function failedToStart(error: OutriderError): Ending {
+  const none = { captured: 0, total: 0, dropped: 0 };
+  return {
+    killedBy: 'runner',
+    exitCode: undefined,
+    signal: '',
+    wallMs: 0,
+    cpuMs: 0,
+    maxRssBytes: 0,
+    stdout: none,
+    stderr: none,
+    exception: undefined,
+    artefacts: [],
+    egress: {
+      allowed: 0,
+      denied: 0,
+      limited: 0,
+      failed: 0,
+      bytesOut: 0,
+      bytesIn: 0,
+      auditHead: undefined,
+    },
+    detail: error.message,
+    errorCode: error.code,
+  };
+}

@@ -1,0 +1,177 @@
+import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { OutriderError } from '#core/errors';
+import { newId } from '#core/ids';
+import { AgentLink } from './agent-link.ts';
+import type { Backend, Box } from './backends/backend.ts';
+import type { Identities } from './identities.ts';
+import type { SandboxShape } from './role-limits.ts';
+import { Attachment } from './sidecar-link.ts';
+import type { SidecarSlot, SidecarSource } from './sidecar-processes.ts';
+
+const CONNECT_TIMEOUT_MS = 15_000;
+
+export interface SandboxDeps {
+  readonly backend: Backend;
+  readonly sidecars: SidecarSource;
+  readonly identities: Identities;
+  /** One directory a sandbox is made here; enterable by every sandbox's uid. */
+  readonly directory: string;
+}
+
+/**
+ * One box with its agent and its sidecar attachment: born and dead together. The loss of any one ends all.
+ * It is used for one exec, or for one session's execs one after another; never for two callers.
+ */
+export class Sandbox {
+  readonly id: string;
+  readonly shape: SandboxShape;
+  readonly box: Box;
+  readonly link: AgentLink;
+  readonly attachment: Attachment;
+  /** Resolves when nothing of it is left on this machine. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Why it ended, where that was not asked for. */
+  lostBy: 'sidecar' | 'box' | undefined;
+  readonly #end: () => void;
+  #ending = false;
+
+  private constructor(
+    id: string,
+    shape: SandboxShape,
+    box: Box,
+    link: AgentLink,
+    attachment: Attachment,
+    cleanUp: () => void,
+  ) {
+    this.id = id;
+    this.shape = shape;
+    this.box = box;
+    this.link = link;
+    this.attachment = attachment;
+    const finish = async () => {
+      if (this.#ending) return;
+      this.#ending = true;
+      attachment.close();
+      link.close();
+      await box.kill();
+    };
+    this.#end = () => void finish();
+    void attachment.closed.then(() => {
+      if (!this.#ending) this.lostBy = 'sidecar';
+      return finish();
+    });
+    void link.closed.then(finish);
+    this.ended = box.ended.then(async () => {
+      if (!this.#ending) this.lostBy = 'box';
+      await finish();
+      cleanUp();
+    });
+  }
+
+  /** Starts a box with its door closed and waits until an interpreter is rehearsed. @throws {OutriderError} SANDBOX_FAILED, SIDECAR_LOST, BACKEND_UNAVAILABLE */
+  static async create(deps: SandboxDeps, shape: SandboxShape): Promise<Sandbox> {
+    const id = newId('sbx');
+    const directory = join(deps.directory, id);
+    const identity = deps.identities.take();
+    const undo: (() => void)[] = [
+      () => deps.identities.give(identity),
+      () => rmSync(directory, { recursive: true, force: true }),
+    ];
+    try {
+      mkdirSync(directory, { mode: 0o711 });
+      const listening = await listenOnce(join(directory, 'control'), identity);
+      undo.push(() => listening.close());
+      const slot = await deps.sidecars.take();
+      undo.push(() => slot.release());
+      const attachment = await openAttachment(slot, id, join(directory, 'egress'), identity);
+      undo.push(() => attachment.close());
+      const box = await deps.backend.start({
+        sandboxId: id,
+        socketDirectory: directory,
+        identity,
+        limits: shape.resources,
+      });
+      undo.push(() => void box.kill());
+      const link = new AgentLink(await connected(listening.connection, box));
+      await link.ready();
+      return new Sandbox(id, shape, box, link, attachment, () => {
+        for (const step of undo.toReversed()) step();
+      });
+    } catch (error) {
+      for (const step of undo.toReversed()) step();
+      throw error;
+    }
+  }
+
+  /** Whether it can still run something. */
+  get alive(): boolean {
+    return !this.#ending && this.lostBy === undefined;
+  }
+
+  /** Ends everything; resolves when nothing is left. */
+  end(): Promise<void> {
+    this.#end();
+    return this.ended;
+  }
+}
+
+async function openAttachment(
+  slot: SidecarSlot,
+  sandboxId: string,
+  path: string,
+  owner: { uid: number; gid: number },
+): Promise<Attachment> {
+  const attachment = new Attachment(slot.client);
+  await attachment.open(newId('att'), sandboxId, path, owner);
+  return attachment;
+}
+
+/**
+ * A socket that takes exactly one connection and is gone after it, before anything foreign runs in the box: no payload can
+ * connect to it and pass for the agent.
+ */
+async function listenOnce(
+  path: string,
+  owner: { uid: number; gid: number },
+): Promise<{ connection: Promise<Socket>; close: () => void }> {
+  const server = createServer();
+  const connection = new Promise<Socket>((resolve) => {
+    server.once('connection', (socket) => {
+      server.close();
+      rmSync(path, { force: true });
+      resolve(socket);
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  chmodSync(path, 0o600);
+  if (process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid);
+  return { connection, close: () => void server.close() };
+}
+
+async function connected(connection: Promise<Socket>, box: Box): Promise<Socket> {
+  let timer: NodeJS.Timeout | undefined;
+  const failed = (message: string) =>
+    new OutriderError('SANDBOX_FAILED', message, {
+      cause: new Error(box.diagnostics() || 'the agent did not connect'),
+    });
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(failed('the sandbox did not start in time')),
+      CONNECT_TIMEOUT_MS,
+    );
+  });
+  const gone = box.ended.then((): never => {
+    throw failed('the sandbox could not be started: its image needs python3');
+  });
+  gone.catch(() => {});
+  try {
+    return await Promise.race([connection, late, gone]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

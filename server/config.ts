@@ -1,0 +1,24 @@
+import { join } from 'node:path';
+import { address, bytes, type ConfigOf, choice, duration, text } from '#core/config';
+import { keySetPaths } from '#core/keys';
+
+/** The configuration of the MCP server that we ship. `paths.runtime` holds the mesh's sockets and keys. */
+export function serverSpec(paths: { readonly runtime: string; readonly state: string }) {
+  const keys = keySetPaths(join(paths.runtime, 'keys'));
+  return {
+    listen: address('Where gateways reach this server.', '127.0.0.1:8790'),
+    runner: address(
+      'The runner that executes programs; a TCP address is spoken to without TLS.',
+      `unix:${join(paths.runtime, 'runner.sock')}`,
+    ),
+    assertionIssuers: text(
+      'File with the public keys of those who may say who is calling: the gateways.',
+      keys.assertionIssuers,
+    ),
+    maxBody: bytes('The largest request taken.', 2 * 2 ** 20),
+    drainTimeout: duration('How long calls may run on after a signal to stop.', 5_000),
+    logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
+  } as const;
+}
+
+export type ServerConfig = ConfigOf<ReturnType<typeof serverSpec>>;

@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { formatAddress, parseAddress } from '#core/address';
+import { loadConfig } from '#core/config';
+import { createKeySet, keySetPaths, readSigningKey } from '#core/keys';
+import { silentLogger } from '#core/log';
+import { Metrics } from '#core/metrics';
+import { LOCAL_PRINCIPAL } from '#core/principal';
+import {
+  AssertionSigner,
+  ExecutionSigner,
+  generateSigningKey,
+  type SigningKey,
+} from '#core/tokens';
+import { serverSpec } from './config.ts';
+import { createMcpServer } from './server.ts';
+
+/** A server without a runner, and an assertion that it accepts. */
+async function start(t: TestContext) {
+  const root = mkdtempSync(join(tmpdir(), 'outrider-srv-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  createKeySet(join(root, 'keys'));
+  const keys = keySetPaths(join(root, 'keys'));
+  const spec = serverSpec({ runtime: root, state: root });
+  const config = {
+    ...loadConfig('server', spec, { argv: ['--max-body', '2KiB'], env: {} }),
+    listen: parseAddress('127.0.0.1:0'),
+    drainTimeout: 50,
+  };
+  const server = createMcpServer(config, { log: silentLogger, metrics: new Metrics('server') });
+  const origin = `http://${formatAddress(await server.start())}`;
+  t.after(() => server.stop());
+  const signer = new AssertionSigner(readSigningKey(keys.gateway));
+  const assertion = await signer.sign(LOCAL_PRINCIPAL);
+  const post = (body: string, headers: Record<string, string> = {}) =>
+    fetch(`${origin}/mcp`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${assertion}`,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        ...headers,
+      },
+      body,
+    });
+  return { origin, post, keys, authorization: `Bearer ${assertion}` };
+}
+
+/** The one JSON-RPC message of an answer, be it JSON or an event stream. */
+async function messageOf(
+  response: Response,
+): Promise<{ error?: { code: number }; result?: object }> {
+  const body = await response.text();
+  const data = /^data: (\{.*\})$/m.exec(body)?.[1];
+  return JSON.parse(data ?? body);
+}
+
+const call = (method: string, params?: object) =>
+  JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+
+const ERRORS = [
+  ['malformed JSON', '{"jsonrpc": ', -32_700],
+  ['an empty body', '', -32_700],
+  ['an unknown method', call('tools/destroy'), -32_601],
+  ['parameters of the wrong kind', call('tools/call', { name: 7 }), -32_602],
+  ['an unknown tool', call('tools/call', { name: 'execute_perl', arguments: {} }), -32_602],
+] as const;
+
+for (const [what, body, code] of ERRORS)
+  test(`${what} is ${code}`, async (t) => {
+    const { post } = await start(t);
+    assert.equal((await messageOf(await post(body))).error?.code, code);
+    const control = await messageOf(await post(call('tools/list')));
+    assert.ok(control.result);
+  });
+
+const ARGUMENTS = [
+  ['no code', {}],
+  ['an empty program', { code: '' }],
+  ['code that is no text', { code: 7 }],
+  ['a time limit of 0', { code: 'x', timeout: 0 }],
+  ['a time limit above ten minutes', { code: 'x', timeout: 601 }],
+  ['a time limit in parts of seconds', { code: 'x', timeout: 1.5 }],
+  ['a session with a slash', { code: 'x', session_id: '../x' }],
+  ['a session of 65 letters', { code: 'x', session_id: 'a'.repeat(65) }],
+] as const;
+
+for (const [what, args] of ARGUMENTS)
+  test(`${what} is refused before a runner is asked`, async (t) => {
+    const { post } = await start(t);
+    const { result } = await messageOf(
+      await post(call('tools/call', { name: 'execute_python', arguments: args })),
+    );
+    // Arguments that do not fit are for the model to mend: an answer, no protocol error (MCP, tools, error handling).
+    const { isError, content } = Object(result);
+    assert.equal(isError, true);
+    // No runner is there: had it been asked, its error would be the answer.
+    assert.match(content[0].text, /^Input validation error/);
+  });
+
+test('with good arguments the runner is asked, and that it is not there is an answer', async (t) => {
+  const { post } = await start(t);
+  const args = { code: 'x', timeout: 600, session_id: 'a.b_c-1' };
+  const { result } = await messageOf(
+    await post(call('tools/call', { name: 'execute_python', arguments: args })),
+  );
+  const { _meta: meta, isError } = Object(result);
+  assert.equal(isError, true);
+  assert.equal(meta['outrider/error'].code, 'UPSTREAM_UNREACHABLE');
+});
+
+test('a notification gets 202 and no body', async (t) => {
+  const { post } = await start(t);
+  const response = await post(
+    JSON.stringify({ jsonrpc: '2.0', method: 'notifications/initialized' }),
+  );
+  assert.equal(response.status, 202);
+  assert.equal(await response.text(), '');
+});
+
+test('a body over the limit is 413, one below it is not', async (t) => {
+  const { post } = await start(t);
+  assert.equal((await post(call('ping', { _meta: { x: 'x'.repeat(2_048) } }))).status, 413);
+  assert.equal((await post(call('ping', { _meta: { x: 'x'.repeat(1_024) } }))).status, 200);
+});
+
+test('only an assertion for the mesh by a known gateway opens the door', async (t) => {
+  const { post, keys } = await start(t);
+  const sign = (key: SigningKey) => new AssertionSigner(key).sign(LOCAL_PRINCIPAL);
+  const forged = await sign(generateSigningKey('outrider:gateway'));
+  const unknown = await sign(generateSigningKey('outrider:other'));
+  const { jwt: execution } = await new ExecutionSigner(readSigningKey(keys.runner)).sign({
+    sandboxId: 's',
+    execId: 'e',
+    role: 'r',
+    policyDigest: 'd',
+    proof: 'p',
+    startedAt: 0,
+    requestId: 'q',
+  });
+  for (const authorization of [
+    '',
+    'Basic eA==',
+    `Bearer ${forged}`,
+    `Bearer ${unknown}`,
+    `Bearer ${execution}`,
+  ]) {
+    const response = await post(call('ping'), { authorization });
+    assert.equal(response.status, 401, authorization.slice(0, 20));
+    assert.match(response.headers.get('www-authenticate') ?? '', /^Bearer /);
+  }
+  assert.equal((await post(call('ping'))).status, 200, 'control');
+});
+
+test('probes are anonymous, and a server without its runner is alive and not ready', async (t) => {
+  const { origin } = await start(t);
+  assert.equal((await fetch(`${origin}/livez`)).status, 200);
+  assert.equal((await fetch(`${origin}/metrics`)).status, 200);
+  const response = await fetch(`${origin}/readyz`);
+  assert.equal(response.status, 503);
+  assert.deepEqual(Object.keys(Object(await response.json()).problems), ['runner']);
+});
+
+test('GET and DELETE, which sessions would need, are 405; another path is 404', async (t) => {
+  const { origin, authorization } = await start(t);
+  const headers = { authorization };
+  for (const method of ['GET', 'DELETE']) {
+    const response = await fetch(`${origin}/mcp`, { method, headers });
+    assert.equal(response.status, 405);
+  }
+  assert.equal((await fetch(`${origin}/other`, { headers })).status, 404);
+});

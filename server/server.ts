@@ -1,0 +1,132 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { toNodeHandler } from '@modelcontextprotocol/node';
+import { type AuthInfo, createMcpHandler, McpServer } from '@modelcontextprotocol/server';
+import type { Address } from '#core/address';
+import { OutriderError } from '#core/errors';
+import { adminRoutes, answerError, closeServer, listen } from '#core/http';
+import { requestIdFrom } from '#core/ids';
+import { readTrustedIssuers } from '#core/keys';
+import type { Logger } from '#core/log';
+import type { Metrics } from '#core/metrics';
+import { packageVersion } from '#core/package-root';
+import { AssertionVerifier } from '#core/tokens';
+import type { ServerConfig } from './config.ts';
+import { addExecutePython, type Observe } from './execute-python.ts';
+import { connectRunner } from './runner-client.ts';
+
+export interface ServerDeps {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+export interface RunningServer {
+  /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE */
+  start(): Promise<Address>;
+  /** Stops listening, lets calls end for the configured time, then cuts them. */
+  stop(): Promise<void>;
+}
+
+const RUNNER_ANSWERS_WITHIN_MS = 1_500;
+
+/**
+ * Our MCP server: both eras of the protocol on `/mcp`, one fresh MCP instance a request, nothing kept between requests, so
+ * that any replica answers anything. Only callers with a principal assertion of a trusted gateway are served.
+ * @throws {OutriderError} CONFIG_INVALID
+ */
+export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDeps): RunningServer {
+  const verifier = new AssertionVerifier(readTrustedIssuers(config.assertionIssuers));
+  const runner = connectRunner(config.runner);
+  const observe = observer(metrics);
+  const version = packageVersion();
+
+  const mcp = createMcpHandler(
+    ({ authInfo, requestInfo }) => {
+      const server = new McpServer({ name: 'outrider', title: 'Outrider', version });
+      const caller = {
+        assertion: authInfo?.token ?? '',
+        requestId: requestIdFrom(requestInfo?.headers.get('x-request-id')),
+      };
+      addExecutePython(server, runner, caller, observe);
+      return server;
+    },
+    {
+      legacy: 'stateless',
+      // A program may run for minutes: an open event stream carries keep-alives, a pending JSON answer would look dead.
+      responseMode: 'sse',
+      maxRequestBodySize: config.maxBody,
+      onerror: (error) => log.debug('an MCP request failed', { error }),
+    },
+  );
+  const answerMcp = toNodeHandler(mcp, {
+    maxRequestBodySize: config.maxBody,
+    onerror: (error) => log.error('an MCP request could not be served', { error }),
+  });
+  const admin = adminRoutes(
+    [{ name: 'runner', check: () => runner.problem(RUNNER_ANSWERS_WITHIN_MS) }],
+    metrics,
+  );
+
+  const http = createServer((request, response) => {
+    serve(request, response).catch((thrown: unknown) => {
+      const error = answerError(response, thrown, challengeFor(thrown));
+      if (error.failure.http >= 500) log.error('a request failed', { error });
+    });
+  });
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (await admin(request, response)) return;
+    if (request.url?.split('?', 1)[0] !== '/mcp') throw new OutriderError('NOT_FOUND', 'not found');
+    const auth = await authenticate(request, verifier);
+    await answerMcp(
+      {
+        method: request.method ?? 'GET',
+        url: request.url,
+        headers: request.headers,
+        auth,
+        [Symbol.asyncIterator]: () => request[Symbol.asyncIterator](),
+      },
+      response,
+    );
+  }
+
+  return {
+    start: () => listen(http, config.listen),
+    async stop() {
+      await closeServer(http, config.drainTimeout);
+      await mcp.close();
+      runner.close();
+    },
+  };
+}
+
+/** @throws {OutriderError} UNAUTHENTICATED */
+async function authenticate(
+  request: IncomingMessage,
+  verifier: AssertionVerifier,
+): Promise<AuthInfo> {
+  const token = /^bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  if (token === undefined)
+    throw new OutriderError('UNAUTHENTICATED', 'only a gateway of the mesh is served here');
+  const { principal, expiresAt } = await verifier.verify(token);
+  return { token, clientId: principal.subject, scopes: [], expiresAt };
+}
+
+function challengeFor(thrown: unknown): Record<string, string> {
+  return thrown instanceof OutriderError && thrown.code === 'UNAUTHENTICATED'
+    ? { 'www-authenticate': 'Bearer realm="outrider:mesh"' }
+    : {};
+}
+
+function observer(metrics: Metrics): Observe {
+  const calls = metrics.counter('outrider_tool_calls_total', 'Tool calls by their outcome', [
+    'tool',
+    'outcome',
+  ]);
+  const durations = metrics.histogram('outrider_tool_duration_seconds', 'Time of tool calls', [
+    'tool',
+  ]);
+  return (tool, outcome, seconds) => {
+    calls.inc({ tool, outcome });
+    durations.observe({ tool }, seconds);
+  };
+}

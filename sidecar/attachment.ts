@@ -1,0 +1,257 @@
+import type { Pool } from 'undici';
+import { type Address, isLoopback } from '#core/address';
+import { AuditChain, type AuditHead } from '#core/audit';
+import type { Clock } from '#core/clock';
+import { OutriderError } from '#core/errors';
+import type { Logger } from '#core/log';
+import {
+  Binding,
+  type ExecGrant,
+  type ExecPolicy,
+  type ExecToken,
+  type Totals,
+} from './binding.ts';
+import { Delivery } from './delivery.ts';
+import { Door, type DoorLimits } from './door.ts';
+import { type DeniedEvent, Journal } from './journal.ts';
+import { Limiter } from './limiter.ts';
+import type { Measures } from './measures.ts';
+import { postAudit, proxyPool } from './proxy-link.ts';
+import { Refused, toRefused } from './refusal.ts';
+import { Spool } from './spool.ts';
+
+/** What the runner asks for when it opens a door. */
+export interface AttachmentSpec {
+  readonly attachmentId: string;
+  readonly sandboxId: string;
+  readonly listen: Address;
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+  readonly limits: DoorLimits;
+  readonly spoolRecords: number;
+  /** A file made by the runner, where undelivered records outlive this process. */
+  readonly spoolPath?: string | undefined;
+}
+
+export interface AttachmentDeps {
+  readonly proxy: Address;
+  readonly proxyTimeoutMs: number;
+  readonly log: Logger;
+  readonly measures: Measures;
+  readonly now: Clock;
+  readonly onDenied: (event: DeniedEvent) => void;
+  readonly onSpool: (refusing: boolean, pending: number) => void;
+}
+
+/** What `unbind` tells of the exec that was bound. */
+export interface UnboundReport {
+  readonly totals: Totals;
+  readonly undelivered: number;
+  readonly auditHead: AuditHead;
+}
+
+/** Connections of one exec to the proxy. */
+const POOL_CONNECTIONS = 64;
+const FLUSH_MS = 2_000;
+
+/**
+ * The door of one sandbox: shut when it is made, open for one exec at a time between `bind` and `unbind`, gone with `close`.
+ * Nothing of it is shared with another attachment but the process.
+ */
+export class Attachment {
+  readonly #spec: AttachmentSpec;
+  readonly #deps: AttachmentDeps;
+  readonly #spool: Spool;
+  readonly #chain: AuditChain;
+  readonly #journal: Journal;
+  readonly #delivery: Delivery;
+  readonly #auditPool: Pool;
+  #door: Door | undefined;
+  #binding: Binding | undefined;
+  #lastToken: string | undefined;
+  #reportedPending = 0;
+  #closing: Promise<void> | undefined;
+
+  private constructor(spec: AttachmentSpec, deps: AttachmentDeps) {
+    this.#spec = spec;
+    this.#deps = deps;
+    this.#spool = new Spool(spec.spoolRecords, spec.spoolPath);
+    this.#chain = new AuditChain('sidecar', this.#spool, { now: deps.now });
+    this.#auditPool = this.#newPool(1);
+    this.#delivery = new Delivery({
+      spool: this.#spool,
+      writer: this.#chain.writer,
+      post: (lines) => this.#post(lines),
+      log: deps.log,
+      onDelivered: () => {
+        this.#journal.delivered();
+        this.#showPending();
+      },
+    });
+    this.#journal = new Journal({
+      sandboxId: spec.sandboxId,
+      chain: this.#chain,
+      spool: this.#spool,
+      measures: deps.measures,
+      onDenied: deps.onDenied,
+      onSpool: deps.onSpool,
+      onRecord: () => {
+        this.#showPending();
+        if (this.#lastToken !== undefined) this.#delivery.nudge();
+      },
+    });
+  }
+
+  /**
+   * Makes the door, shut.
+   * @throws {OutriderError} INVALID_REQUEST for a TCP address that others can reach, ADDRESS_IN_USE, CONFIG_INVALID
+   */
+  static async open(spec: AttachmentSpec, deps: AttachmentDeps): Promise<Attachment> {
+    if (!isLoopback(spec.listen))
+      throw new OutriderError('INVALID_REQUEST', 'the address of a door must be on loopback');
+    const attachment = new Attachment(spec, deps);
+    try {
+      const { door } = await Door.open(spec.listen, spec.owner, {
+        limits: spec.limits,
+        journal: attachment.#journal,
+        measures: deps.measures,
+        limiter: new Limiter(),
+        binding: () => attachment.#binding,
+        now: deps.now,
+        onFault: (error, requestId) =>
+          deps.log.error('a request failed by a fault of ours', { error, requestId }),
+      });
+      attachment.#door = door;
+    } catch (error) {
+      await attachment.#auditPool.destroy();
+      throw error;
+    }
+    deps.measures.attachments.inc();
+    return attachment;
+  }
+
+  /** Opens the door for one exec. @throws {OutriderError} SESSION_BUSY while another is bound */
+  bind(grant: ExecGrant): void {
+    if (this.#binding)
+      throw new OutriderError('SESSION_BUSY', 'another exec is bound to this attachment');
+    this.#binding = new Binding(grant, this.#newPool(POOL_CONNECTIONS));
+    this.#lastToken = grant.token.jwt;
+    this.#delivery.nudge();
+  }
+
+  /** @throws {OutriderError} EXEC_NOT_FOUND */
+  renew(execId: string, token: ExecToken): void {
+    this.#bound(execId).renew(token);
+    this.#lastToken = token.jwt;
+  }
+
+  /**
+   * From now on `policy` must allow every target too. What is under way and no longer allowed is cut; says how much that was.
+   * @throws {OutriderError} EXEC_NOT_FOUND
+   */
+  tighten(execId: string, policy: ExecPolicy): number {
+    const binding = this.#bound(execId);
+    binding.tighten(policy);
+    const nowMs = this.#deps.now();
+    return this.#journal.cut(({ target }) => {
+      if (!target) return undefined;
+      try {
+        binding.permit(target, nowMs);
+        return undefined;
+      } catch (thrown) {
+        return toRefused(thrown);
+      }
+    });
+  }
+
+  /** Shuts the door, cuts what is open, and delivers the records as far as that takes 2 s. @throws {OutriderError} EXEC_NOT_FOUND */
+  async unbind(execId: string): Promise<UnboundReport> {
+    const binding = this.#bound(execId);
+    await this.#shut();
+    await this.#delivery.flush(FLUSH_MS, false);
+    return {
+      totals: { ...binding.totals },
+      undelivered: this.#spool.pending,
+      auditHead: this.auditHead,
+    };
+  }
+
+  /** The last record of the attachment's chain. */
+  get auditHead(): AuditHead {
+    return this.#chain.head;
+  }
+
+  /** The lines that the proxy has not acknowledged. They are kept, and still delivered where that is possible. */
+  undelivered(): readonly string[] {
+    return this.#spool.oldest();
+  }
+
+  /**
+   * The end: the socket is gone and every connection cut when the first tick is over; then the records are delivered, for at
+   * most 2 s, and the token is forgotten. Never rejects; later calls wait for the first.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close().catch((error: unknown) =>
+      this.#deps.log.error('an attachment did not close cleanly', {
+        error,
+        sandboxId: this.#spec.sandboxId,
+      }),
+    );
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#door?.close();
+    await this.#shut();
+    this.#chain.append({ event: 'end', sandboxId: this.#spec.sandboxId });
+    const delivered = this.#lastToken !== undefined && (await this.#delivery.flush(FLUSH_MS, true));
+    this.#delivery.stop();
+    this.#spool.close();
+    this.#lastToken = undefined;
+    await this.#auditPool.destroy();
+    this.#deps.measures.attachments.dec();
+    // A door that never opened has only its own start and end to tell.
+    if (!delivered && this.#chain.head.seq > 1)
+      this.#deps.log.error('audit records of a sandbox were not delivered before its end', {
+        sandboxId: this.#spec.sandboxId,
+        detail: {
+          writer: this.#chain.writer,
+          undelivered: this.#spool.pending,
+          last: this.#chain.head.seq,
+        },
+      });
+    this.#deps.measures.pending.dec(this.#reportedPending);
+  }
+
+  async #shut(): Promise<void> {
+    const binding = this.#binding;
+    this.#binding = undefined;
+    this.#journal.cut(() => new Refused('not_bound'));
+    this.#door?.cutConnections();
+    await binding?.pool.destroy();
+  }
+
+  #bound(execId: string): Binding {
+    const binding = this.#binding;
+    if (binding?.exec.execId !== execId)
+      throw new OutriderError('EXEC_NOT_FOUND', 'this exec is not bound to the attachment');
+    return binding;
+  }
+
+  #newPool(connections: number): Pool {
+    const { proxy, proxyTimeoutMs } = this.#deps;
+    const { idleTimeoutMs } = this.#spec.limits;
+    return proxyPool(proxy, { connections, proxyTimeoutMs, idleTimeoutMs });
+  }
+
+  #post(lines: readonly string[]) {
+    if (this.#lastToken === undefined)
+      throw new OutriderError('AUDIT_UNAVAILABLE', 'no exec was bound yet');
+    return postAudit(this.#auditPool, this.#lastToken, lines);
+  }
+
+  #showPending(): void {
+    const { pending } = this.#spool;
+    this.#deps.measures.pending.inc(pending - this.#reportedPending);
+    this.#reportedPending = pending;
+  }
+}

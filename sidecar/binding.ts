@@ -1,0 +1,132 @@
+import type { Pool } from 'undici';
+import { type Decision, decide, type RolePolicy, type Target, targetText } from '#policies';
+import { Refused } from './refusal.ts';
+
+/** What the runner says when it binds an exec to a door. */
+export interface ExecGrant {
+  readonly execId: string;
+  /** Of the call that started the exec; joins the records of every part. */
+  readonly requestId: string | undefined;
+  readonly role: string;
+  readonly policy: ExecPolicy;
+  readonly token: ExecToken;
+  readonly principal: PrincipalLabels;
+}
+
+/** A role's policy and where it comes from. */
+export interface ExecPolicy {
+  readonly compiled: RolePolicy;
+  /** Of the whole policy set. */
+  readonly digest: string;
+  readonly commit?: string | undefined;
+  readonly serial?: number | undefined;
+}
+
+/** The execution token: it stands on the hop to the proxy and nowhere else. */
+export interface ExecToken {
+  readonly jwt: string;
+  /** Its `jti`, for records. */
+  readonly id: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
+/** For records only: nothing is decided by them. */
+export interface PrincipalLabels {
+  readonly issuer: string;
+  readonly subject: string;
+  readonly tenant: string;
+}
+
+export type Grant = Extract<Decision, { verdict: 'allow' }>;
+
+/** What became of the requests of one exec. */
+export interface Totals {
+  allowed: number;
+  denied: number;
+  limited: number;
+  failed: number;
+  bytesOut: number;
+  bytesIn: number;
+}
+
+/** How far past its end a token is still tried; the proxy's clock decides. */
+const CLOCK_TOLERANCE_MS = 5_000;
+
+/** One exec at one door: its policy, which can only become narrower, its token, its connections and its counters. */
+export class Binding {
+  readonly exec: Omit<ExecGrant, 'policy' | 'token'>;
+  readonly pool: Pool;
+  readonly totals: Totals = {
+    allowed: 0,
+    denied: 0,
+    limited: 0,
+    failed: 0,
+    bytesOut: 0,
+    bytesIn: 0,
+  };
+  /** Refusals that have been reported to the runner as they happened. */
+  reported = 0;
+  readonly #policies: ExecPolicy[];
+  #token: ExecToken;
+
+  constructor({ policy, token, ...exec }: ExecGrant, pool: Pool) {
+    this.exec = exec;
+    this.pool = pool;
+    this.#policies = [policy];
+    this.#token = token;
+  }
+
+  /** The newest. */
+  get policy(): ExecPolicy | undefined {
+    return this.#policies.at(-1);
+  }
+
+  /** What every policy since the claim allows. @throws {Refused} with the reason and rule of the first that does not */
+  permit(target: Target, nowMs: number): Grant {
+    let grant: Grant | undefined;
+    for (const { compiled } of this.#policies) {
+      const decision = decide(compiled, target, nowMs);
+      if (decision.verdict === 'deny')
+        throw new Refused(decision.reason, { rule: decision.rule, target: targetText(target) });
+      grant = grant === undefined ? decision : stricter(grant, decision);
+    }
+    if (grant === undefined) throw new Refused('no_policy');
+    return grant;
+  }
+
+  /** From now on `policy` must allow a target too. */
+  tighten(policy: ExecPolicy): void {
+    if (this.#policies.some(({ digest }) => digest === policy.digest)) return;
+    this.#policies.push(policy);
+  }
+
+  renew(token: ExecToken): void {
+    this.#token = token;
+  }
+
+  /** The token for the next hop. @throws {Refused} jwt_exp when the runner has not renewed it */
+  token(nowMs: number): string {
+    if (nowMs > this.#token.expiresAt + CLOCK_TOLERANCE_MS)
+      throw new Refused('jwt_exp', { status: 503 });
+    return this.#token.jwt;
+  }
+
+  get tokenId(): string | undefined {
+    return this.#token.id;
+  }
+
+  /** The token for delivering records: the proxy takes it for an hour after its end. */
+  get lastToken(): string {
+    return this.#token.jwt;
+  }
+}
+
+/** Names of the older grant, precautions of both. */
+function stricter(older: Grant, newer: Grant): Grant {
+  return {
+    ...older,
+    credential: older.credential ?? newer.credential,
+    intercept: older.intercept || newer.intercept,
+  };
+}

@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AuditHead } from '#core/audit';
+import type { Logger } from '#core/log';
+import type { Spool } from './spool.ts';
+
+/** Takes lines to the proxy, and resolves to the last record that it has stored. Rejects when nothing is known to be stored. */
+export type PostAudit = (lines: readonly string[]) => Promise<AuditHead>;
+
+const BATCH_RECORDS = 64;
+const BATCH_DELAY_MS = 200;
+const RETRY_MAX_MS = 2_000;
+const FLUSH_RETRY_MS = 100;
+
+/**
+ * Brings the records of one spool to the proxy: a batch at a time, 200 ms after the first record or at 64 of them. A record
+ * leaves the spool only when the proxy has acknowledged its hash; until then it is sent again, less and less often.
+ */
+export class Delivery {
+  readonly #spool: Spool;
+  readonly #writer: string;
+  readonly #post: PostAudit;
+  readonly #log: Logger;
+  readonly #onDelivered: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<boolean> | undefined;
+  #failures = 0;
+  #stopped = false;
+
+  constructor(deps: {
+    spool: Spool;
+    writer: string;
+    post: PostAudit;
+    log: Logger;
+    /** Called whenever records have left the spool. */
+    onDelivered: () => void;
+  }) {
+    this.#spool = deps.spool;
+    this.#writer = deps.writer;
+    this.#post = deps.post;
+    this.#log = deps.log;
+    this.#onDelivered = deps.onDelivered;
+  }
+
+  /** Says that there are new records. */
+  nudge(): void {
+    if (this.#stopped || this.#running || this.#spool.pending === 0) return;
+    if (this.#failures === 0 && this.#spool.pending >= BATCH_RECORDS) void this.#run();
+    else this.#timer ??= setTimeout(() => void this.#run(), this.#delayMs());
+  }
+
+  /**
+   * Delivers what is pending now. With `retry` it tries until `withinMs` has passed, otherwise the first failure ends it.
+   * Resolves to whether the spool is empty.
+   */
+  async flush(withinMs: number, retry: boolean): Promise<boolean> {
+    const deadline = Date.now() + withinMs;
+    while (this.#spool.pending > 0 && Date.now() < deadline) {
+      const expired = new AbortController();
+      const done = await Promise.race([
+        this.#run(),
+        sleep(deadline - Date.now(), false, { signal: expired.signal }).catch(() => false),
+      ]);
+      expired.abort();
+      if (done) continue;
+      if (!retry) break;
+      await sleep(Math.min(FLUSH_RETRY_MS, Math.max(0, deadline - Date.now())));
+    }
+    return this.#spool.pending === 0;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #delayMs(): number {
+    return Math.min(BATCH_DELAY_MS * 2 ** this.#failures, RETRY_MAX_MS);
+  }
+
+  /** One pass over the spool; several callers share it. Never rejects. */
+  #run(): Promise<boolean> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#running ??= this.#deliverAll().finally(() => {
+      this.#running = undefined;
+      this.nudge();
+    });
+    return this.#running;
+  }
+
+  async #deliverAll(): Promise<boolean> {
+    try {
+      while (this.#spool.pending > 0 && !this.#stopped) {
+        const head = await this.#post(this.#spool.oldest(BATCH_RECORDS));
+        if (!this.#spool.acknowledge(head, this.#writer))
+          throw new Error('the proxy acknowledged a record that is not in the spool');
+        this.#failures = 0;
+        this.#onDelivered();
+      }
+      return true;
+    } catch (error) {
+      this.#failures += 1;
+      if (this.#failures === 3)
+        this.#log.warn('audit records cannot be delivered to the proxy; they are kept', {
+          error,
+          detail: { writer: this.#writer, pending: this.#spool.pending },
+        });
+      return false;
+    }
+  }
+}

@@ -1,0 +1,405 @@
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { test } from 'node:test';
+import {
+  get,
+  policyOf,
+  RULES,
+  reasonOf,
+  rig,
+  send,
+  statusOf,
+  TOKEN,
+  until,
+  valuesOf,
+} from './test-rig.ts';
+
+const OK = get('http://api.allowed.test/v1/ok', 'api.allowed.test');
+
+test('a door is shut before bind, open after it, and shut after unbind', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  const before = await send(runner.door, OK);
+  assert.deepEqual([statusOf(before), reasonOf(before)], [403, 'not_bound']);
+  assert.equal(proxy.connections, 0);
+
+  await runner.bind();
+  assert.equal(statusOf(await send(runner.door, OK)), 200);
+  assert.equal(proxy.requests.length, 1);
+
+  await runner.unbind();
+  assert.equal(reasonOf(await send(runner.door, OK)), 'not_bound');
+  assert.equal(proxy.requests.length, 1);
+
+  await runner.bind({ execId: 'exec-2' });
+  assert.equal(statusOf(await send(runner.door, OK)), 200, 'a second exec may be bound');
+});
+
+const REFUSED = [
+  ['a host that no rule names', get('http://other.test/', 'other.test'), 403, 'host_not_allowed'],
+  ['a denied host', get('http://evil.test/', 'evil.test'), 403, 'host_denied'],
+  [
+    'a denied host behind an allowed Host header',
+    get('http://evil.test/', 'api.allowed.test'),
+    403,
+    'host_denied',
+  ],
+  [
+    'an allowed host with another Host header',
+    get('http://api.allowed.test/v1/ok', 'evil.test'),
+    421,
+    'host_mismatch',
+  ],
+  [
+    'another path',
+    get('http://api.allowed.test/admin', 'api.allowed.test'),
+    403,
+    'path_not_allowed',
+  ],
+  [
+    'another port',
+    get('http://api.allowed.test:81/v1/ok', 'api.allowed.test:81'),
+    403,
+    'port_not_allowed',
+  ],
+  [
+    'another method',
+    'DELETE http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n',
+    405,
+    'method_not_allowed',
+  ],
+  [
+    'TRACE',
+    'TRACE http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n',
+    405,
+    'method_not_allowed',
+  ],
+  [
+    'https as plain bytes',
+    get('https://seen.allowed.test/v1/ok', 'seen.allowed.test'),
+    400,
+    'scheme_not_allowed',
+  ],
+  [
+    'the metadata address',
+    get('http://169.254.169.254/', '169.254.169.254'),
+    403,
+    'ip_forbidden_class',
+  ],
+  ['loopback', get('http://127.0.0.1:9090/', '127.0.0.1:9090'), 403, 'ip_forbidden_class'],
+  ['a decimal address', get('http://2130706433/', '2130706433'), 403, 'ip_not_allowed'],
+  [
+    'dot segments',
+    get('http://api.allowed.test/v1/../admin', 'api.allowed.test'),
+    400,
+    'path_malformed',
+  ],
+  [
+    'user information',
+    get('http://a@api.allowed.test/v1/ok', 'api.allowed.test'),
+    400,
+    'userinfo_forbidden',
+  ],
+  ['the own address without a datasource', get('/', '127.0.0.1:3128'), 400, 'datasource_missing'],
+  ['a datasource that is not granted', get('/loki/main/x', '127.0.0.1:3128'), 404, 'alias_unknown'],
+  ['origin form for another host', get('/v1/ok', 'api.allowed.test'), 400, 'host_not_allowed'],
+  [
+    'an upgrade',
+    get(
+      'http://api.allowed.test/v1/ws',
+      'api.allowed.test',
+      'Connection: Upgrade\r\nUpgrade: websocket\r\n',
+    ),
+    400,
+    'upgrade_not_allowed',
+  ],
+  [
+    'a loop',
+    get('http://api.allowed.test/v1/ok', 'api.allowed.test', 'Via: 1.1 outrider\r\n'),
+    508,
+    'loop_detected',
+  ],
+] as const;
+
+test('what is refused is answered with its reason, recorded once, and the proxy is never called', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  for (const [what, bytes, status, reason] of REFUSED) {
+    const before = runner.events.length;
+    const answer = await send(runner.door, bytes, 60);
+    assert.deepEqual([statusOf(answer), reasonOf(answer)], [status, reason], what);
+    const body = JSON.parse(answer.split('\r\n\r\n')[1] ?? '') as { error: Record<string, string> };
+    assert.equal(body.error['reason'], reason, what);
+    assert.doesNotMatch(answer, /proxy\.sock|eyJ/, what);
+    await until(() => runner.events.length > before);
+    assert.equal(runner.events.length, before + 1, `${what}: told to the runner once`);
+  }
+  assert.equal(proxy.requests.length, 0);
+  const { denied, allowed } = await runner.unbind();
+  assert.deepEqual([denied, allowed], [BigInt(REFUSED.length), 0n]);
+});
+
+const ALLOWED = [
+  ['upper case', get('http://API.Allowed.TEST/v1/ok', 'API.Allowed.TEST')],
+  ['a trailing dot', get('http://api.allowed.test./v1/ok', 'api.allowed.test.')],
+  ['the default port', get('http://api.allowed.test:80/v1/ok', 'api.allowed.test')],
+  ['a Host in another spelling', get('http://api.allowed.test/v1/ok', 'Api.Allowed.Test:80')],
+] as const;
+
+test('the spellings of one target are one target on the wire', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  for (const [what, bytes] of ALLOWED) {
+    assert.equal(statusOf(await send(runner.door, bytes, 60)), 200, what);
+    const { url, headers } = proxy.requests.at(-1) ?? { url: '', headers: [] };
+    assert.equal(url, 'http://api.allowed.test/v1/ok', what);
+    assert.deepEqual(valuesOf(headers, 'host'), ['api.allowed.test'], what);
+  }
+});
+
+test('the token stands once on the hop to the proxy, and nowhere towards the program', async (t) => {
+  const { attach, proxy } = await rig(t);
+  proxy.answer = (request, response) =>
+    void response
+      .writeHead(200, { 'proxy-authenticate': 'x', 'content-type': 'text/plain' })
+      .end(String(request.rawHeaders.length));
+  const runner = await attach();
+  await runner.bind();
+  const answer = await send(
+    runner.door,
+    get(
+      'http://api.allowed.test/v1/ok',
+      'api.allowed.test',
+      'Proxy-Authorization: Basic eDp5\r\nConnection: close, X-Named\r\nX-Named: 1\r\nX-Request-Id: mine\r\n' +
+        'X-Outrider-Role: admin\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=1\r\nX-HTTP-Method-Override: DELETE\r\nX-Kept: a\r\nX-Kept: b\r\n',
+    ),
+  );
+  assert.equal(statusOf(answer), 200);
+  assert.ok(!answer.includes(TOKEN) && !/proxy-authenticate/i.test(answer));
+  const headers = proxy.requests[0]?.headers ?? [];
+  assert.deepEqual(valuesOf(headers, 'proxy-authorization'), [`Bearer ${TOKEN}`]);
+  assert.deepEqual(valuesOf(headers, 'x-kept'), ['a', 'b']);
+  assert.match(valuesOf(headers, 'x-request-id').join(), /^req-[a-z2-7]{26}$/);
+  for (const gone of [
+    'x-named',
+    'x-outrider-role',
+    'x-forwarded-for',
+    'forwarded',
+    'x-http-method-override',
+  ])
+    assert.deepEqual(valuesOf(headers, gone), [], gone);
+});
+
+const IDENTITY =
+  'Authorization: Bearer mine\r\nauthorization: Basic eDp5\r\nCookie: a=b\r\nX-Kept: 1\r\n';
+
+test("identity is the proxy's to give where a credential is injected, and the program's own elsewhere", async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const cases = [
+    [get('http://cred.allowed.test/x', 'cred.allowed.test', IDENTITY), 0],
+    [get('/prometheus/main/api/v1/query', '127.0.0.1:3128', IDENTITY), 0],
+    [get('http://api.allowed.test/v1/ok', 'api.allowed.test', IDENTITY), 2],
+  ] as const;
+  for (const [bytes, count] of cases) {
+    assert.equal(statusOf(await send(runner.door, bytes, 60)), 200);
+    const headers = proxy.requests.at(-1)?.headers ?? [];
+    assert.equal(valuesOf(headers, 'authorization').length, count);
+    assert.equal(valuesOf(headers, 'cookie').length, count / 2);
+    assert.deepEqual(valuesOf(headers, 'x-kept'), ['1']);
+  }
+});
+
+test('the three spellings of a datasource are one target', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const spellings = [
+    get(
+      'http://prometheus-main.outrider.internal/api/v1/query?q=up',
+      'prometheus-main.outrider.internal',
+    ),
+    get('/prometheus/main/api/v1/query?q=up', '127.0.0.1:3128'),
+    get('/prometheus/api/v1/query?q=up', 'localhost:3128', 'X-Datasource: main\r\n'),
+  ];
+  for (const bytes of spellings) assert.equal(statusOf(await send(runner.door, bytes, 60)), 200);
+  const seen = proxy.requests.map(({ method, url, headers }) =>
+    [method, url, valuesOf(headers, 'host').join(), valuesOf(headers, 'x-datasource').join()].join(
+      ' ',
+    ),
+  );
+  assert.equal(seen.length, 3);
+  assert.deepEqual(
+    new Set(seen),
+    new Set([
+      'GET http://prometheus-main.outrider.internal/api/v1/query?q=up prometheus-main.outrider.internal ',
+    ]),
+  );
+  await runner.unbind();
+  const targets = proxy.auditLines
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ event }) => event === 'request')
+    .map(({ target }) => target);
+  assert.deepEqual(new Set(targets), new Set(['prometheus/main/api/v1/query']));
+});
+
+test('bodies go both ways whole: with a length, in chunks, and after Expect', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const head = 'POST http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\n';
+  const cases = [
+    [`${head}Content-Length: 5\r\n\r\nhello`, 'content-length', '5'],
+    [
+      `${head}Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n`,
+      'content-length', // framed anew: all of it was there
+      '5',
+    ],
+    [`${head}Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello`, 'content-length', '5'],
+  ] as const;
+  for (const [bytes, header, value] of cases) {
+    const answer = await send(runner.door, bytes, 60);
+    assert.match(answer, /200 OK[\s\S]*hello/);
+    assert.equal(answer.startsWith('HTTP/1.1 100'), bytes.includes('Expect'));
+    const request = proxy.requests.at(-1);
+    await until(() => request?.complete === true);
+    assert.equal(request?.body, 'hello');
+    assert.deepEqual(valuesOf(request?.headers ?? [], header), [value]);
+    assert.deepEqual(valuesOf(request?.headers ?? [], 'expect'), []);
+  }
+});
+
+test('Expect is answered after the decision: a refused body is never asked for', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const answer = await send(
+    runner.door,
+    'POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n',
+  );
+  assert.equal(statusOf(answer), 403);
+  assert.match(answer, /\r\nconnection: close/i);
+  assert.equal(proxy.connections, 0);
+});
+
+test('a refused request with a body leaves the connection usable, and a later one is decided for itself', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const post =
+    'POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 5\r\n\r\nhello';
+  const answer = await send(
+    runner.door,
+    post + OK.replace(/Connection.*\r\n/, '') + get('http://evil.test/', 'evil.test'),
+  );
+  assert.deepEqual(
+    [...answer.matchAll(/HTTP\/1\.1 (\d{3})/g)].map((match) => match[1]),
+    ['403', '200', '403'],
+  );
+  assert.equal(proxy.requests.length, 1);
+});
+
+test('a program that goes away in the middle of a body never makes a whole request of it', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const socket = connect({ path: runner.door });
+  socket.write(
+    'POST http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: 50\r\n\r\nhello',
+  );
+  proxy.answer = () => {};
+  await until(() => proxy.requests[0]?.body === 'hello');
+  socket.destroy();
+  await until(() => proxy.ended === 1);
+  assert.equal(proxy.requests[0]?.complete, false);
+  assert.equal((await runner.unbind()).failed, 1n);
+});
+
+test('the proxy is away: 502, the reason, and no word of where it is', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  await proxy.close();
+  const answer = await send(runner.door, OK);
+  assert.deepEqual([statusOf(answer), reasonOf(answer)], [502, 'upstream_unreachable']);
+  assert.doesNotMatch(answer, /sock|ENOENT|ECONN/);
+  await proxy.listen();
+  assert.equal(
+    statusOf(await send(runner.door, OK)),
+    200,
+    'and when it is back, so is the way out',
+  );
+});
+
+test('an answer that breaks off is broken off towards the program too', async (t) => {
+  const { attach, proxy } = await rig(t);
+  proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('half');
+    setTimeout(() => response.destroy(), 20);
+  };
+  const runner = await attach();
+  await runner.bind();
+  assert.match(await send(runner.door, OK), /content-length: 100[\s\S]*\r\n\r\nhalf$/i);
+  const { failed } = await runner.unbind();
+  assert.equal(failed, 1n);
+});
+
+test("what the proxy refuses reaches the program with the proxy's reason", async (t) => {
+  const { attach, proxy } = await rig(t);
+  proxy.answer = (_, response) =>
+    void response
+      .writeHead(403, {
+        'x-outrider-error': 'EGRESS_DENIED',
+        'x-outrider-reason': 'resolved_ip_forbidden',
+      })
+      .end('{}');
+  const runner = await attach();
+  await runner.bind();
+  const answer = await send(runner.door, OK);
+  assert.deepEqual([statusOf(answer), reasonOf(answer)], [403, 'resolved_ip_forbidden']);
+  assert.equal((await runner.unbind()).denied, 1n);
+  const event = runner.events.find(({ $case }) => $case === 'denied');
+  assert.equal(event?.$case === 'denied' && event.value.reason, 'resolved_ip_forbidden');
+});
+
+test('an expired token lets nothing out until it is renewed', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind({ expiresAt: new Date(Date.now() - 60_000) });
+  assert.equal(reasonOf(await send(runner.door, OK)), 'jwt_exp');
+  assert.equal(proxy.requests.length, 0);
+  const token = { jwt: TOKEN, expiresAt: new Date(Date.now() + 60_000) };
+  await runner.ask({ $case: 'renew', value: { execId: 'exec-1', token } });
+  assert.equal(statusOf(await send(runner.door, OK)), 200);
+});
+
+test("a rule's limits hold: rate with Retry-After, size of request and answer", async (t) => {
+  const { attach, proxy } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  const limits = { rate: '2/h', burst: 2, requestBytes: 4, responseBytes: 4 };
+  const runner = await attach();
+  await runner.bind({ policy: policyOf([{ ...api, limits }]) });
+  const post = (body: string) =>
+    `POST http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  assert.deepEqual(statusOf(await send(runner.door, post('12345'), 60)), 413);
+  assert.equal(proxy.requests.length, 0);
+  proxy.answer = (_, response) =>
+    void response.writeHead(200, { 'content-length': 5 }).end('hello');
+  assert.equal(reasonOf(await send(runner.door, post('1234'), 60)), 'body_too_large');
+  proxy.answer = (_, response) => void response.writeHead(200).end('hello');
+  assert.doesNotMatch(
+    await send(runner.door, post('1234'), 60),
+    /hello/,
+    'cut where it gets too long',
+  );
+  assert.equal(proxy.requests.length, 2);
+  const limited = await send(runner.door, post('1234'), 60);
+  assert.deepEqual([statusOf(limited), reasonOf(limited)], [429, 'rate_limited']);
+  assert.match(limited, /\r\nretry-after: 1[78]\d\d\r\n/i);
+  assert.equal(proxy.requests.length, 2);
+});

@@ -1,0 +1,116 @@
+import { newId } from '#core/ids';
+import { isReason, REASONS, type Reason, type Target, targetText } from '#policies';
+import type { Binding, Grant } from './binding.ts';
+import type { Refused } from './refusal.ts';
+import type { Ingress } from './request-target.ts';
+
+/** How one request or tunnel ended. */
+export interface Outcome {
+  readonly verdict: 'allow' | 'deny' | 'limit' | 'error';
+  readonly status?: number | undefined;
+  readonly reason?: string | undefined;
+  readonly rule?: string | null | undefined;
+  readonly code?: string | undefined;
+  readonly detail?: string | undefined;
+}
+
+/**
+ * One request or tunnel, from its head to its one audit record. Whoever ends it first says how it ended; everything after is
+ * ignored, so that a cut connection cannot report itself a second time.
+ */
+export class Exchange {
+  /** Joins the sidecar's and the proxy's records of the same request. */
+  readonly requestId = newId('req');
+  readonly ingress: Ingress;
+  readonly method: string;
+  readonly binding: Binding | undefined;
+  readonly startedAt = performance.now();
+  target: Target | undefined;
+  grant: Grant | undefined;
+  /** Towards the proxy and towards the program. */
+  bytesOut = 0;
+  bytesIn = 0;
+  /** Whether all of the request has been read. */
+  requestComplete: () => boolean = () => true;
+  #onCut: ((refused: Refused) => void) | undefined;
+  #outcome: Outcome | undefined;
+  readonly #ends: (() => void)[] = [];
+  readonly #record: (exchange: Exchange, outcome: Outcome) => void;
+
+  constructor(
+    ingress: Ingress,
+    method: string,
+    binding: Binding | undefined,
+    record: (exchange: Exchange, outcome: Outcome) => void,
+  ) {
+    this.ingress = ingress;
+    this.method = method;
+    this.binding = binding;
+    this.#record = record;
+  }
+
+  get ended(): boolean {
+    return this.#outcome !== undefined;
+  }
+
+  get targetText(): string | undefined {
+    return this.target && targetText(this.target);
+  }
+
+  /** What to do when the exchange must end now: say so to the program where that is possible, and let go of both sides. */
+  onCut(cut: (refused: Refused) => void): void {
+    this.#onCut = cut;
+  }
+
+  /** Something to undo when it ends, however it ends. */
+  onEnd(undo: () => void): void {
+    if (this.ended) undo();
+    else this.#ends.push(undo);
+  }
+
+  end(outcome: Outcome): void {
+    if (this.#outcome !== undefined) return;
+    this.#outcome = outcome;
+    for (const undo of this.#ends) undo();
+    this.#record(this, outcome);
+  }
+
+  refuse(refused: Refused): void {
+    this.end(outcomeOf(refused));
+  }
+
+  /** Ends it from outside: unbound, tightened, its bytes not to be trusted. */
+  cut(refused: Refused): void {
+    if (this.ended) return;
+    this.refuse(refused);
+    this.#onCut?.(refused);
+  }
+}
+
+/** What the proxy's own words in its answer make of an exchange that the sidecar allowed. */
+export function outcomeOfAnswer(
+  status: number,
+  header: (name: string) => string | undefined,
+): Outcome {
+  const code = header('x-outrider-error');
+  if (code === undefined) return { verdict: 'allow', status };
+  const reason = header('x-outrider-reason');
+  return {
+    verdict: status === 429 ? 'limit' : status >= 500 ? 'error' : 'deny',
+    status,
+    code,
+    reason: reason !== undefined && isReason(reason) ? reason : undefined,
+    rule: header('x-outrider-rule'),
+    detail: 'by the proxy',
+  };
+}
+
+/** Not a word about the request: something of the mesh did not work, or the program left. */
+const FAULTS: readonly Reason[] = ['internal', 'audit_backpressure', 'draining', 'jwt_exp'];
+const LIMITS: readonly Reason[] = ['conn_limit', 'tunnel_limit'];
+
+function outcomeOf({ status, reason, rule, code }: Refused): Outcome {
+  const fault = FAULTS.includes(reason) || REASONS[reason].family === 'upstream';
+  const limit = status === 429 || LIMITS.includes(reason);
+  return { verdict: fault ? 'error' : limit ? 'limit' : 'deny', status, reason, rule, code };
+}

@@ -1,0 +1,158 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Dispatcher } from 'undici';
+import { errors } from 'undici';
+import {
+  aliasHost,
+  type DatasourceTarget,
+  type HostTarget,
+  originForm,
+  targetAuthority,
+} from '#policies';
+import type { Binding, Grant } from './binding.ts';
+import { type Exchange, type Outcome, outcomeOfAnswer } from './exchange.ts';
+import { headerOf } from './framing.ts';
+import { forwardedHeaders, headerText, returnedHeaders } from './header-fields.ts';
+import { answerRefusal, Refused } from './refusal.ts';
+import { drain, requestBody } from './request-body.ts';
+
+/** One allowed request and everything that sending it on needs. */
+export interface ForwardCall {
+  readonly exchange: Exchange;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly target: HostTarget | DatasourceTarget;
+  readonly grant: Grant;
+  readonly binding: Binding;
+  readonly nowMs: number;
+  readonly requestMaxBytes: number;
+}
+
+/**
+ * Sends a request on to the proxy, written anew from its canonical target, and streams the answer back; the slower side sets
+ * the pace. Resolves when the request is on its way: the exchange then ends itself.
+ * @throws {Refused} what is found before anything has left
+ */
+export async function forward(call: ForwardCall): Promise<void> {
+  const { exchange, request, response, binding, target, nowMs, requestMaxBytes } = call;
+  const token = binding.token(nowMs);
+  if (headerOf(request.rawHeaders, 'expect') !== undefined) response.writeContinue();
+  const body = await requestBody(request, requestMaxBytes, (count) => {
+    exchange.bytesOut += count;
+  });
+  if (exchange.ended) return;
+  binding.pool.dispatch(
+    {
+      method: target.method,
+      path: `${authority(target).origin}${originForm(target)}`,
+      headers: wireHeaders(call, token, body !== null),
+      body,
+    },
+    new AnswerRelay(call),
+  );
+}
+
+function authority(target: HostTarget | DatasourceTarget): { origin: string; host: string } {
+  if (target.kind === 'host') {
+    const host = targetAuthority(target);
+    return { origin: `${target.scheme}://${host}`, host };
+  }
+  const host = aliasHost(target.type, target.name);
+  return { origin: `http://${host}`, host };
+}
+
+/** What this hop removes is gone before what it adds is added: each injected header stands exactly once. */
+function wireHeaders(
+  { request, target, grant, exchange }: ForwardCall,
+  token: string,
+  hasBody: boolean,
+): string[] {
+  const ours = grant.credential !== null || target.kind === 'datasource';
+  const headers = forwardedHeaders(request.rawHeaders, ours);
+  const length = headerOf(request.rawHeaders, 'content-length');
+  if (hasBody && length !== undefined) headers.push('content-length', length);
+  headers.push('host', authority(target).host, 'x-request-id', exchange.requestId);
+  headers.push('proxy-authorization', `Bearer ${token}`);
+  return headers;
+}
+
+/** Writes the proxy's answer to the program, and lets whichever side fails first end the other. */
+class AnswerRelay implements Dispatcher.DispatchHandler {
+  readonly #exchange: Exchange;
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  #controller: Dispatcher.DispatchController | undefined;
+  #outcome: Outcome = { verdict: 'allow' };
+  /** Bytes that the rule still lets in. */
+  #left: number;
+
+  constructor({ exchange, request, response, grant }: ForwardCall) {
+    this.#left = grant.limits.responseBytes ?? Number.POSITIVE_INFINITY;
+    this.#exchange = exchange;
+    this.#request = request;
+    this.#response = response;
+    exchange.onCut((refused) => this.#cut(refused));
+    response.on('drain', () => this.#controller?.resume());
+    response.once('close', () => {
+      if (response.writableFinished || exchange.ended) return;
+      exchange.refuse(new Refused('client_gone'));
+      this.#controller?.abort(new errors.RequestAbortedError());
+    });
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#exchange.ended) controller.abort(new errors.RequestAbortedError());
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    // Interim answers are for this hop only.
+    if (status < 200) return;
+    const headers = headerText(controller.rawHeaders);
+    this.#outcome = outcomeOfAnswer(status, (name) => headerOf(headers, name));
+    if (Number(headerOf(headers, 'content-length') ?? 0) > this.#left) this.#tooLarge();
+    else this.#response.writeHead(status, returnedHeaders(headers));
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#left -= chunk.length;
+    if (this.#left < 0) return this.#tooLarge();
+    this.#exchange.bytesIn += chunk.length;
+    if (!this.#response.write(chunk)) controller.pause();
+  }
+
+  onResponseEnd(): void {
+    this.#response.end();
+    this.#exchange.end(this.#outcome);
+    drain(this.#request);
+  }
+
+  onResponseError(_controller: unknown, error: Error): void {
+    if (this.#exchange.ended) return;
+    const refused = linkFailure(error, this.#exchange.targetText);
+    this.#exchange.refuse(refused);
+    answerRefusal(this.#response, refused, this.#exchange.requestId, !this.#request.complete);
+    drain(this.#request);
+  }
+
+  #tooLarge(): void {
+    this.#exchange.cut(new Refused('body_too_large', { status: 502 }));
+  }
+
+  #cut(refused: Refused): void {
+    answerRefusal(this.#response, refused, this.#exchange.requestId, true);
+    this.#controller?.abort(new errors.RequestAbortedError());
+  }
+}
+
+/** What went wrong on the hop to the proxy, without its address or words. */
+export function linkFailure(error: Error, target: string | undefined): Refused {
+  if (error instanceof Refused) return error;
+  const details = { cause: error, target };
+  if (error instanceof errors.HeadersTimeoutError || error instanceof errors.BodyTimeoutError)
+    return new Refused('upstream_timeout', details);
+  if (error instanceof errors.HTTPParserError) return new Refused('upstream_malformed', details);
+  const code = 'code' in error ? String(error.code) : '';
+  return /^(?:ECONNREFUSED|ENOENT|EACCES|EAGAIN|UND_ERR_CONNECT_TIMEOUT|ETIMEDOUT)$/.test(code)
+    ? new Refused('upstream_unreachable', details)
+    : new Refused('upstream_lost', details);
+}

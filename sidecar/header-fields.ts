@@ -1,0 +1,74 @@
+/** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
+const ONE_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'host',
+  'content-length',
+  'expect',
+]);
+
+/** What a program says about who is calling, or about another request than the one that was decided. */
+const SPOOFED =
+  /^(?:proxy-|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-sandbox-|x-datasource$|x-request-id$|x-http-method|x-method-override$|x-original-|x-rewrite-url$|max-forwards$)/;
+
+/** Removed where the proxy puts a credential of its own. */
+const IDENTITY = new Set(['authorization', 'cookie', 'cookie2']);
+
+/**
+ * The headers of a request that go on to the proxy: a flat list of names and values, in their order. What is to be injected
+ * is added by the caller afterwards, so that nothing in the list can remove or double it.
+ */
+export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: boolean): string[] {
+  const nominated = connectionOptions(rawHeaders);
+  return filtered(
+    rawHeaders,
+    (name) =>
+      !ONE_HOP.has(name) &&
+      !nominated.has(name) &&
+      !SPOOFED.test(name) &&
+      !(stripIdentity && IDENTITY.has(name)),
+  );
+}
+
+/** The headers of an answer that go back to the program. `x-outrider-*` can only be the proxy's own. */
+export function returnedHeaders(rawHeaders: readonly string[]): string[] {
+  const nominated = connectionOptions(rawHeaders);
+  return filtered(
+    rawHeaders,
+    (name) =>
+      name === 'content-length' ||
+      (!ONE_HOP.has(name) && !nominated.has(name) && !name.startsWith('proxy-')),
+  );
+}
+
+/** undici hands over raw headers as buffers. */
+export function headerText(raw: unknown): string[] {
+  if (!Array.isArray(raw)) return [];
+  return raw.map((item: unknown) =>
+    Buffer.isBuffer(item) ? item.toString('latin1') : typeof item === 'string' ? item : '',
+  );
+}
+
+function filtered(rawHeaders: readonly string[], keep: (name: string) => boolean): string[] {
+  const kept: string[] = [];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const [name, value] = [rawHeaders[at] ?? '', rawHeaders[at + 1] ?? ''];
+    if (keep(name.toLowerCase())) kept.push(name, value);
+  }
+  return kept;
+}
+
+function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> {
+  const options = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if (rawHeaders[at]?.toLowerCase() !== 'connection') continue;
+    for (const option of (rawHeaders[at + 1] ?? '').split(','))
+      options.add(option.trim().toLowerCase());
+  }
+  return options;
+}

@@ -1,0 +1,86 @@
+import { connect } from 'node:net';
+import { Pool } from 'undici';
+import { type Address, formatAddress, socketOptions } from '#core/address';
+import { type AuditHead } from '#core/audit';
+import { OutriderError } from '#core/errors';
+
+/** Bounds of the hop to the proxy. */
+export interface LinkLimits {
+  readonly connections: number;
+  readonly proxyTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+}
+
+/** Where audit records of sidecars are stored, on the proxy's own address. */
+export const AUDIT_PATH = '/.outrider/audit';
+const CONNECT_TIMEOUT_MS = 5_000;
+const PROBE_TIMEOUT_MS = 1_000;
+
+/**
+ * Connections to the proxy, and to nothing else whatever a request's target is: the pool has one address. Each exec has a pool
+ * of its own, so that no connection outlives it. Nothing is pipelined; a connection in doubt is closed by undici.
+ */
+export function proxyPool(proxy: Address, limits: LinkLimits): Pool {
+  const unix = proxy.kind === 'unix' ? { socketPath: proxy.path } : {};
+  return new Pool(proxy.kind === 'unix' ? 'http://proxy' : `http://${formatAddress(proxy)}`, {
+    connections: limits.connections,
+    pipelining: 1,
+    connect: { ...unix, timeout: CONNECT_TIMEOUT_MS },
+    headersTimeout: limits.proxyTimeoutMs,
+    bodyTimeout: limits.idleTimeoutMs,
+    keepAliveTimeout: 4_000,
+    maxResponseSize: -1,
+  });
+}
+
+/**
+ * Sends lines of an audit chain and resolves to the last record stored.
+ * @throws {OutriderError} AUDIT_UNAVAILABLE when the proxy did not say that it has them
+ */
+export async function postAudit(
+  pool: Pool,
+  token: string,
+  lines: readonly string[],
+): Promise<AuditHead> {
+  const { statusCode, body } = await pool.request({
+    method: 'POST',
+    path: AUDIT_PATH,
+    headers: ['content-type', 'application/x-ndjson', 'proxy-authorization', `Bearer ${token}`],
+    body: lines.map((line) => `${line}\n`).join(''),
+    headersTimeout: CONNECT_TIMEOUT_MS,
+    bodyTimeout: CONNECT_TIMEOUT_MS,
+  });
+  const answer: unknown = await body.json().catch(() => undefined);
+  const head = statusCode === 200 ? acknowledged(answer) : undefined;
+  if (!head)
+    throw new OutriderError('AUDIT_UNAVAILABLE', 'the proxy did not store the audit records', {
+      cause: `status ${statusCode}`,
+    });
+  return head;
+}
+
+/** Undefined when the proxy can be reached, otherwise what a person should know. */
+export function proxyProblem(proxy: Address): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const probe = connect(socketOptions(proxy));
+    const done = (problem?: string) => {
+      probe.destroy();
+      resolve(problem);
+    };
+    probe.setTimeout(PROBE_TIMEOUT_MS, () => done('the proxy does not answer'));
+    probe.once('connect', () => done());
+    probe.once('error', () => done('the proxy cannot be reached'));
+  });
+}
+
+function acknowledged(answer: unknown): AuditHead | undefined {
+  if (!isRecord(answer) || !isRecord(answer['acknowledged'])) return undefined;
+  const { writer, seq, hash } = answer['acknowledged'];
+  return typeof writer === 'string' && typeof seq === 'number' && typeof hash === 'string'
+    ? { writer, seq, hash }
+    : undefined;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

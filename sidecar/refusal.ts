@@ -1,0 +1,107 @@
+import type { ServerResponse } from 'node:http';
+import { STATUS_CODES } from 'node:http';
+import { type ErrorCode, OutriderError } from '#core/errors';
+import { REASONS, type Reason } from '#policies';
+
+/** What a refusal may say besides its reason. */
+export interface RefusalDetails {
+  /** The canonical target; shown to the program. */
+  readonly target?: string | undefined;
+  readonly rule?: string | null | undefined;
+  /** In place of the reason's own HTTP status. */
+  readonly status?: number | undefined;
+  readonly cause?: unknown;
+  /** Seconds are rounded up; sent as `Retry-After`. */
+  readonly retryAfterMs?: number | undefined;
+}
+
+/**
+ * A request that goes no further, for one reason of the closed list. Thrown by the steps of the door and turned into an answer
+ * and a record at its edge. The message is for the program: it holds no rule text, secret or address of the mesh.
+ */
+export class Refused extends OutriderError {
+  readonly reason: Reason;
+  readonly rule: string | null;
+  readonly status: number;
+
+  constructor(reason: Reason, details: RefusalDetails = {}) {
+    const { text, status } = REASONS[reason];
+    super(codeOf(reason), details.target === undefined ? text : `${details.target}: ${text}`, {
+      cause: details.cause,
+      ...(details.retryAfterMs === undefined ? {} : { retryAfterMs: details.retryAfterMs }),
+    });
+    this.reason = reason;
+    this.rule = details.rule ?? null;
+    this.status = details.status ?? status;
+  }
+}
+
+/** Any thrown value as a refusal: what is not one is a fault of ours. */
+export function toRefused(thrown: unknown): Refused {
+  return thrown instanceof Refused ? thrown : new Refused('internal', { cause: thrown });
+}
+
+/** Answers a refusal; `close` ends the connection after it. An answer that has begun cannot be taken back: it is cut. */
+export function answerRefusal(
+  response: ServerResponse,
+  refused: Refused,
+  requestId: string,
+  close: boolean,
+): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const { headers, body } = render(refused, requestId);
+  if (close) headers.push('connection', 'close');
+  response.writeHead(refused.status, headers).end(body);
+}
+
+/** The same answer as bytes, for a connection that no `ServerResponse` stands for; always the last on it. */
+export function refusalBytes(refused: Refused, requestId: string): Buffer {
+  const { headers, body } = render(refused, requestId);
+  headers.push('connection', 'close');
+  const lines = [`HTTP/1.1 ${refused.status} ${STATUS_CODES[refused.status] ?? 'Refused'}`];
+  for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`);
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'latin1');
+}
+
+function render(refused: Refused, requestId: string): { headers: string[]; body: string } {
+  const { code, message, reason, rule, retryAfterMs } = refused;
+  const body = `${JSON.stringify({ error: { code, message, reason, rule, requestId } })}\n`;
+  const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
+  headers.push('cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason);
+  if (rule !== null) headers.push('x-outrider-rule', rule);
+  if (retryAfterMs !== undefined)
+    headers.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
+  return { headers, body };
+}
+
+const CODE_BY_REASON: Partial<Record<Reason, ErrorCode>> = {
+  datasource_missing: 'DATASOURCE_MISSING',
+  alias_unknown: 'DATASOURCE_UNKNOWN',
+  audit_backpressure: 'AUDIT_UNAVAILABLE',
+  policy_mismatch: 'POLICY_MISMATCH',
+  upstream_timeout: 'UPSTREAM_TIMEOUT',
+  upstream_unreachable: 'UPSTREAM_UNREACHABLE',
+  upstream_lost: 'UPSTREAM_LOST',
+  upstream_malformed: 'UPSTREAM_LOST',
+  client_gone: 'CANCELLED',
+  draining: 'DRAINING',
+  internal: 'INTERNAL',
+};
+
+const CODE_BY_STATUS: Readonly<Record<number, ErrorCode>> = {
+  400: 'INVALID_REQUEST',
+  401: 'UNAUTHENTICATED',
+  405: 'METHOD_NOT_ALLOWED',
+  408: 'DEADLINE_EXCEEDED',
+  413: 'BODY_TOO_LARGE',
+  429: 'RATE_LIMITED',
+  431: 'HEADER_TOO_LARGE',
+  503: 'QUOTA_EXCEEDED',
+};
+
+function codeOf(reason: Reason): ErrorCode {
+  return CODE_BY_REASON[reason] ?? CODE_BY_STATUS[REASONS[reason].status] ?? 'EGRESS_DENIED';
+}

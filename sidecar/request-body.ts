@@ -1,0 +1,77 @@
+import type { IncomingMessage } from 'node:http';
+import { type Readable, Transform } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { hasBody, headerOf, trailersForbidden } from './framing.ts';
+import { Refused } from './refusal.ts';
+
+/** What is still read of a request that was answered without its body, so that the program can read the answer. */
+const DRAIN_MAX_BYTES = 1_048_576;
+
+/**
+ * The body to send on, or null where there is none. It is a stream of its own: the proxy may be done with a body before the
+ * program is, and that must not cut the program's connection before it has read the answer.
+ *
+ * Of a chunked body the first bytes, and whatever arrived with them, are parsed before this resolves: a body whose framing is
+ * wrong at its start then reaches nobody.
+ * @throws {Refused} body_too_large, trailer_forbidden
+ */
+export async function requestBody(
+  request: IncomingMessage,
+  maxBytes: number,
+  onBytes: (count: number) => void,
+): Promise<Readable | null> {
+  if (!hasBody(request.rawHeaders)) return null;
+  let left = maxBytes;
+  const body = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      left -= chunk.length;
+      onBytes(chunk.length);
+      if (left < 0) done(new Refused('body_too_large'));
+      else done(null, chunk);
+    },
+    flush(done) {
+      // The end of the body is written only after this: with a bad trailer the proxy never sees a whole request.
+      done(trailersForbidden(request.rawTrailers) ? new Refused('trailer_forbidden') : null);
+    },
+  });
+  const cut = (): void => void body.destroy(new Refused('client_gone'));
+  request.once('error', cut).once('aborted', cut);
+  // An error before the body has a reader must not end the process; it is looked at below and by the reader.
+  body.on('error', () => {});
+  body.once('close', () => {
+    request.unpipe(body);
+    drain(request);
+  });
+  request.pipe(body);
+  if (headerOf(request.rawHeaders, 'transfer-encoding') !== undefined) {
+    await begun(request);
+    await nextTurn();
+    if (body.errored) throw body.errored;
+  }
+  return body;
+}
+
+/** @throws {Refused} body_too_large where the head already says so */
+export function assertBodySize(request: IncomingMessage, maxBytes: number): void {
+  const length = Number(headerOf(request.rawHeaders, 'content-length') ?? 0);
+  if (length > maxBytes) throw new Refused('body_too_large');
+}
+
+/** Reads on and forgets, up to a bound; beyond it the connection is cut. */
+export function drain(request: IncomingMessage): void {
+  if (request.complete || request.destroyed) return;
+  let left = DRAIN_MAX_BYTES;
+  request.on('data', (chunk: Buffer) => {
+    left -= chunk.length;
+    if (left < 0) request.destroy();
+  });
+  request.on('error', () => {});
+  request.resume();
+}
+
+function begun(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => resolve();
+    request.once('data', done).once('end', done).once('close', done).once('aborted', done);
+  });
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http';
+import {
+  aliasTarget,
+  type Canonical,
+  type DatasourceTarget,
+  type HostTarget,
+  hostTarget,
+  splitAbsoluteForm,
+  type TunnelTarget,
+  tunnelTarget,
+} from '#policies';
+import { headerOf } from './framing.ts';
+import { Refused } from './refusal.ts';
+
+/** How a request came in, as audit records name it. */
+export type Ingress = 'forward' | 'alias' | 'connect';
+
+/** Names under which a program inside the sandbox calls the door itself, whatever the port. */
+const OWN_HOST = /^(?:127\.0\.0\.1|localhost|\[::1\]|outrider\.internal)(?::\d{1,5})?$/i;
+
+/** What the form of the request line makes of a request; a path is taken for the door's own. */
+export function ingressOf(url: string): Ingress {
+  return url.startsWith('/') || url === '*' ? 'alias' : 'forward';
+}
+
+/**
+ * The one target of a request in absolute form, or in origin form to the door itself.
+ * @throws {Refused} what has no single meaning, and `https:` where no TLS was seen
+ */
+export function requestTarget(request: IncomingMessage): HostTarget | DatasourceTarget {
+  const { method = '', url = '', rawHeaders } = request;
+  if (ingressOf(url) === 'alias') {
+    if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
+      throw new Refused('host_not_allowed', { status: 400 });
+    const datasourceHeader = headerOf(rawHeaders, 'x-datasource');
+    return canonical(aliasTarget({ method, path: url, datasourceHeader }));
+  }
+  const parts = splitAbsoluteForm(url);
+  if (!parts.ok) throw new Refused(parts.reason);
+  // Plain bytes that claim https would make the door encrypt what the program did not.
+  if (parts.scheme !== 'http') throw new Refused('scheme_not_allowed');
+  return canonical(hostTarget({ ...parts, method }));
+}
+
+/** The target of a CONNECT. @throws {Refused} */
+export function connectTarget(request: IncomingMessage): TunnelTarget {
+  const authority = request.url ?? '';
+  if (authority.startsWith('/')) throw new Refused('method_not_allowed');
+  return canonical(tunnelTarget(authority));
+}
+
+/**
+ * Whether the Host header names the host of the target too (RFC 9112, 3.2.2 lets a proxy overwrite it; two names are refused
+ * instead). Asked after the decision, so that a denied target is answered as denied.
+ * @throws {Refused} host_mismatch
+ */
+export function assertHostAgrees(request: IncomingMessage, ingress: Ingress): void {
+  const host = headerOf(request.rawHeaders, 'host');
+  // HTTP/1.0 has none; an alias has been compared already.
+  if (host === undefined || ingress === 'alias') return;
+  const url = request.url ?? '';
+  const named = ingress === 'connect' ? url : authorityOf(url);
+  if (host.toLowerCase() === named.toLowerCase()) return;
+  if (sameAuthority(host, named, ingress === 'connect' ? 443 : 80)) return;
+  throw new Refused('host_mismatch');
+}
+
+function sameAuthority(left: string, right: string, fallbackPort: number): boolean {
+  const [a, b] = [left, right].map((authority) =>
+    hostTarget({
+      scheme: fallbackPort === 80 ? 'http' : 'https',
+      authority,
+      method: 'GET',
+      path: '/',
+    }),
+  );
+  if (!a?.ok || !b?.ok) return false;
+  if (a.target.kind === 'datasource' || b.target.kind === 'datasource')
+    return JSON.stringify(a.target) === JSON.stringify(b.target);
+  // Clients name the host of a CONNECT with or without its port.
+  const portAgrees = a.target.port === b.target.port || !/:\d+$/.test(left);
+  return a.target.host.text === b.target.host.text && portAgrees;
+}
+
+function authorityOf(url: string): string {
+  const parts = splitAbsoluteForm(url);
+  return parts.ok ? parts.authority : '';
+}
+
+function canonical<T>(result: Canonical<T>): T {
+  if (!result.ok) throw new Refused(result.reason);
+  return result.target;
+}

@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict';
+import { connect as connectSocket, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { test } from 'node:test';
+import { connect as connectTls } from 'node:tls';
+import {
+  policyOf,
+  type Rig,
+  RULES,
+  type Runner,
+  reasonOf,
+  rig,
+  send,
+  statusOf,
+  TOKEN,
+  until,
+  valuesOf,
+} from './test-rig.ts';
+
+const HOST = 'tls.allowed.test:443';
+const CONNECT = `CONNECT ${HOST} HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`;
+
+/** The first bytes of OpenSSL for this server name. */
+function helloFor(servername: string | undefined): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const wire = new Duplex({
+      read() {},
+      write(chunk: Buffer, _encoding, done) {
+        resolve(chunk);
+        done();
+      },
+    });
+    connectTls({ socket: wire, ...(servername === undefined ? {} : { servername }) }).on(
+      'error',
+      () => {},
+    );
+  });
+}
+
+/** Opens a tunnel, waits for its 200, and sends the pieces. */
+async function throughTunnel(runner: Runner, ...pieces: Buffer[]): Promise<Tunnel> {
+  const socket = connectSocket({ path: runner.door });
+  const tunnel: Tunnel = { socket, received: Buffer.alloc(0), closed: false };
+  socket
+    .on('error', () => {})
+    .once('close', () => {
+      tunnel.closed = true;
+    });
+  socket.on('data', (chunk: Buffer) => {
+    tunnel.received = Buffer.concat([tunnel.received, chunk]);
+  });
+  socket.write(CONNECT);
+  await until(() => tunnel.received.includes('\r\n\r\n'));
+  assert.equal(statusOf(tunnel.received.toString('latin1')), 200);
+  tunnel.received = Buffer.alloc(0);
+  for (const piece of pieces) {
+    socket.write(piece);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  return tunnel;
+}
+
+interface Tunnel {
+  readonly socket: Socket;
+  received: Buffer;
+  closed: boolean;
+}
+
+async function bound(built: Rig): Promise<Runner> {
+  const runner = await built.attach();
+  await runner.bind();
+  return runner;
+}
+
+test('a tunnel whose TLS hello names its host is spliced, byte for byte, hello in pieces or not', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  const hello = await helloFor('tls.allowed.test');
+  for (const pieces of [
+    [hello],
+    [hello.subarray(0, 3), hello.subarray(3, 90), hello.subarray(90)],
+  ]) {
+    const tunnel = await throughTunnel(runner, ...pieces, Buffer.from('after'));
+    const sent = Buffer.concat([hello, Buffer.from('after')]);
+    await until(() => tunnel.received.length >= sent.length);
+    assert.deepEqual(tunnel.received, sent, 'the echo of what was sent');
+    tunnel.socket.destroy();
+    await until(() => built.proxy.tunnelSockets.at(-1)?.destroyed === true);
+  }
+  const { url, headers } = built.proxy.tunnels[0] ?? { url: '', headers: [] };
+  assert.equal(url, HOST);
+  assert.deepEqual(valuesOf(headers, 'proxy-authorization'), [`Bearer ${TOKEN}`]);
+  assert.deepEqual(valuesOf(headers, 'host'), [HOST]);
+  const { allowed, bytesOut } = await runner.unbind();
+  assert.deepEqual([allowed, bytesOut], [2n, BigInt(2 * (hello.length + 5))]);
+});
+
+test('what is no hello for the host of the CONNECT is cut before the proxy hears of it', async (t) => {
+  const built = await rig(t, { helloTimeout: 200 });
+  const runner = await bound(built);
+  const cases = [
+    [await helloFor('evil.test'), 'sni_mismatch'],
+    [await helloFor('api.allowed.test'), 'sni_mismatch'],
+    [await helloFor(undefined), 'sni_missing'],
+    [Buffer.from('SSH-2.0-x\r\n'), 'protocol_mismatch'],
+    [Buffer.from('GET / HTTP/1.1\r\n\r\n'), 'protocol_mismatch'],
+    [Buffer.from(CONNECT), 'protocol_mismatch'],
+    [
+      Buffer.concat([Buffer.from([22, 3, 1, 0x40, 0, 1, 0, 0x9c, 0x40]), Buffer.alloc(40_000)]),
+      'protocol_mismatch',
+    ],
+    [Buffer.alloc(0), 'tls_peek_timeout'],
+  ] as const;
+  for (const [bytes, reason] of cases) {
+    const tunnel = await throughTunnel(runner, bytes);
+    await until(() => tunnel.closed);
+    assert.equal(tunnel.received.length, 0, reason);
+  }
+  assert.equal(built.proxy.tunnels.length, 0);
+  const { denied } = await runner.unbind();
+  assert.equal(denied, BigInt(cases.length));
+  const reasons = built.proxy.auditLines
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ event }) => event === 'request')
+    .map(({ reason }) => reason);
+  assert.deepEqual(
+    reasons,
+    cases.map(([, reason]) => reason),
+  );
+});
+
+const REFUSED = [
+  ['evil.test:443', 403, 'host_denied'],
+  ['other.test:443', 403, 'host_not_allowed'],
+  ['tls.allowed.test:22', 403, 'port_not_allowed'],
+  ['seen.allowed.test:443', 403, 'interception_required'],
+  ['prometheus-main.outrider.internal:80', 405, 'connect_not_allowed'],
+  ['169.254.169.254:443', 403, 'ip_forbidden_class'],
+] as const;
+
+test('CONNECT to what may not be tunnelled is refused with its reason', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  for (const [authority, status, reason] of REFUSED) {
+    const answer = await send(
+      runner.door,
+      `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`,
+    );
+    assert.deepEqual([statusOf(answer), reasonOf(answer)], [status, reason], authority);
+  }
+  assert.equal(built.proxy.connections, 0);
+});
+
+test('CONNECT as HTTP/1.0 without a Host, and with the host alone, is taken; another host is not', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  const cases = [
+    [`CONNECT ${HOST} HTTP/1.0\r\n\r\n`, 200],
+    [`CONNECT ${HOST} HTTP/1.1\r\nHost: tls.allowed.test\r\n\r\n`, 200],
+    [`CONNECT ${HOST} HTTP/1.1\r\nHost: evil.test:443\r\n\r\n`, 421],
+  ] as const;
+  for (const [bytes, status] of cases)
+    assert.equal(statusOf(await send(runner.door, bytes, 40)), status, bytes);
+});
+
+test('a CONNECT behind a request that is still being answered is cut', async (t) => {
+  const built = await rig(t);
+  built.proxy.answer = () => {};
+  const runner = await bound(built);
+  const first = 'GET http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n';
+  assert.equal(await send(runner.door, first + CONNECT), '');
+  assert.equal(built.proxy.tunnels.length, 0);
+});
+
+test('tightening closes the tunnels that it no longer allows, and no others', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  const hello = await helloFor('tls.allowed.test');
+  const tunnel = await throughTunnel(runner, hello);
+  await until(() => tunnel.received.length === hello.length);
+
+  const wider = policyOf([...RULES, { id: 'more', hosts: ['other.test'], protocols: ['tunnel'] }]);
+  assert.equal((await runner.tighten(wider, 'e'.repeat(64))).connectionsClosed, 0);
+  assert.equal(tunnel.closed, false);
+  const other = await send(
+    runner.door,
+    'CONNECT other.test:443 HTTP/1.1\r\nHost: other.test:443\r\n\r\n',
+  );
+  assert.equal(reasonOf(other), 'host_not_allowed', 'what a later policy adds is ignored');
+
+  const narrower = policyOf(RULES.filter(({ id }) => id !== 'tls'));
+  assert.equal((await runner.tighten(narrower, 'f'.repeat(64))).connectionsClosed, 1);
+  await until(() => tunnel.closed && built.proxy.tunnelSockets[0]?.destroyed === true);
+  assert.equal(reasonOf(await send(runner.door, CONNECT)), 'host_not_allowed');
+});
+
+test('unbind cuts tunnels and requests under way, on both sides', async (t) => {
+  const built = await rig(t);
+  built.proxy.answer = () => {};
+  const runner = await bound(built);
+  const hello = await helloFor('tls.allowed.test');
+  const tunnel = await throughTunnel(runner, hello);
+  await until(() => tunnel.received.length === hello.length);
+  const waiting = send(
+    runner.door,
+    'GET http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n',
+    1_000,
+  );
+  await until(() => built.proxy.requests.length === 1);
+  const { undeliveredRecords } = await runner.unbind();
+  await until(() => tunnel.closed && built.proxy.tunnelSockets[0]?.destroyed === true);
+  await waiting;
+  assert.equal(undeliveredRecords, 0n);
+  assert.equal(built.proxy.auditLines.length, 3, 'start and one record for each of the two');
+});

@@ -1,0 +1,122 @@
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { type TunnelTarget, targetAuthority } from '#policies';
+import type { Binding, Grant } from './binding.ts';
+import { expectHello } from './client-hello.ts';
+import { type Exchange, outcomeOfAnswer } from './exchange.ts';
+import { linkFailure } from './forward.ts';
+import { headerOf } from './framing.ts';
+import { headerText } from './header-fields.ts';
+import { Refused, toRefused } from './refusal.ts';
+
+/** One allowed tunnel and everything that opening it needs. */
+export interface TunnelCall {
+  readonly exchange: Exchange;
+  readonly socket: Socket;
+  /** Bytes that came with the CONNECT. */
+  readonly head: Buffer;
+  readonly target: TunnelTarget;
+  readonly grant: Grant;
+  readonly binding: Binding;
+  readonly helloTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly now: () => number;
+}
+
+/**
+ * Opens a tunnel: says yes to the program, reads its TLS hello, and only when that names the host of the CONNECT asks the
+ * proxy for a connection and splices the two. Nothing is sent to the proxy before. Resolves when the tunnel has ended.
+ */
+export async function tunnel(call: TunnelCall): Promise<void> {
+  const { exchange, socket, head, target, helloTimeoutMs, idleTimeoutMs } = call;
+  exchange.onCut(() => socket.destroy());
+  try {
+    socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+    const hello = await expectHello(socket, head, target, helloTimeoutMs);
+    if (exchange.ended) return;
+    const upstream = await dial(call);
+    exchange.onCut(() => {
+      socket.destroy();
+      upstream.destroy();
+    });
+    if (socket.destroyed) exchange.refuse(new Refused('client_gone'));
+    if (exchange.ended) {
+      upstream.destroy();
+      return;
+    }
+    socket.setTimeout(idleTimeoutMs, () => exchange.cut(new Refused('idle_timeout')));
+    await splice(call, upstream, hello);
+  } catch (thrown) {
+    // The program was told 200 already: all that is left is to end the connection.
+    exchange.refuse(toRefused(thrown));
+    socket.destroy();
+  }
+}
+
+/** A connection through the proxy. @throws {Refused} with the proxy's reason where it gave one */
+function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
+  const authority = targetAuthority(target);
+  const headers = ['host', authority, 'x-request-id', exchange.requestId];
+  headers.push('proxy-authorization', `Bearer ${binding.token(now())}`);
+  return new Promise((resolve, reject) => {
+    const handler: Dispatcher.DispatchHandler = {
+      onRequestStart(controller) {
+        exchange.onCut((refused) => controller.abort(refused));
+        if (exchange.ended) controller.abort(new Refused('client_gone'));
+      },
+      onRequestUpgrade(controller, status, _headers, upstream) {
+        if (status === 200) {
+          resolve(upstream);
+          return;
+        }
+        upstream.destroy();
+        const answer = headerText(controller.rawHeaders);
+        exchange.end(outcomeOfAnswer(status, (name) => headerOf(answer, name)));
+        reject(new Refused('upstream_unreachable'));
+      },
+      onResponseError(_controller, error) {
+        reject(linkFailure(error, authority));
+      },
+    };
+    binding.pool.dispatch({ method: 'CONNECT', path: authority, headers }, handler);
+  });
+}
+
+function splice(
+  { exchange, socket, grant }: TunnelCall,
+  upstream: Duplex,
+  hello: Buffer,
+): Promise<void> {
+  const { requestBytes = Infinity, responseBytes = Infinity } = grant.limits;
+  return new Promise((resolve) => {
+    let open = 2;
+    const closed = (other: Duplex): void => {
+      open -= 1;
+      // What has been read is still to be written; `end` lets it.
+      if (open === 1) other.end(() => other.destroy());
+      else {
+        exchange.end({ verdict: 'allow', status: 200 });
+        resolve();
+      }
+    };
+    const failed = (): void => {
+      socket.destroy();
+      upstream.destroy();
+    };
+    socket.on('error', failed).once('close', () => closed(upstream));
+    upstream.on('error', failed).once('close', () => closed(socket));
+    socket.on('data', (chunk: Buffer) => {
+      exchange.bytesOut += chunk.length;
+      if (exchange.bytesOut > requestBytes) exchange.cut(new Refused('body_too_large'));
+    });
+    upstream.on('data', (chunk: Buffer) => {
+      exchange.bytesIn += chunk.length;
+      if (exchange.bytesIn > responseBytes) exchange.cut(new Refused('body_too_large'));
+    });
+    exchange.bytesOut += hello.length;
+    upstream.write(hello);
+    socket.pipe(upstream);
+    upstream.pipe(socket);
+  });
+}

@@ -1,0 +1,47 @@
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { type Address, formatAddress, parseAddress } from '#core/address';
+import { type CallContext, unary, unimplemented } from '#core/grpc';
+import {
+  type ExecServiceServer,
+  ExecServiceService,
+  type RunRequest,
+  type RunResponse,
+} from '#proto';
+
+/** How the player answers a `Run`. */
+export type Play = (request: RunRequest, context: CallContext) => Promise<RunResponse>;
+
+/**
+ * A gRPC server that plays the runner in tests of the parts before it: a real ExecService on a free port of 127.0.0.1 that
+ * answers `Run` as told and runs no program.
+ */
+export async function playRunner(play: Play): Promise<{ address: Address; close: () => void }> {
+  const server = new Server();
+  const absent = (method: string) =>
+    unary(
+      method,
+      async () => unimplemented(method),
+      () => {},
+    );
+  const service: ExecServiceServer = {
+    run: unary('Run', play, () => {}),
+    exec: (call) => call.end(),
+    resumeExec: (call) => call.end(),
+    readArtefact: (call) => call.end(),
+    watchEvents: (call) => call.end(),
+    getExec: absent('GetExec'),
+    cancelExec: absent('CancelExec'),
+  };
+  server.addService(ExecServiceService, service);
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  return { address: parseAddress(`127.0.0.1:${port}`), close: () => server.forceShutdown() };
+}
+
+/** The address as a URL of the MCP endpoint there. */
+export function mcpUrl(address: Address): URL {
+  return new URL(`http://${formatAddress(address)}/mcp`);
+}

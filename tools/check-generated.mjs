@@ -1,0 +1,41 @@
+// What is generated must be what its source says: proto/gen from the protos, docs/errors.md and docs/config.md from the code.
+// `--write` brings it up to date.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pages } from './pages.ts';
+
+const write = process.argv.includes('--write');
+const stale = [];
+
+const buf = (...args) => {
+  const { status } = spawnSync('buf', args, { stdio: 'inherit' });
+  if (status !== 0) process.exit(1);
+};
+buf('lint');
+if (write) buf('generate');
+else {
+  const out = mkdtempSync(join(tmpdir(), 'outrider-proto-'));
+  buf('generate', '--output', out);
+  const { status } = spawnSync('diff', ['-r', '-q', join(out, 'proto/gen'), 'proto/gen'], { stdio: 'inherit' });
+  rmSync(out, { recursive: true });
+  if (status !== 0) stale.push('proto/gen');
+}
+
+for (const [path, text] of Object.entries(pages())) {
+  if (write) writeFileSync(path, text);
+  else if (readOr(path) !== text) stale.push(path);
+}
+if (stale.length > 0) {
+  console.error(`not what the source says: ${stale.join(', ')}; run \`npm run generate\``);
+  process.exit(1);
+}
+
+function readOr(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

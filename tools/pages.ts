@@ -1,0 +1,70 @@
+import type { Spec } from '#core/config';
+import { FAILURES } from '#core/errors';
+import { gatewaySpec } from '#gateway';
+import { proxySpec } from '#proxy';
+import { runnerSpec } from '#runner';
+import { serverSpec } from '#server';
+import { sidecarSpec } from '#sidecar';
+import { upSpec } from '../cli/index.ts';
+
+/** The pages of docs/ that are made from the code, by path. */
+export function pages(): Record<string, string> {
+  return { 'docs/errors.md': errorsPage(), 'docs/config.md': configPage() };
+}
+
+function errorsPage(): string {
+  const rows = Object.entries(FAILURES)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([code, { http, grpc, retryable, help }]) => `| \`${code}\` | ${http} | ${grpc} | ${retryable ? 'yes' : 'no'} | ${help} |`);
+  return `# Errors
+
+Every failure has one of these codes: in the \`error.code\` of a JSON body, in the gRPC trailer \`outrider-error-code\`, in logs and
+audit. The message beside it may be shown to anybody. *Again* says whether the same call may be sent again unchanged: it was not
+carried out. This page is made from \`core/errors.ts\`.
+
+| code | HTTP | gRPC | again | what to do |
+|---|---|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+function configPage(): string {
+  const paths = { runtime: '<runtime>', state: '<state>' };
+  const parts: readonly (readonly [string, Spec])[] = [
+    ['up', upSpec()],
+    ['gateway', gatewaySpec(paths)],
+    ['server', serverSpec(paths)],
+    ['runner', runnerSpec(paths)],
+    ['sidecar', sidecarSpec(paths)],
+    ['proxy', proxySpec(paths)],
+  ];
+  return `# Configuration
+
+Each part reads, in this order, the command line, the environment, its section of the file named by \`--config\`, and the default.
+A key \`auth.keys\` of the gateway is \`--auth-keys\`, \`OUTRIDER_GATEWAY_AUTH_KEYS\`, and \`gateway: {auth: {keys: ...}}\` in the
+file. One file may hold the sections of every part. In the file, \`\${NAME}\` and \`\${NAME:-default}\` are replaced from the
+environment. Everything wrong is said at once, and an unknown key is an error.
+
+\`<runtime>\` is \`$XDG_RUNTIME_DIR/outrider\` (root: \`/run/outrider\`; otherwise \`/tmp/outrider-<uid>\`), or \`OUTRIDER_RUNTIME_DIR\`.
+\`<state>\` is \`$XDG_STATE_HOME/outrider\` (root: \`/var/lib/outrider\`; otherwise \`~/.local/state/outrider\`), or \`OUTRIDER_STATE_DIR\`.
+This page is made from the \`config.ts\` of each part.
+
+${parts.map(([name, spec]) => section(name, spec)).join('\n')}`;
+}
+
+function section(name: string, spec: Spec): string {
+  const rows = Object.entries(spec).map(([key, field]) => `| \`${key}\` | ${field.kind.replaceAll('|', '\\|')} | ${shown(field)} | ${field.doc.replaceAll('|', '\\|')} |`);
+  return `## ${name}
+
+| key | kind | default | what it is |
+|---|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+function shown(field: Spec[string]): string {
+  if (!('default' in field)) return 'required';
+  if (field.default === undefined) return 'none';
+  const text: unknown = field.show ? field.show(field.default) : field.default;
+  return `\`${(typeof text === 'string' ? text : JSON.stringify(text)).replaceAll('|', '\\|')}\``;
+}
