@@ -24,7 +24,10 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
     ),
     admin: address('Where /livez, /readyz and /metrics are served', '127.0.0.1:8792'),
     policies: text('The directory of policy documents'),
-    name: text('What this runner calls itself in answers', hostname()),
+    name: {
+      ...text('What this runner calls itself in answers', hostname()),
+      show: () => '<host name>',
+    },
     backend: choice('How sandboxes are isolated', ['bubblewrap'], 'bubblewrap'),
     bubblewrap: text('The bubblewrap program', 'bwrap'),
     sandboxDirectory: text(

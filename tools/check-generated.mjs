@@ -18,7 +18,9 @@ if (write) buf('generate');
 else {
   const out = mkdtempSync(join(tmpdir(), 'outrider-proto-'));
   buf('generate', '--output', out);
-  const { status } = spawnSync('diff', ['-r', '-q', join(out, 'proto/gen'), 'proto/gen'], { stdio: 'inherit' });
+  const { status } = spawnSync('diff', ['-r', '-q', join(out, 'proto/gen'), 'proto/gen'], {
+    stdio: 'inherit',
+  });
   rmSync(out, { recursive: true });
   if (status !== 0) stale.push('proto/gen');
 }

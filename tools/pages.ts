@@ -1,5 +1,6 @@
 import type { Spec } from '#core/config';
 import { FAILURES } from '#core/errors';
+import { packageRoot } from '#core/package-root';
 import { gatewaySpec } from '#gateway';
 import { proxySpec } from '#proxy';
 import { runnerSpec } from '#runner';
@@ -15,7 +16,10 @@ export function pages(): Record<string, string> {
 function errorsPage(): string {
   const rows = Object.entries(FAILURES)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([code, { http, grpc, retryable, help }]) => `| \`${code}\` | ${http} | ${grpc} | ${retryable ? 'yes' : 'no'} | ${help} |`);
+    .map(
+      ([code, { http, grpc, retryable, help }]) =>
+        `| \`${code}\` | ${http} | ${grpc} | ${retryable ? 'yes' : 'no'} | ${help} |`,
+    );
   return `# Errors
 
 Every failure has one of these codes: in the \`error.code\` of a JSON body, in the gRPC trailer \`outrider-error-code\`, in logs and
@@ -29,7 +33,7 @@ ${rows.join('\n')}
 }
 
 function configPage(): string {
-  const paths = { runtime: '<runtime>', state: '<state>' };
+  const paths = { runtime: '/RUNTIME', state: '/STATE' };
   const parts: readonly (readonly [string, Spec])[] = [
     ['up', upSpec()],
     ['gateway', gatewaySpec(paths)],
@@ -53,7 +57,10 @@ ${parts.map(([name, spec]) => section(name, spec)).join('\n')}`;
 }
 
 function section(name: string, spec: Spec): string {
-  const rows = Object.entries(spec).map(([key, field]) => `| \`${key}\` | ${field.kind.replaceAll('|', '\\|')} | ${shown(field)} | ${field.doc.replaceAll('|', '\\|')} |`);
+  const rows = Object.entries(spec).map(
+    ([key, field]) =>
+      `| \`${key}\` | ${field.kind.replaceAll('|', '\\|')} | ${shown(field)} | ${field.doc.replaceAll('|', '\\|')} |`,
+  );
   return `## ${name}
 
 | key | kind | default | what it is |
@@ -66,5 +73,10 @@ function shown(field: Spec[string]): string {
   if (!('default' in field)) return 'required';
   if (field.default === undefined) return 'none';
   const text: unknown = field.show ? field.show(field.default) : field.default;
-  return `\`${(typeof text === 'string' ? text : JSON.stringify(text)).replaceAll('|', '\\|')}\``;
+  const plain = (typeof text === 'string' ? text : JSON.stringify(text))
+    .replaceAll('/RUNTIME', '<runtime>')
+    .replaceAll('/STATE', '<state>')
+    .replaceAll(`${packageRoot}/`, '')
+    .replaceAll('|', '\\|');
+  return `\`${plain}\``;
 }

@@ -146,7 +146,8 @@ function sourceKey() {
 function exec(program, args, cwd = root) {
   const child = spawn(program, args, { cwd, stdio: 'inherit' });
   // A terminal signals the whole group, others this process alone: the child takes two within a second for one.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    process.on(signal, () => child.kill(signal));
   child.on('error', (error) => fail(error.message));
   child.on('exit', (code, signal) =>
     process.exit(signal ? 128 + (signal === 'SIGINT' ? 2 : 15) : (code ?? 1)),
