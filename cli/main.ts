@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { enableCompileCache } from 'node:module';
 import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { packageRoot } from '#core/package-root';
 
 /** The `outrider` command: chooses what to run and loads only that. */
 
@@ -72,5 +74,6 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
   return command(argv);
 }
 
-enableCompileCache();
+// Not the default under /tmp: what is cached is code, and another user could have put it there first.
+enableCompileCache(join(packageRoot, 'node_modules/.cache/outrider'));
 process.exitCode = await main(process.argv.slice(2));

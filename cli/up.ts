@@ -1,23 +1,23 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { request } from 'node:http';
+import { createServer, request } from 'node:http';
 import { join } from 'node:path';
 import { type Address, formatAddress, socketOptions } from '#core/address';
 import { type ConfigOf, choice, loadConfig, text } from '#core/config';
 import { takeConfigFile } from '#core/config-file';
 import { OutriderError, toOutriderError } from '#core/errors';
-import { removeStaleSocket } from '#core/http';
+import { closeServer, listen, removeStaleSocket } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { untilSignal } from '#core/lifecycle';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { ensurePrivateDir, runtimeDir, stateDir, writePrivateFile } from '#core/runtime-dir';
 import { AssertionSigner } from '#core/tokens';
-import { gatewaySpec } from '#gateway';
-import { proxySpec } from '#proxy';
-import { runnerSpec } from '#runner';
-import { serverSpec } from '#server';
-import { adminAddress, type SidecarConfig, sidecarSpec } from '#sidecar';
+import { gatewaySpec } from '#gateway/config';
+import { proxySpec } from '#proxy/config';
+import { runnerSpec } from '#runner/config';
+import { serverSpec } from '#server/config';
+import { adminAddress, type SidecarConfig, sidecarSpec } from '#sidecar/config';
 import { formatLine } from './log-line.ts';
 import { type PartPlan, Supervisor } from './supervisor.ts';
 import { tokenFile } from './token.ts';
@@ -94,6 +94,13 @@ export async function up(
     ensurePrivateDir(paths.runtime);
     ensurePrivateDir(paths.state);
     await assertNotRunning(plan.proxy.listen);
+    await assertFree([
+      plan.proxy.admin,
+      ...(sharing === 'host' ? [sidecarAdmin(plan.sidecar)] : []),
+      plan.runner.admin,
+      plan.server.listen,
+      plan.gateway.listen,
+    ]);
     ours = true;
     const token = localToken(env, uid);
     const keys = createKeySet(join(paths.runtime, 'keys'));
@@ -159,7 +166,7 @@ function planOf(
   if (!proxy || !runner || !server || !gateway || !sidecar)
     throw new OutriderError(
       'CONFIG_INVALID',
-      [...new Set(problems.flatMap((text) => text.split('\n')))].join('\n'),
+      [...new Set(problems.flatMap((lines) => lines.split('\n')))].join('\n'),
     );
   return { proxy, runner, server, gateway, sidecar };
 }
@@ -184,6 +191,19 @@ async function assertNotRunning(proxy: Address): Promise<void> {
       'a mesh of this user is running already: stop it first (Ctrl-C in its terminal)',
       { cause: error },
     );
+  }
+}
+
+/**
+ * Another user's mesh would answer `/readyz` at these ports as ours does, and clients would then send it our token.
+ * @throws {OutriderError} ADDRESS_IN_USE
+ */
+async function assertFree(addresses: readonly Address[]): Promise<void> {
+  for (const address of addresses) {
+    if (address.kind === 'unix') continue; // the part that listens there tells a dead socket from a live one
+    const server = createServer();
+    await listen(server, address);
+    await closeServer(server);
   }
 }
 

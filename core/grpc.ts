@@ -61,7 +61,7 @@ export function serverStream<Q, R>(
 ): handleServerStreamingCall<Q, R> {
   return (call) => {
     const context = contextOf(call);
-    void pump(handle(call.request, context), call, method, context, report);
+    void pump(() => handle(call.request, context), call, method, context, report);
   };
 }
 
@@ -73,7 +73,7 @@ export function clientStream<Q, R>(
 ): handleClientStreamingCall<Q, R> {
   return (call, callback) => {
     const context = contextOf(call);
-    handle(call, context).then(
+    handle(call.iterator({ destroyOnReturn: false }), context).then(
       (response) => callback(null, response),
       (thrown: unknown) => callback(fail(method, thrown, context, report)),
     );
@@ -90,7 +90,7 @@ export function bidiStream<Q, R>(
     const context = contextOf(call);
     // The end of the requests must not destroy the stream, as iterating over `call` itself would: responses still follow it.
     const requests: AsyncIterable<Q> = call.iterator({ destroyOnReturn: false });
-    void pump(handle(requests, context), call, method, context, report);
+    void pump(() => handle(requests, context), call, method, context, report);
   };
 }
 
@@ -123,14 +123,14 @@ export function isErrorCode(text: string): text is ErrorCode {
 }
 
 async function pump<R>(
-  responses: AsyncIterable<R>,
+  start: () => AsyncIterable<R>,
   call: ServerWritableStream<unknown, R> | ServerDuplexStream<unknown, R>,
   method: string,
   context: CallContext,
   report: Report,
 ): Promise<void> {
   try {
-    for await (const response of responses) {
+    for await (const response of start()) {
       if (context.signal.aborted) return;
       if (!call.write(response)) await drained(call, context.signal);
     }

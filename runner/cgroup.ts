@@ -1,4 +1,7 @@
+import { createHash } from 'node:crypto';
 import {
+  accessSync,
+  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -9,7 +12,6 @@ import {
 import { join } from 'node:path';
 import type { ResourceLimits } from './backends/backend.ts';
 
-const OURS = 'outrider';
 /** The period of the cpu controller's quota, in microseconds. */
 const PERIOD_US = 100_000;
 
@@ -34,14 +36,16 @@ export interface CgroupHost {
 
 /**
  * The control groups that this process may make, or undefined where the host gives none: an ordinary user without
- * delegation. Version 2 where memory and pids are there, otherwise version 1.
+ * delegation. Version 2 where memory and pids are there, otherwise version 1. `owner` tells runners of one machine apart, so
+ * that none sweeps away another's: everything is made in a group named after it.
  */
-export function cgroupHost(root = '/sys/fs/cgroup'): CgroupHost | undefined {
-  return version2(root) ?? version2(join(root, 'unified')) ?? version1(root);
+export function cgroupHost(owner: string, root = '/sys/fs/cgroup'): CgroupHost | undefined {
+  const name = `outrider-${createHash('sha256').update(owner).digest('hex').slice(0, 12)}`;
+  return version2(root, name) ?? version2(join(root, 'unified'), name) ?? version1(root, name);
 }
 
-function version2(root: string): CgroupHost | undefined {
-  const base = join(root, OURS);
+function version2(root: string, name: string): CgroupHost | undefined {
+  const base = join(root, name);
   try {
     const controllers = read(join(root, 'cgroup.controllers')).split(/\s+/);
     if (!controllers.includes('memory') || !controllers.includes('pids')) return undefined;
@@ -50,6 +54,7 @@ function version2(root: string): CgroupHost | undefined {
     writeFileSync(join(root, 'cgroup.subtree_control'), enable);
     mkdirSync(base, { recursive: true });
     writeFileSync(join(base, 'cgroup.subtree_control'), enable);
+    accessSync(base, constants.W_OK);
   } catch {
     return undefined;
   }
@@ -73,17 +78,18 @@ function version2(root: string): CgroupHost | undefined {
   };
 }
 
-function version1(root: string): CgroupHost | undefined {
+function version1(root: string, name: string): CgroupHost | undefined {
   const bases = {
-    memory: join(root, 'memory', OURS),
-    pids: join(root, 'pids', OURS),
-    cpu: join(root, 'cpu', OURS),
+    memory: join(root, 'memory', name),
+    pids: join(root, 'pids', name),
+    cpu: join(root, 'cpu', name),
   };
   try {
     for (const [controller, base] of Object.entries(bases)) {
       if (!existsSync(join(root, controller, 'tasks')))
         throw new Error(`no ${controller} controller`);
       mkdirSync(base, { recursive: true });
+      accessSync(base, constants.W_OK);
     }
   } catch {
     return undefined;

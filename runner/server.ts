@@ -209,7 +209,7 @@ function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Backend {
     if (/^(sbx|att|probe)-/.test(name))
       rmSync(join(directory, name), { recursive: true, force: true });
   lifecycle.add('directory', () => rmSync(directory, { recursive: true, force: true }));
-  const cgroups = cgroupHost();
+  const cgroups = cgroupHost(directory);
   cgroups?.sweep();
   lifecycle.add('cgroups', () => cgroups?.close());
   return createBubblewrapBackend({

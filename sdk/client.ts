@@ -1,4 +1,3 @@
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import {
@@ -121,7 +120,7 @@ export function connect({ address = defaultAddress(), token }: ConnectOptions = 
 export function defaultAddress(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): string {
-  const { uid } = userInfo();
+  const uid = process.getuid?.() ?? 0;
   const runtime =
     env['OUTRIDER_RUNTIME_DIR'] ??
     (uid === 0

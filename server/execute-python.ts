@@ -17,7 +17,6 @@ export type Observe = (tool: string, outcome: 'ok' | 'failed' | 'error', seconds
 
 const CODE_MAX_CHARACTERS = 200_000;
 const TIMEOUT_MAX_S = 600;
-const TIMEOUT_DEFAULT_S = 60;
 /** What the runner may take on top of the program's own time: a queue, a cold start, the last bytes. */
 const GRACE_S = 15;
 
@@ -33,8 +32,8 @@ const inputSchema = z.object({
     .int()
     .min(1)
     .max(TIMEOUT_MAX_S)
-    .default(TIMEOUT_DEFAULT_S)
-    .describe('Seconds after which the program is ended.'),
+    .optional()
+    .describe('Seconds after which the program is ended; without it the role says, mostly 60.'),
   session_id: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/)
@@ -78,11 +77,12 @@ async function execute(
   caller: Caller,
   context: ServerContext,
 ): Promise<CallToolResult> {
+  const longestS = timeout ?? TIMEOUT_MAX_S;
   const stopReporting = reportProgress(context, timeout);
   try {
     const spec = ExecSpec.fromPartial({
       program: { $case: 'source', value: { language: 'python', code } },
-      timeout: { seconds: BigInt(timeout) },
+      ...(timeout === undefined ? {} : { timeout: { seconds: BigInt(timeout) } }),
       purpose: 'execute_python',
       ...(session_id === undefined
         ? {}
@@ -90,7 +90,7 @@ async function execute(
     });
     const response = await runner.run(RunRequest.fromPartial({ spec }), {
       ...caller,
-      deadlineMs: (timeout + GRACE_S) * 1_000,
+      deadlineMs: (longestS + GRACE_S) * 1_000,
       signal: context.mcpReq.signal,
     });
     return toolResult(response);

@@ -4,9 +4,9 @@ const INTERVAL_MS = 5_000;
 
 /**
  * Tells a client that asked for it (by a `progressToken`) every 5 s that its call still runs: `progress` counts the seconds,
- * `total` is the call's time limit. Returns what stops it. A client that is gone is not an error here.
+ * `total` is the call's time limit where it names one. Returns what stops it. A client that is gone is not an error here.
  */
-export function reportProgress(context: ServerContext, totalS: number): () => void {
+export function reportProgress(context: ServerContext, totalS: number | undefined): () => void {
   const { _meta: meta } = context.mcpReq;
   const progressToken = meta?.progressToken;
   if (progressToken === undefined) return () => {};
@@ -16,7 +16,7 @@ export function reportProgress(context: ServerContext, totalS: number): () => vo
     const params = {
       progressToken,
       progress: seconds,
-      total: totalS,
+      ...(totalS === undefined ? {} : { total: totalS }),
       message: `running for ${seconds} s`,
     };
     context.mcpReq.notify({ method: 'notifications/progress', params }).catch(() => {});

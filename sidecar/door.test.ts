@@ -102,6 +102,12 @@ const REFUSED = [
   ],
   ['the own address without a datasource', get('/', '127.0.0.1:3128'), 400, 'datasource_missing'],
   ['a datasource that is not granted', get('/loki/main/x', '127.0.0.1:3128'), 404, 'alias_unknown'],
+  [
+    'a fragment behind an alias',
+    get('/prometheus/main/x#y', '127.0.0.1:3128'),
+    400,
+    'path_malformed',
+  ],
   ['origin form for another host', get('/v1/ok', 'api.allowed.test'), 400, 'host_not_allowed'],
   [
     'an upgrade',

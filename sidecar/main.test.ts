@@ -15,11 +15,15 @@ const RUN = `import('./sidecar/main.ts').then(async ({ main }) => {
 /** A sidecar process, in a runtime directory of its own. */
 function start(t: TestContext, ...options: string[]) {
   const directory = mkdtempSync(join(tmpdir(), 'sidecar-'));
-  const child = spawn(process.execPath, ['--conditions=outrider-source', '-e', RUN, '--', ...options], {
-    cwd: join(import.meta.dirname, '..'),
-    env: { PATH: process.env['PATH'], OUTRIDER_RUNTIME_DIR: directory },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    ['--conditions=outrider-source', '-e', RUN, '--', ...options],
+    {
+      cwd: join(import.meta.dirname, '..'),
+      env: { PATH: process.env['PATH'], OUTRIDER_RUNTIME_DIR: directory },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    },
+  );
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => (output.stdout += String(chunk)));
   child.stderr.on('data', (chunk) => (output.stderr += String(chunk)));

@@ -32,6 +32,7 @@ export function requestTarget(request: IncomingMessage): HostTarget | Datasource
   if (ingressOf(url) === 'alias') {
     if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
       throw new Refused('host_not_allowed', { status: 400 });
+    if (url.includes('#')) throw new Refused('path_malformed');
     const datasourceHeader = headerOf(rawHeaders, 'x-datasource');
     return canonical(aliasTarget({ method, path: url, datasourceHeader }));
   }

@@ -2,7 +2,7 @@ import type { handleBidiStreamingCall } from '@grpc/grpc-js';
 import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { bidiStream, type CallContext, type Report, unimplemented } from '#core/grpc';
-import { compileRole, type RoleProjection } from '#policies';
+import { compileRole, parseProjection } from '#policies';
 import type {
   AttachRequest,
   AttachResponse,
@@ -236,30 +236,12 @@ function tokenId(jwt: string): string | undefined {
 function execPolicy(
   message: Pick<BindExec, 'policy' | 'policyDigest' | 'policyCommit' | 'policySerial'>,
 ): ExecPolicy {
-  try {
-    const projection: unknown = JSON.parse(message.policy.toString('utf8'));
-    if (!isProjection(projection)) throw new Error('not a projection of this version');
-    return {
-      compiled: compileRole(projection),
-      digest: message.policyDigest,
-      commit: message.policyCommit || undefined,
-      serial: message.policySerial === 0n ? undefined : Number(message.policySerial),
-    };
-  } catch (error) {
-    throw new OutriderError('POLICY_INVALID', 'the policy of the exec cannot be used', {
-      cause: error,
-    });
-  }
-}
-
-/** The runner projected it from a checked set; this tells another version and another message apart. */
-function isProjection(value: unknown): value is RoleProjection {
-  return (
-    isRecord(value) &&
-    value['version'] === 1 &&
-    Array.isArray(value['policies']) &&
-    Array.isArray(value['boundaries'])
-  );
+  return {
+    compiled: compileRole(parseProjection(message.policy.toString('utf8'))),
+    digest: message.policyDigest,
+    commit: message.policyCommit || undefined,
+    serial: message.policySerial === 0n ? undefined : Number(message.policySerial),
+  };
 }
 
 function wireHead({ auditHead }: Attachment): AuditHead {

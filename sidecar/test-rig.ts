@@ -117,6 +117,7 @@ export class RecordingProxy {
   /** Requests whose body has ended, or broken off. */
   ended = 0;
   storesAudit = true;
+  tunnelAnswer = 'HTTP/1.1 200 OK\r\n\r\n';
   answer: (request: IncomingMessage, response: ServerResponse) => void = (_, response) =>
     void response.writeHead(200, { 'content-type': 'text/plain', 'x-origin': 'yes' }).end('hello');
   readonly #server: Server;
@@ -133,7 +134,7 @@ export class RecordingProxy {
     this.#server.on('connect', (request: IncomingMessage, socket: Socket) => {
       this.tunnels.push(recorded(request));
       this.tunnelSockets.push(socket);
-      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      socket.write(this.tunnelAnswer);
       socket.pipe(socket);
     });
   }

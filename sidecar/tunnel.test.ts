@@ -172,6 +172,31 @@ test('a CONNECT behind a request that is still being answered is cut', async (t)
   assert.equal(built.proxy.tunnels.length, 0);
 });
 
+test('a tunnel that the proxy refuses is closed, and recorded with the reason of the proxy', async (t) => {
+  const built = await rig(t);
+  built.proxy.tunnelAnswer =
+    'HTTP/1.1 403 Forbidden\r\nx-outrider-error: EGRESS_DENIED\r\nx-outrider-reason: resolved_ip_forbidden\r\n\r\n';
+  const runner = await bound(built);
+  const tunnel = await throughTunnel(runner, await helloFor('tls.allowed.test'));
+  await until(() => tunnel.closed);
+  assert.equal(tunnel.received.length, 0);
+  assert.equal((await runner.unbind()).denied, 1n);
+  assert.match(
+    built.proxy.auditLines.at(-1) ?? '',
+    /"verdict":"deny".*"reason":"resolved_ip_forbidden"/,
+  );
+});
+
+test('a tunnel while the proxy is away is closed, and recorded as failed', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  await built.proxy.close();
+  const tunnel = await throughTunnel(runner, await helloFor('tls.allowed.test'));
+  await until(() => tunnel.closed);
+  assert.equal((await runner.unbind()).failed, 1n);
+  await built.proxy.listen();
+});
+
 test('tightening closes the tunnels that it no longer allows, and no others', async (t) => {
   const built = await rig(t);
   const runner = await bound(built);

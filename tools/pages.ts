@@ -1,16 +1,21 @@
 import type { Spec } from '#core/config';
 import { FAILURES } from '#core/errors';
 import { packageRoot } from '#core/package-root';
-import { gatewaySpec } from '#gateway';
-import { proxySpec } from '#proxy';
-import { runnerSpec } from '#runner';
-import { serverSpec } from '#server';
-import { sidecarSpec } from '#sidecar';
+import { gatewaySpec } from '#gateway/config';
+import { REASONS } from '#policies';
+import { proxySpec } from '#proxy/config';
+import { runnerSpec } from '#runner/config';
+import { serverSpec } from '#server/config';
+import { sidecarSpec } from '#sidecar/config';
 import { upSpec } from '../cli/index.ts';
 
 /** The pages of docs/ that are made from the code, by path. */
 export function pages(): Record<string, string> {
-  return { 'docs/errors.md': errorsPage(), 'docs/config.md': configPage() };
+  return {
+    'docs/errors.md': errorsPage(),
+    'docs/reasons.md': reasonsPage(),
+    'docs/config.md': configPage(),
+  };
 }
 
 function errorsPage(): string {
@@ -30,6 +35,26 @@ carried out. This page is made from \`core/errors.ts\`.
 |---|---|---|---|---|
 ${rows.join('\n')}
 `;
+}
+
+function reasonsPage(): string {
+  const families = Map.groupBy(Object.entries(REASONS), ([, { family }]) => family);
+  const sections = [...families].map(
+    ([family, reasons]) => `## ${family}
+
+| reason | HTTP | what it means |
+|---|---|---|
+${reasons.map(([reason, { status, text }]) => `| \`${reason}\` | ${status} | ${text} |`).join('\n')}
+`,
+  );
+  return `# Reasons
+
+Every refused request out of a sandbox has one of these reasons: in the \`error.reason\` of the JSON body, in the header
+\`x-outrider-reason\`, in audit records, in the label of \`outrider_denials_total\`, and in the \`expect\` of a PolicyTest. The list is
+closed, and some of its reasons belong to what a later version does. The status is the usual one: the layer that answers may
+have a better one. This page is made from \`policies/reason.ts\`.
+
+${sections.join('\n')}`;
 }
 
 function configPage(): string {
