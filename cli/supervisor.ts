@@ -41,7 +41,7 @@ export class Supervisor {
     this.#options = options;
   }
 
-  /** Starts everything and resolves when all are ready. @throws {OutriderError} with the first part that could not start */
+  /** Starts everything and resolves when all are ready. @throws {OutriderError} with the first part that could not start; CANCELLED where `stop` came first */
   async start(plans: readonly PartPlan[]): Promise<void> {
     const failed = new Promise<never>((_, reject) => {
       this.#fail = reject;
@@ -52,13 +52,17 @@ export class Supervisor {
       this.#parts.push(part);
       part.spawn();
     }
-    await Promise.race([failed, Promise.all(plans.map(untilReady))]);
+    await Promise.race([
+      failed,
+      Promise.all(plans.map((plan) => untilReady(plan, () => this.#stopping))),
+    ]);
     this.#everReady = true;
   }
 
   /** Ends the parts, last started first, each before the next. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#fail(new OutriderError('CANCELLED', 'stopped before everything was ready'));
     for (const part of this.#parts.toReversed()) await part.stop();
   }
 
@@ -144,9 +148,9 @@ class Running {
   }
 }
 
-async function untilReady({ name, ready }: PartPlan): Promise<void> {
+async function untilReady({ name, ready }: PartPlan, stopping: () => boolean): Promise<void> {
   const deadline = Date.now() + READY_TIMEOUT_MS;
-  for (;;) {
+  while (!stopping()) {
     const problem = await ready();
     if (problem === undefined) return;
     if (Date.now() > deadline)

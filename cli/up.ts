@@ -19,6 +19,7 @@ import { runnerSpec } from '#runner/config';
 import { serverSpec } from '#server/config';
 import { adminAddress, type SidecarConfig, sidecarSpec } from '#sidecar/config';
 import { formatLine } from './log-line.ts';
+import { partEnvironment } from './part-environment.ts';
 import { type PartPlan, Supervisor } from './supervisor.ts';
 import { tokenFile } from './token.ts';
 
@@ -71,6 +72,7 @@ export async function up(
   const uid = process.getuid?.() ?? 0;
   const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
   let renewal: NodeJS.Timeout | undefined;
+  let waiting: Promise<void> | undefined;
   const localAssertion = join(paths.runtime, 'local-assertion.jwt');
   let ours = false; // until it is clear that no other mesh of this user runs, nothing here may be removed
   const stop = async (): Promise<void> => {
@@ -110,12 +112,12 @@ export async function up(
     await renew();
     renewal = setInterval(() => void renew(), ASSERTION_EVERY_MS);
 
-    const waiting = untilSignal(stop);
+    waiting = untilSignal(stop);
     const configArgs = argv.length > options.length ? ['--config', file?.name ?? ''] : [];
     const part = (name: string, admin: Address): PartPlan => ({
       name,
       argv: [name, ...configArgs],
-      env: partEnv,
+      env: partEnvironment(name, partEnv, file?.text),
       ready: () => probe(admin),
     });
     await supervisor.start([
@@ -130,6 +132,10 @@ export async function up(
     return 0;
   } catch (thrown) {
     const error = toOutriderError(thrown);
+    if (waiting && error.code === 'CANCELLED') {
+      await waiting;
+      return 0;
+    }
     await stop();
     process.stderr.write(`outrider up: ${error.message}\n`);
     if (error.code === 'INTERNAL') process.stderr.write(`${String(error.cause)}\n`);

@@ -180,6 +180,7 @@ export class AuditChain {
     if (this.#signer === undefined || this.#seq - 1 <= this.#checkpointed) return;
     const head = this.head;
     const signature = await this.#signer(head);
+    const more = this.#seq - 1 > head.seq; // written while this was being signed: the next checkpoint is theirs
     // The signature is a JWS, which `append` would redact as a token; it is public, so it is written past that.
     this.#write(
       JSON.stringify({
@@ -194,7 +195,7 @@ export class AuditChain {
         prev: this.#prev,
       }),
     );
-    this.#checkpointed = this.#seq - 1;
+    this.#checkpointed = more ? head.seq : this.#seq - 1;
     this.#sink.flush?.();
   }
 
@@ -279,10 +280,9 @@ export async function verifyAudit(
 ): Promise<AuditVerification> {
   const findings: AuditFinding[] = [];
   const chains = new Map<string, { head: AuditHead; hashes: string[] }>();
-  const promised: { head: AuditHead; line: number }[] = (options.heads ?? []).map((head) => ({
-    head,
-    line: 0,
-  }));
+  const promised: { head: AuditHead; line: number; here: boolean }[] = (options.heads ?? []).map(
+    (head) => ({ head, line: 0, here: true }),
+  );
   let records = 0;
   let checkpoints = 0;
 
@@ -316,23 +316,32 @@ export async function verifyAudit(
     chain.head = { writer: entry.writer, seq: entry.seq, hash };
     chain.hashes[entry.seq] = hash;
     chains.set(entry.writer, chain);
-    for (const head of [entry.previous, entry.head]) if (head) promised.push({ head, line: at });
+    // A receipt may be of a chain kept in another file; the writer before in the same file must be here.
+    if (entry.previous) promised.push({ head: entry.previous, line: at, here: true });
+    if (entry.head) promised.push({ head: entry.head, line: at, here: false });
     if (entry.event === 'checkpoint') {
       checkpoints += 1;
-      if (options.trusted && !(await signatureHolds(entry.signature, entry.head, options.trusted)))
+      if (entry.head?.writer !== entry.writer)
+        findings.push({
+          line: at,
+          problem: `writer ${entry.writer}: the checkpoint is of another chain`,
+        });
+      else if (
+        options.trusted &&
+        !(await signatureHolds(entry.signature, entry.head, options.trusted))
+      )
         findings.push({
           line: at,
           problem: `writer ${entry.writer}: the checkpoint's signature is not by a known key, or not over this head`,
         });
     }
   }
-  for (const { head, line } of promised) {
+  for (const { head, line, here } of promised) {
     const chain = chains.get(head.writer);
-    // A receipt may be of a chain kept in another file; only heads asked for by the caller must be here.
     if (!chain) {
-      if (line === 0)
+      if (here)
         findings.push({
-          line: 0,
+          line,
           problem: `writer ${head.writer}: expected up to record ${head.seq}, nothing found`,
         });
     } else if (chain.head.seq < head.seq) {

@@ -119,7 +119,13 @@ function fileKeys(
   for (const error of document.errors)
     problems.push(`${file.name}: ${error.message.split('\n')[0]}`);
   if (document.errors.length > 0) return [];
-  const root: unknown = document.toJS({ maxAliasCount: 0 }) ?? {};
+  let root: unknown;
+  try {
+    root = withoutAliases(document) ?? {};
+  } catch {
+    problems.push(`${file.name}: ${NO_ALIASES}`);
+    return [];
+  }
   if (!isRecord(root)) {
     problems.push(`${file.name}: must be a mapping with a section for each part`);
     return [];
@@ -323,10 +329,10 @@ export function record<S extends Spec>(doc: string, spec: S): Field<ConfigOf<S>>
     if (!isRecord(value)) throw new Error('must be a mapping');
     const out: Record<string, unknown> = {};
     for (const key of Object.keys(value))
-      if (!(key in spec))
+      if (!Object.hasOwn(spec, key))
         throw new Error(`has the unknown key "${key}"${suggest(key, Object.keys(spec))}`);
     for (const [key, field] of Object.entries(spec)) {
-      if (key in value) out[key] = field.parse(value[key]);
+      if (Object.hasOwn(value, key)) out[key] = field.parse(value[key]);
       else if ('default' in field) out[key] = field.default;
       else throw new Error(`needs the key "${key}" (${field.kind})`);
     }
@@ -336,12 +342,18 @@ export function record<S extends Spec>(doc: string, spec: S): Field<ConfigOf<S>>
   return { doc, kind: `mapping {${Object.keys(spec).join(', ')}}`, parse };
 }
 
+/** A longer timer would fire at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+/** @throws {Error} what is expected, also of one above 596 hours */
 export function parseDurationMs(raw: unknown): number {
   const match = typeof raw === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(raw) : null;
   if (!match)
     throw new Error(`must be a duration such as 250ms, 30s, 5m or 2h, not ${JSON.stringify(raw)}`);
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? ''] ?? 1;
-  return Number(match[1]) * unit;
+  const ms = Number(match[1]) * unit;
+  if (ms > TIMER_MAX_MS) throw new Error(`must be at most 596h, not ${JSON.stringify(raw)}`);
+  return ms;
 }
 
 export function parseBytes(raw: unknown): number {
@@ -350,7 +362,9 @@ export function parseBytes(raw: unknown): number {
   if (!match) throw new Error(`must be a size such as 64KiB or 10MiB, not ${JSON.stringify(raw)}`);
   const unit =
     { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 }[match[2] ?? 'B'] ?? 1;
-  return Number(match[1]) * unit;
+  const size = Number(match[1]) * unit;
+  if (!Number.isSafeInteger(size)) throw new Error(`is too large: ${JSON.stringify(raw)}`);
+  return size;
 }
 
 /** The shortest exact spelling of a duration in milliseconds. */
@@ -374,7 +388,18 @@ function nonEmpty(raw: unknown): string {
 function parseYaml(source: string): unknown {
   const document = parseDocument(source);
   if (document.errors.length > 0) throw new Error('is not readable');
-  return document.toJS({ maxAliasCount: 0 });
+  return withoutAliases(document);
+}
+
+const NO_ALIASES = 'must not use YAML aliases';
+
+/** Aliases could make a short text huge. @throws {Error} NO_ALIASES */
+function withoutAliases(document: ReturnType<typeof parseDocument>): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 });
+  } catch {
+    throw new Error(NO_ALIASES);
+  }
 }
 
 function suggest(name: string, known: readonly string[]): string {

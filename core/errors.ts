@@ -291,15 +291,20 @@ export function causeChain(error: unknown): string[] {
   const chain: string[] = [];
   for (let at: unknown = error; at !== undefined && chain.length < 8; ) {
     chain.push(
-      at instanceof Error
-        ? `${at.name}: ${at.message}`
-        : typeof at === 'string'
-          ? at
-          : JSON.stringify(at),
+      at instanceof Error ? `${at.name}: ${at.message}` : typeof at === 'string' ? at : asText(at),
     );
     at = at instanceof Error ? at.cause : undefined;
   }
   return chain;
+}
+
+/** Never throws: what is thrown may hold anything, and the log must still be written. */
+function asText(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    return `an unprintable ${typeof value}`;
+  }
 }
 
 function f(http: number, grpc: GrpcStatusName, retryable: boolean, help: string): Failure {

@@ -21,7 +21,7 @@ import { requestIdFrom } from './ids.ts';
 /** What a service method learns of its call besides the message. */
 export interface CallContext {
   readonly requestId: string;
-  /** The bearer token, where one was sent. */
+  /** The bearer token; empty where `authorization` holds something else; undefined where there is none. */
   readonly bearer: string | undefined;
   /** Aborted when the caller cancels, vanishes, or its deadline passes. */
   readonly signal: AbortSignal;
@@ -160,7 +160,9 @@ function contextOf(call: AnyCall): CallContext {
   const deadline = call.getDeadline();
   const authorization = call.metadata.get('authorization')[0];
   const bearer =
-    typeof authorization === 'string' ? /^bearer (\S+)$/i.exec(authorization)?.[1] : undefined;
+    typeof authorization === 'string'
+      ? (/^bearer (\S+)$/i.exec(authorization)?.[1] ?? '')
+      : undefined;
   return {
     requestId: requestIdFrom(call.metadata.get('x-request-id')[0]),
     bearer,

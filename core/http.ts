@@ -1,4 +1,4 @@
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect, type Server as NetServer } from 'node:net';
 import { type Address, formatAddress, socketOptions } from './address.ts';
@@ -163,8 +163,15 @@ async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, st
   );
 }
 
-/** Removes a socket file that nobody listens on any more. @throws {OutriderError} ADDRESS_IN_USE where somebody does */
+/**
+ * Removes a socket file that nobody listens on any more, and nothing that is not a socket.
+ * @throws {OutriderError} ADDRESS_IN_USE where somebody listens, CONFIG_INVALID where another kind of file is there
+ */
 export async function removeStaleSocket(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found) return;
+  if (!found.isSocket())
+    throw new OutriderError('CONFIG_INVALID', `${path} is there and is not a socket`);
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect({ path }, () => {
       probe.destroy();

@@ -1,11 +1,20 @@
 /** Keys whose values are never shown, wherever they stand. */
 const SECRET_KEY = /(?:token|password|secret|authorization|cookie|api[-_]?key|bearer|credential)/i;
 
-/** Values that are secrets by their shape: a JWT, a bearer header, credentials inside a URL. */
-const SECRET_VALUES: readonly (readonly [RegExp, string])[] = [
-  [/\beyJ[\w-]*\.[\w-]+\.[\w-]*/g, '[REDACTED]'],
-  [/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 [REDACTED]'],
-  [/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@"']+@/gi, '$1[REDACTED]@'],
+/**
+ * Values that are secrets by their shape: a JWT, a bearer header, credentials inside a URL. The text may be JSON, where a line
+ * feed before a token is the two characters `\\n`. Sandboxes choose parts of it: no shape may look at a character many times.
+ */
+const SECRET_VALUES: readonly (readonly [RegExp, (found: string, word: string) => string])[] = [
+  [
+    /(?:\b|(?<=\\[bfnrt]))eyJ[\w-]*(?:\.[\w-]+\.[\w-]*)?/g,
+    (found) => (found.includes('.') ? '[REDACTED]' : found),
+  ],
+  [
+    /(?:\b|(?<=\\[bfnrt]))(bearer|basic)(?:\s|\\[nrt])+[\w.~+/=-]+/gi,
+    (_, word) => `${word} [REDACTED]`,
+  ],
+  [/:\/\/[^\s/@"']+@/g, () => '://[REDACTED]@'],
 ];
 
 const DEPTH_MAX = 8;

@@ -19,11 +19,13 @@ test('a change is there within a second, and who asked is told', async (t) => {
   const changes: LoadedPolicy[] = [];
   const { path, store } = await open(t, { onChange: (loaded) => changes.push(loaded) });
   const before = store.current.digest;
-  assert.equal(store.previousDigest, undefined);
+  assert.equal(store.knows(before), true);
+  assert.equal(store.knows('0'.repeat(64)), false);
   writeFileSync(path('b.yaml'), role('two'));
   const took = await until(() => store.current.set.roles.has('two'));
   assert.ok(took < 1000, `${took} ms`);
-  assert.equal(store.previousDigest, before);
+  assert.equal(store.knows(before), true, 'execs that hold it go on');
+  assert.equal(store.knows(store.current.digest), true);
   assert.deepEqual(changes, [store.current]);
 });
 

@@ -15,6 +15,9 @@ export interface PolicyStoreOptions {
 
 /** How often the files are looked at. Two looks that agree come before a reload, so that half-written files are left alone. */
 const POLL_MS = 250;
+/** Longer than any exec may run. */
+const REMEMBER_MS = 3_600_000;
+const REMEMBER_MAX = 10_000;
 
 /**
  * The policy of one directory, kept current. A change is read within a second, checked and tested as a whole, and then
@@ -26,7 +29,8 @@ export class PolicyStore {
   readonly #show: (loaded: LoadedPolicy) => void;
   readonly #stop = new AbortController();
   #current: LoadedPolicy;
-  #previousDigest: string | undefined;
+  /** Digests that were current, and since when each no longer is. */
+  readonly #superseded = new Map<string, number>();
   #loadedSignature: string;
   #failure: string | undefined;
   #watching: Promise<void> = Promise.resolve();
@@ -64,9 +68,12 @@ export class PolicyStore {
     return this.#current;
   }
 
-  /** The digest that was current before the last reload; undefined before the first. */
-  get previousDigest(): string | undefined {
-    return this.#previousDigest;
+  /**
+   * Whether a policy set is the current one or was it within the last hour: a running exec keeps naming the set of its claim,
+   * however often the policy has changed since.
+   */
+  knows(digest: string): boolean {
+    return digest === this.#current.digest || this.#superseded.has(digest);
   }
 
   /** Why the files as they are now could not take the current policy's place; undefined where they have. */
@@ -109,13 +116,24 @@ export class PolicyStore {
     const { directory, log, onChange } = this.#options;
     const loaded = await this.#load(directory, signature);
     if (!loaded || loaded.digest === this.#current.digest) return;
-    this.#previousDigest = this.#current.digest;
+    const previous = this.#current.digest;
+    this.#supersede(previous);
     this.#current = loaded;
     this.#show(loaded);
     log.info('policy reloaded', {
-      detail: { digest: loaded.digest, previous: this.#previousDigest },
+      detail: { digest: loaded.digest, previous },
     });
     onChange?.(loaded);
+  }
+
+  #supersede(digest: string): void {
+    const now = Date.now();
+    this.#superseded.delete(digest); // to the end: the oldest stand first
+    this.#superseded.set(digest, now);
+    for (const [old, since] of this.#superseded) {
+      if (now - since < REMEMBER_MS && this.#superseded.size <= REMEMBER_MAX) break;
+      this.#superseded.delete(old);
+    }
   }
 
   async #load(directory: string, signature: string): Promise<LoadedPolicy | undefined> {

@@ -12,10 +12,10 @@ export interface Caller {
   readonly endsAtMs: number;
 }
 
-/** The policy in force, and the digest of the one before it, which sidecars may still hold for a moment. */
+/** The policy in force, and whether an exec may have been bound to that of a digest. */
 export interface PolicySource {
   readonly current: { readonly set: PolicySet };
-  readonly previousDigest: string | null | undefined;
+  knows(digest: string): boolean;
 }
 
 /** What an exec may take beyond its time-out to be ended and to deliver its last bytes. */
@@ -57,7 +57,7 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
           'the token is bound to another connection',
           'jwt_cnf_mismatch',
         );
-      if (![set.digest, source.previousDigest].includes(execution.policyDigest))
+      if (!source.knows(execution.policyDigest))
         throw refused(
           'POLICY_MISMATCH',
           'sidecar and proxy hold different policies',

@@ -88,6 +88,9 @@ export class Exec {
   #agentEnd: AgentEnd | undefined;
   #over = false;
   readonly #number: number;
+  /** Resolved when the agent knows of the program: it drops what comes for one that it does not know. */
+  readonly #begun: Promise<void>;
+  #begin: () => void = () => {};
 
   constructor(sandbox: Sandbox, order: ExecOrder, number: number) {
     this.#sandbox = sandbox;
@@ -98,6 +101,9 @@ export class Exec {
       stderr: new OutputAccount(order.outputBytes),
     };
     this.#oomBefore = sandbox.box.oomKills();
+    this.#begun = new Promise((resolve) => {
+      this.#begin = resolve;
+    });
   }
 
   /** What the program writes, then its end, once and last. Asking for the next event gives the program room for more output. */
@@ -125,6 +131,7 @@ export class Exec {
           this.#finish();
         },
       });
+      this.#begin();
       yield* this.#events();
       for (const stream of ['stdout', 'stderr'] as const) {
         const chunk = this.#accounts[stream].finish();
@@ -140,15 +147,16 @@ export class Exec {
   }
 
   async stdin(data: Buffer): Promise<void> {
+    await this.#begun;
     await this.#sandbox.link.stdin(this.#number, data);
   }
 
   closeStdin(): void {
-    this.#sandbox.link.closeStdin(this.#number);
+    void this.#begun.then(() => this.#sandbox.link.closeStdin(this.#number));
   }
 
   signal(signal: number): void {
-    this.#sandbox.link.signal(this.#number, signal);
+    void this.#begun.then(() => this.#sandbox.link.signal(this.#number, signal));
   }
 
   /** Ends it for this reason; the first reason counts. */

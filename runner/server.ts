@@ -57,11 +57,15 @@ export async function startRunner(
   config: RunnerConfig,
   { log, sidecarCommand }: RunnerDeps,
 ): Promise<RunningRunner> {
-  if (config.tcp && !isLoopback(config.tcp))
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      'runner.tcp must be a loopback address: mutual TLS between hosts is not in this version',
-    );
+  for (const [key, address] of [
+    ['listen', config.listen],
+    ['tcp', config.tcp],
+  ] as const)
+    if (address && !isLoopback(address))
+      throw new OutriderError(
+        'CONFIG_INVALID',
+        `runner.${key} must be a unix socket or a loopback address: mutual TLS between hosts is not in this version`,
+      );
   const lifecycle = new Lifecycle(log, config.drainTimeout + 15_000);
   try {
     return await start(config, { log, sidecarCommand }, lifecycle);

@@ -103,7 +103,9 @@ export function connect({ address = defaultAddress(), token }: ConnectOptions = 
     start(code, options = {}) {
       const call = client.exec(metadata);
       call.on('error', () => {}); // whoever takes the events gets it
-      const send = (request: ExecRequest['request']) => void call.write({ request });
+      const send = (request: ExecRequest['request']) => {
+        if (!call.writableEnded) call.write({ request }); // the program may have ended meanwhile
+      };
       send({ $case: 'start', value: specOf(code, options, true) });
       options.signal?.addEventListener('abort', () => call.cancel(), { once: true });
       return {

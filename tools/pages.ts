@@ -38,15 +38,18 @@ ${rows.join('\n')}
 }
 
 function reasonsPage(): string {
-  const families = Map.groupBy(Object.entries(REASONS), ([, { family }]) => family);
-  const sections = [...families].map(
-    ([family, reasons]) => `## ${family}
+  const all = Object.entries(REASONS);
+  const sections = [...new Set(all.map(([, { family }]) => family))].map((family) => {
+    const rows = all
+      .filter(([, reason]) => reason.family === family)
+      .map(([reason, { status, text }]) => `| \`${reason}\` | ${status} | ${text} |`);
+    return `## ${family}
 
 | reason | HTTP | what it means |
 |---|---|---|
-${reasons.map(([reason, { status, text }]) => `| \`${reason}\` | ${status} | ${text} |`).join('\n')}
-`,
-  );
+${rows.join('\n')}
+`;
+  });
   return `# Reasons
 
 Every refused request out of a sandbox has one of these reasons: in the \`error.reason\` of the JSON body, in the header

@@ -125,7 +125,7 @@ function sourceKey() {
     'cli',
   ];
   const visit = (path) => {
-    for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) =>
+    for (const entry of readdirSync(path, { withFileTypes: true }).toSorted((a, b) =>
       a.name < b.name ? -1 : 1,
     )) {
       const child = join(path, entry.name);
@@ -155,7 +155,7 @@ function exec(program, args, cwd = root) {
 }
 
 function run(program, args, failure, cwd = root) {
-  const { status } = spawnSync(program, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status } = spawnSync(program, args, { cwd, stdio: ['ignore', 2, 2] });
   if (status !== 0) fail(failure);
 }
 

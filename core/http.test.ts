@@ -1,0 +1,259 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer as createHttpServer, request } from 'node:http';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { type Address, socketOptions } from './address.ts';
+import { OutriderError } from './errors.ts';
+import {
+  adminRoutes,
+  answerError,
+  closeServer,
+  createAdminServer,
+  listen,
+  type ReadyCheck,
+} from './http.ts';
+import { Metrics } from './metrics.ts';
+
+const ANY: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 };
+
+function socketPath(t: TestContext): string {
+  const root = mkdtempSync(join(tmpdir(), 'outrider-http-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  return join(root, 'a.sock');
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, unknown>;
+  readonly body: string;
+}
+
+function ask(at: Address, path: string, method = 'GET'): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    request({ ...optionsOf(at), path, method, agent: false }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        body += chunk;
+      });
+      response.on('end', () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body }),
+      );
+    })
+      .on('error', reject)
+      .end();
+  });
+}
+
+function optionsOf(at: Address) {
+  return at.kind === 'unix' ? { socketPath: at.path } : socketOptions(at);
+}
+
+describe('the admin routes', () => {
+  const broken: ReadyCheck = { name: 'policy', check: () => 'not loaded' };
+  const fine: ReadyCheck = { name: 'proxy', check: async () => undefined };
+
+  async function admin(t: TestContext, checks: readonly ReadyCheck[]): Promise<Address> {
+    const routes = adminRoutes(checks, new Metrics('proxy'), () => ({ policyDigest: 'abc' }));
+    const server = createAdminServer(routes);
+    t.after(() => closeServer(server));
+    return listen(server, ANY);
+  }
+
+  test('say live, ready and why not, in exactly these words', async (t) => {
+    const [good, bad] = [await admin(t, [fine]), await admin(t, [fine, broken])];
+    const cases: readonly (readonly [Address, string, number, object])[] = [
+      [good, '/livez', 200, { status: 'live' }],
+      [bad, '/livez', 200, { status: 'live' }],
+      [good, '/readyz', 200, { status: 'ready', policyDigest: 'abc' }],
+      [good, '/readyz?verbose', 200, { status: 'ready', policyDigest: 'abc' }],
+      [good, '/health', 200, { status: 'ready', policyDigest: 'abc' }],
+      [
+        bad,
+        '/readyz',
+        503,
+        { status: 'not ready', problems: { policy: 'not loaded' }, policyDigest: 'abc' },
+      ],
+      [good, '/', 404, { error: { code: 'NOT_FOUND', message: 'not found' } }],
+      [good, '/readyz/', 404, { error: { code: 'NOT_FOUND', message: 'not found' } }],
+    ];
+    for (const [at, path, status, body] of cases) {
+      const answer = await ask(at, path);
+      assert.equal(answer.status, status, path);
+      assert.deepEqual(JSON.parse(answer.body), body);
+      assert.equal(answer.headers['content-type'], 'application/json');
+      assert.equal(answer.headers['cache-control'], 'no-store');
+    }
+  });
+
+  test('take GET and HEAD only', async (t) => {
+    const at = await admin(t, [fine]);
+    const refused = await ask(at, '/readyz', 'POST');
+    assert.deepEqual([refused.status, refused.headers['allow']], [405, 'GET, HEAD']);
+    const head = await ask(at, '/readyz', 'HEAD');
+    assert.deepEqual([head.status, head.body], [200, '']);
+  });
+
+  test('give metrics with the name of the part', async (t) => {
+    const { body, headers } = await ask(await admin(t, []), '/metrics');
+    assert.match(body, /^process_cpu_seconds_total\{part="proxy"\} /m);
+    assert.match(String(headers['content-type']), /^text\/plain; version=0\.0\.4/);
+  });
+
+  test('a check that throws shows its public message, never its cause', async (t) => {
+    const at = await admin(t, [
+      {
+        name: 'a',
+        check: () => Promise.reject(new OutriderError('NOT_FOUND', 'gone', { cause: 'secret' })),
+      },
+      { name: 'b', check: () => Promise.reject(new Error('secret of 10.0.0.1')) },
+    ]);
+    const { status, body } = await ask(at, '/readyz');
+    assert.equal(status, 503);
+    const expected = { a: 'gone', b: 'internal error' };
+    assert.deepEqual(JSON.parse(body).problems, expected);
+  });
+
+  test('a check that does not answer is late after two seconds, and the others are still asked', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let asked = (): void => {};
+    const both = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    const at = await admin(t, [
+      { name: 'slow', check: () => new Promise(() => {}) },
+      { name: 'policy', check: () => (asked(), 'not loaded') },
+    ]);
+    const answer = ask(at, '/readyz');
+    await both;
+    t.mock.timers.tick(2_000);
+    assert.deepEqual(JSON.parse((await answer).body).problems, {
+      slow: 'no answer in time',
+      policy: 'not loaded',
+    });
+    t.mock.timers.reset();
+  });
+});
+
+describe('listening', () => {
+  test('port 0 becomes the real one, on loopback v4 and v6', async (t) => {
+    for (const host of ['127.0.0.1', 'localhost']) {
+      const server = createServer();
+      t.after(() => server.close());
+      const at = await listen(server, { kind: 'tcp', host, port: 0 });
+      assert.ok(at.kind === 'tcp' && at.port > 0 && at.host === host);
+    }
+  });
+
+  test('a port in use, and one that may not be had, say so', async (t) => {
+    const first = createServer();
+    t.after(() => first.close());
+    const at = await listen(first, ANY);
+    await assert.rejects(listen(createServer(), at), { code: 'ADDRESS_IN_USE' });
+    await assert.rejects(listen(createServer(), { ...ANY, host: '192.0.2.1' }), {
+      code: 'CONFIG_INVALID',
+      message: 'this machine has no address 192.0.2.1:0',
+    });
+  });
+
+  test("a unix socket is its owner's only, unless told", async (t) => {
+    const path = socketPath(t);
+    for (const [mode, expected] of [
+      [undefined, 0o600],
+      [0o666, 0o666],
+    ] as const) {
+      const server = createServer();
+      await listen(server, { kind: 'unix', path }, mode);
+      assert.equal(lstatSync(path).mode & 0o777, expected);
+      await new Promise((resolve) => server.close(resolve));
+    }
+  });
+
+  test('a socket that a dead process left is replaced; one that answers is not', async (t) => {
+    const path = socketPath(t);
+    leaveSocket(path);
+    assert.ok(existsSync(path));
+    const server = createHttpServer();
+    t.after(() => server.close());
+    await listen(server, { kind: 'unix', path });
+    await assert.rejects(listen(createServer(), { kind: 'unix', path }), {
+      code: 'ADDRESS_IN_USE',
+    });
+    assert.ok(existsSync(path), 'the one in use is still there');
+  });
+
+  test('a file that is no socket is never removed', async (t) => {
+    const path = socketPath(t);
+    writeFileSync(path, 'precious');
+    await assert.rejects(listen(createServer(), { kind: 'unix', path }), {
+      code: 'CONFIG_INVALID',
+    });
+    assert.equal(readFileSync(path, 'utf8'), 'precious');
+  });
+});
+
+test('an answer that has begun is cut rather than given a second head', async (t) => {
+  const server = createHttpServer((_, response) => {
+    response.writeHead(200).write('x');
+    answerError(response, new Error('late'));
+  });
+  t.after(() => closeServer(server));
+  await assert.rejects(ask(await listen(server, ANY), '/'), { code: 'ECONNRESET' });
+});
+
+test('an error of ours is its status, its public form and the time to wait in whole seconds', async (t) => {
+  const server = createHttpServer((_, response) => {
+    const error = new OutriderError('RATE_LIMITED', 'slow', {
+      cause: 'secret',
+      retryAfterMs: 1_200,
+    });
+    answerError(response, error, { 'x-outrider-error': 'RATE_LIMITED' });
+  });
+  t.after(() => closeServer(server));
+  const { status, headers, body } = await ask(await listen(server, ANY), '/');
+  assert.deepEqual(
+    [status, headers['retry-after'], headers['x-outrider-error'], JSON.parse(body)],
+    [
+      429,
+      '2',
+      'RATE_LIMITED',
+      { error: { code: 'RATE_LIMITED', message: 'slow', retryAfterMs: 1_200 } },
+    ],
+  );
+});
+
+test('closing lets a running request end for the grace, then cuts it', async () => {
+  for (const [graceMs, takesMs, whole] of [
+    [2_000, 20, true],
+    [10, 2_000, false],
+  ] as const) {
+    let arrived = (): void => {};
+    const running = new Promise<void>((resolve) => {
+      arrived = resolve;
+    });
+    const timers: NodeJS.Timeout[] = [];
+    const server = createHttpServer((_, response) => {
+      timers.push(setTimeout(() => response.end('whole'), takesMs));
+      arrived();
+    });
+    const answer = ask(await listen(server, ANY), '/').then(
+      ({ body }) => body === 'whole',
+      () => false,
+    );
+    await running;
+    await closeServer(server, graceMs);
+    assert.equal(await answer, whole);
+    for (const timer of timers) clearTimeout(timer);
+  }
+});
+
+/** Leaves a socket file behind as a killed process does. */
+function leaveSocket(path: string): void {
+  spawnSync(process.execPath, [
+    '-e',
+    `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`,
+  ]);
+}

@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { ensurePrivateDir, runtimeDir, stateDir, writePrivateFile } from './runtime-dir.ts';
+
+function temporary(t: TestContext): string {
+  const root = mkdtempSync(join(tmpdir(), 'outrider-dir-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  return root;
+}
+
+const modeOf = (path: string) => lstatSync(path).mode & 0o777;
+
+const runtimes: readonly (readonly [Record<string, string>, number, string])[] = [
+  [{ OUTRIDER_RUNTIME_DIR: '/r', XDG_RUNTIME_DIR: '/x' }, 0, '/r'],
+  [{ XDG_RUNTIME_DIR: '/x' }, 0, '/run/outrider'],
+  [{ XDG_RUNTIME_DIR: '/x' }, 1000, '/x/outrider'],
+  [{ OUTRIDER_RUNTIME_DIR: '' }, 1000, '/tmp/outrider-1000'],
+];
+for (const [env, uid, expected] of runtimes)
+  test(`runtime files of uid ${uid} with ${JSON.stringify(env)} are in ${expected}`, () => {
+    assert.equal(runtimeDir(env, uid), expected);
+  });
+
+const states: readonly (readonly [Record<string, string>, number, string])[] = [
+  [{ OUTRIDER_STATE_DIR: '/s', XDG_STATE_HOME: '/x', HOME: '/h' }, 0, '/s'],
+  [{ XDG_STATE_HOME: '/x', HOME: '/h' }, 0, '/x/outrider'],
+  [{ HOME: '/root' }, 0, '/var/lib/outrider'],
+  [{ HOME: '/h' }, 1000, '/h/.local/state/outrider'],
+  [{}, 1000, '/tmp/.local/state/outrider'],
+];
+for (const [env, uid, expected] of states)
+  test(`state of uid ${uid} with ${JSON.stringify(env)} is in ${expected}`, () => {
+    assert.equal(stateDir(env, uid), expected);
+  });
+
+test("a private directory is made its owner's only, with those above it, and made so again", (t) => {
+  const path = join(temporary(t), 'a', 'b');
+  assert.equal(ensurePrivateDir(path), path);
+  assert.equal(modeOf(path), 0o700);
+  chmodSync(path, 0o755);
+  writeFileSync(join(path, 'kept'), '');
+  ensurePrivateDir(path);
+  assert.equal(modeOf(path), 0o700);
+  assert.deepEqual(readdirSync(path), ['kept']);
+  ensurePrivateDir(path, 0o711);
+  assert.equal(modeOf(path), 0o711);
+});
+
+test('what somebody else could have put there first is refused', (t) => {
+  const root = temporary(t);
+  mkdirSync(join(root, 'real'));
+  symlinkSync(join(root, 'real'), join(root, 'link'));
+  assert.throws(() => ensurePrivateDir(join(root, 'link')), { code: 'CONFIG_INVALID' });
+  writeFileSync(join(root, 'file'), '');
+  assert.throws(() => ensurePrivateDir(join(root, 'file')), Error);
+  assert.equal(modeOf(join(root, 'real')) & 0o055, 0o055, 'the target of the link is as it was');
+});
+
+test("another user's directory is refused", {
+  skip: process.getuid?.() === 0 ? false : 'needs root; .ci/run runs as root',
+}, (t) => {
+  const path = join(temporary(t), 'theirs');
+  mkdirSync(path);
+  chownSync(path, 65_534, 65_534);
+  assert.throws(() => ensurePrivateDir(path), { code: 'CONFIG_INVALID' });
+  chownSync(path, 0, 0);
+  assert.doesNotThrow(() => ensurePrivateDir(path));
+});
+
+test('a private file appears whole, replaces the one before, and leaves nothing beside it', (t) => {
+  const root = temporary(t);
+  const path = join(root, 'key');
+  writeFileSync(path, 'old', { mode: 0o644 });
+  writePrivateFile(path, 'new');
+  assert.equal(readFileSync(path, 'utf8'), 'new');
+  assert.equal(modeOf(path), 0o600);
+  assert.deepEqual(readdirSync(root), ['key']);
+});

@@ -1,0 +1,239 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { describe, test } from 'node:test';
+import { FAILURES, OutriderError } from '#core/errors';
+import { packageRoot } from '#core/package-root';
+import { REASONS } from '#policies';
+import { loadFiles } from '#policystore';
+
+/** What the pages say is held against what is there: commands, links, tables, examples. */
+
+const read = (path: string): string => readFileSync(join(packageRoot, path), 'utf8');
+const PAGES = markdownFiles(packageRoot);
+const README = read('README.md');
+const POLICIES = read('docs/policies.md');
+
+describe('commands', () => {
+  const scripts: Record<string, string> = JSON.parse(read('package.json')).scripts;
+  const usage = run('cli/main.ts', 'help').stdout;
+  const known = (command: string): string | undefined => {
+    const [, own, script, rest = ''] =
+      /^(?:echo '[^']*' \| )?npm (?:(start|test)|run (?:-s )?([\w:]+))(?: -- (.*))?$/.exec(
+        command,
+      ) ?? [];
+    const name = own ?? script;
+    if (name === undefined) return 'is not an npm command';
+    if (!Object.hasOwn(scripts, name)) return `there is no script ${name}`;
+    const [verb = ''] = rest.split(' ');
+    if (name === 'outrider' && !new RegExp(`^ {2}[\\w|]*\\b${verb}\\b`, 'm').test(usage))
+      return `there is no outrider ${verb}`;
+    return undefined;
+  };
+
+  for (const page of ['README.md', 'CONTRIBUTING.md'])
+    test(`those of ${page} are npm scripts and commands of outrider`, () => {
+      const commands = commandsOf(read(page));
+      assert.ok(commands.length >= 3);
+      for (const command of commands) assert.equal(known(command), undefined, command);
+    });
+
+  test('control: one that is not there would be found', () => {
+    assert.equal(known('npm run nothing'), 'there is no script nothing');
+    assert.equal(known('npm run -s outrider -- nothing'), 'there is no outrider nothing');
+    assert.equal(known('make'), 'is not an npm command');
+  });
+
+  test('the policy commands of the README run, and allow what they show', () => {
+    const commands = commandsOf(README).filter((command) => command.includes(' -- policy '));
+    assert.equal(commands.length, 2);
+    for (const command of commands) {
+      const [, line = ''] = command.split(' -- ');
+      const words = [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(
+        ([, quoted, bare]) => quoted ?? bare ?? '',
+      );
+      const { status, stderr } = run('cli/main.ts', ...words);
+      assert.equal(status, 0, `${command}: ${stderr}`);
+    }
+  });
+
+  test('benches that SPEC.md names exist', () => {
+    const parts = [...read('SPEC.md').matchAll(/`npm run bench -- (\w+)`/g)].map(
+      ([, part]) => part,
+    );
+    assert.ok(parts.length > 0);
+    const { stderr } = run('bench/main.ts');
+    for (const part of parts) assert.match(stderr, new RegExp(`\\b${part}\\b`));
+  });
+});
+
+describe('links', () => {
+  for (const page of PAGES)
+    test(`of ${page} lead somewhere`, () => {
+      const broken = linksOf(read(page)).filter((link) => !resolves(page, link));
+      assert.deepEqual(broken, []);
+    });
+
+  test('control: a missing file and a missing heading would be found', () => {
+    assert.equal(resolves('README.md', 'ARCHITECTURE.md'), true);
+    assert.equal(resolves('README.md', 'ARCHITECTURE.md#trust-zones'), true);
+    assert.equal(resolves('README.md', 'ARCHITECTURE.md#no-such-heading'), false);
+    assert.equal(resolves('docs/README.md', 'SPEC.md'), false);
+  });
+});
+
+describe('generated pages', () => {
+  const cases = [
+    ['docs/errors.md', 'codes of errors', FAILURES],
+    ['docs/reasons.md', 'reasons of refusals', REASONS],
+  ] as const;
+  for (const [page, what, table] of cases)
+    test(`${page} names all ${what} and nothing else`, () => {
+      const named = [...read(page).matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name ?? '');
+      assert.deepEqual(named.toSorted(), Object.keys(table).toSorted());
+    });
+});
+
+test('every promise of SPEC.md names a test, a check or a bench', () => {
+  const rows = [...read('SPEC.md').matchAll(/^\| (.+) \| (.+) \|$/gm)].filter(
+    ([, promise]) => !['promise', 'figure'].includes(promise ?? '') && !promise?.startsWith('---'),
+  );
+  assert.ok(rows.length > 30);
+  for (const [, promise = '', held = ''] of rows)
+    assert.match(
+      held,
+      /\.test\.ts\)|tools\/check-\w+\.mjs\)|^the same$|`npm run bench -- \w+`/,
+      promise,
+    );
+});
+
+test('the import table of ARCHITECTURE.md is the one that is enforced', () => {
+  const rules: readonly { name: string; from: { path: string }; to: { pathNot: string[] } }[] =
+    createRequire(import.meta.url)('../.dependency-cruiser.cjs').forbidden;
+  const bare = (pattern: string): string => pattern.slice(1, -1);
+  const enforced = rules
+    .filter(({ name }) => name.includes('-reaches-only-'))
+    .map(({ from, to }) => {
+      const folder = bare(from.path);
+      const may = to.pathNot.map(bare).filter((other) => other !== folder);
+      return `| ${folder} | ${may.join(', ') || 'nothing of ours'} |`;
+    });
+  const [, section = ''] = read('ARCHITECTURE.md').split('| folder | may import |\n|---|---|\n');
+  const written = section.split('\n\n', 1)[0]?.split('\n');
+  assert.deepEqual(written, enforced);
+});
+
+test('the program of the README is the one in examples/embed', () => {
+  const [, program] = /```ts\n([^]*?)```/.exec(README) ?? [];
+  assert.equal(program, read('examples/embed/embed.ts'));
+});
+
+describe('docs/policies.md', () => {
+  const documents = [...POLICIES.matchAll(/```yaml\n([^]*?)```/g)].map(([, text]) => text ?? '');
+  const load = (texts: readonly string[]) =>
+    loadFiles(texts.map((text, index) => ({ name: `${index}.yaml`, text })));
+
+  test('its documents are one sound directory of every kind, and their cases pass', () => {
+    const loaded = load(documents);
+    for (const [kind, list] of Object.entries(loaded.documents)) assert.equal(list.length, 1, kind);
+  });
+
+  const later = [
+    ['budgets', 'mode: enforce', 'mode: enforce\n  budgets: [{id: b, per: [day], requests: 1}]'],
+    ['tables', 'id: metrics,', 'id: metrics, tables: [x],'],
+    ['prefixes', 'id: metrics,', 'id: metrics, prefixes: [x],'],
+    ['labels', 'id: metrics,', 'id: metrics, labels: {a: b},'],
+    ['limits.rows', '{rate: 120/min}', '{rate: 120/min, rows: 5}'],
+    ['limits.scanBytes', '{rate: 120/min}', '{rate: 120/min, scanBytes: 1KiB}'],
+    ['limits.queryTime', '{rate: 120/min}', '{rate: 120/min, queryTime: 1s}'],
+    ['grpc', 'id: status,', 'id: status, protocols: [grpc],'],
+    ['websocket', 'id: status,', 'id: status, protocols: [websocket],'],
+    ['inject.sigv4', /inject: .*/, 'inject: {sigv4: {service: s3, region: eu}}'],
+    [
+      'inject.oauth2',
+      /inject: .*/,
+      'inject: {oauth2: {tokenUrl: "https://login.example.com/token", grant: client_credentials}}',
+    ],
+    ['inject.mtls', /inject: .*/, 'inject: {mtls: true}'],
+    ['onReject401: refreshOnce', 'inject:', 'onReject401: refreshOnce\n  inject:'],
+    ['guard', 'type: prometheus', 'type: prometheus\n  guard: {}'],
+    ['maxExpiryDays', 'requireTests: true', 'maxExpiryDays: 30\n  requireTests: true'],
+    ['never', '  cases:', '  never: [{methods: [DELETE]}]\n  cases:'],
+    ['coverage', '  cases:', '  coverage: {rules: 100}\n  cases:'],
+  ] as const;
+  const [, section = ''] = POLICIES.split('## Load errors until a later version');
+  const table = section.split('What loads and does not', 1)[0] ?? '';
+
+  for (const [field, from, to] of later)
+    test(`${field} is the load error that it says`, () => {
+      assert.ok(table.includes(`\`${field}\``), 'the page names it');
+      const changed = documents.map((text) => text.replace(from, to));
+      assert.notDeepEqual(changed, documents);
+      assert.throws(
+        () => load(changed),
+        (error) =>
+          error instanceof OutriderError &&
+          error.code === 'POLICY_INVALID' &&
+          error.message.includes('is not enforced in this version'),
+      );
+    });
+
+  test('and it says no others', () => {
+    const named = [...table.matchAll(/`([\w.: ]+)`/g)].map(([, name]) => name);
+    const others = named.filter((name) => !later.some(([field]) => field === name));
+    assert.deepEqual(others, ['protocols', 'request'], 'words around the fields');
+  });
+});
+
+function run(program: string, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--conditions=outrider-source', join(packageRoot, program), ...args],
+    { encoding: 'utf8', cwd: packageRoot },
+  );
+  return { status, stdout, stderr };
+}
+
+/** The lines of the fenced blocks that are for a shell. */
+function commandsOf(page: string): string[] {
+  const blocks = [...page.matchAll(/```sh\n([^]*?)```/g)];
+  return blocks.flatMap(([, text = '']) => text.trim().split('\n'));
+}
+
+function markdownFiles(directory: string): string[] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(directory, entry.name);
+    if (/^(?:node_modules|dist|\..*)$/.test(entry.name)) return [];
+    if (entry.isDirectory()) return markdownFiles(path);
+    return entry.name.endsWith('.md') ? [relative(packageRoot, path)] : [];
+  });
+}
+
+/** Targets of relative links, outside of code. */
+function linksOf(page: string): string[] {
+  const prose = page.replaceAll(/```[^]*?```/g, '').replaceAll(/`[^`\n]*`/g, 'code');
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, target = '']) => target)
+    .filter((target) => !/^[a-z]+:/.test(target));
+}
+
+function resolves(page: string, link: string): boolean {
+  const [path = '', heading] = link.split('#');
+  const file = path === '' ? page : join(dirname(page), path);
+  if (!existsSync(join(packageRoot, file))) return false;
+  return (
+    heading === undefined || (file.endsWith('.md') && headingsOf(read(file)).includes(heading))
+  );
+}
+
+/** Anchors as forges make them of headings. */
+function headingsOf(page: string): string[] {
+  return [...page.replaceAll(/```[^]*?```/g, '').matchAll(/^#+ (.+)$/gm)].map(([, text = '']) =>
+    text
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
