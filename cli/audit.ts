@@ -34,8 +34,9 @@ export async function audit(
   }
   try {
     const paths = asked.paths.flatMap(auditFilesOf);
-    const files = paths.map(readAuditFile);
+    // Before the files: while a mesh runs, a head that was published later would name records that were not read.
     const heads = [...asked.heads, ...asked.paths.flatMap(publishedHeads)];
+    const files = paths.map(readAuditFile);
     const keys = asked.keys.length > 0 ? asked.keys : asked.paths.flatMap(keysBeside);
     const trusted = keys.flatMap(readTrustedIssuers);
     const result = await verifyAudit(

@@ -27,7 +27,8 @@ test('control: the proxy, which resolves secrets, gets the whole', () => {
 });
 
 test('what the configuration file names is there, also with a default', () => {
-  const given = partEnvironment('gateway', env, 'gateway: {listen: "${SITE:-x}"}');
+  const file = 'gateway: {listen: "${SITE:-x}"}\nproxy: {secretsDir: "${METRICS_PASSWORD}"}\n';
+  const given = partEnvironment('gateway', env, file);
   assert.equal(given['SITE'], 'here');
-  assert.equal(given['METRICS_PASSWORD'], undefined);
+  assert.equal(given['METRICS_PASSWORD'], undefined, 'named in the section of another part');
 });

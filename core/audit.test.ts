@@ -145,7 +145,8 @@ describe('verifying', () => {
   test('finds a tail cut below what the next writer of the file saw', async () => {
     const first = await chainOf('w-1');
     const sink = { ...memory(), previous: first.head };
-    new AuditChain('test', sink, { writer: 'w-2' });
+    const next = new AuditChain('test', sink, { writer: 'w-2' });
+    assert.equal(next.head.seq, 0);
     assert.deepEqual(await problems([...first.lines, ...sink.lines]), []);
     const cut = first.lines.slice(0, 5);
     assert.match((await problems([...cut, ...sink.lines])).join(), /w-1: .*tail was cut/);
@@ -189,7 +190,7 @@ describe('verifying', () => {
     const borrowed: Record<string, unknown> = JSON.parse(other.lines.at(-1) ?? '');
     const swapped = JSON.stringify({ ...last, signature: borrowed['signature'] });
     assert.match(
-      (await problems(lines.with(-1, swapped), { trusted })).join(),
+      (await problems(lines.with(lines.length - 1, swapped), { trusted })).join(),
       /signature is not by a known key, or not over this head/,
     );
     const foreign = JSON.stringify({
@@ -198,7 +199,7 @@ describe('verifying', () => {
       signature: borrowed['signature'],
     });
     assert.match(
-      (await problems(lines.with(-1, foreign), { trusted })).join(),
+      (await problems(lines.with(lines.length - 1, foreign), { trusted })).join(),
       /checkpoint is of another chain/,
     );
   });

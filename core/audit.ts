@@ -123,7 +123,8 @@ export function hashLine(line: string): string {
 
 /**
  * A chain of audit records: numbered from 0, each naming the hash of the one before, so that a changed byte, a gap and
- * (against a checkpoint, a receipt or a published head) a cut tail are found. One chain per process or attachment.
+ * (against a checkpoint, a receipt or a published head) a cut tail are found. One chain per process or attachment; the writer of
+ * an attachment's chain is `sc-<sandboxId>`, so that the proxy can tell whose it is.
  */
 export class AuditChain {
   readonly writer: string;
@@ -366,6 +367,9 @@ export async function verifyAudit(
 
 interface AuditLine {
   readonly event: string;
+  /** Empty where the line does not name it as text. The same holds for `sandboxId`, which may also be absent. */
+  readonly part: string;
+  readonly sandboxId: string | undefined;
   readonly writer: string;
   readonly seq: number;
   readonly prev: string;
@@ -392,8 +396,11 @@ export function readLine(line: string): AuditLine | undefined {
   )
     return undefined;
   if (typeof seq !== 'number' || !Number.isSafeInteger(seq) || seq < 0) return undefined;
+  const { part, sandboxId } = value;
   return {
     event,
+    part: typeof part === 'string' ? part : '',
+    sandboxId: sandboxId === undefined || typeof sandboxId === 'string' ? sandboxId : '',
     writer,
     seq,
     prev,

@@ -80,6 +80,22 @@ export function loadConfig<S extends Spec>(
 /** Sections that one file may hold. */
 export const PARTS = ['gateway', 'server', 'runner', 'sidecar', 'proxy', 'up'] as const;
 
+/** The names that one part's section of a file asks of the environment; all names of a file that cannot be read. */
+export function namedInSection(source: string, part: string): ReadonlySet<string> {
+  const document = parseDocument(source);
+  const node: unknown = document.errors.length > 0 ? undefined : document.get(part, true);
+  const range =
+    typeof node === 'object' && node !== null && 'range' in node && Array.isArray(node.range)
+      ? node.range
+      : undefined;
+  const section = range
+    ? source.slice(Number(range[0]), Number(range[1]))
+    : document.errors.length > 0
+      ? source
+      : '';
+  return new Set([...section.matchAll(/\$\{([A-Za-z_]\w*)/g)].map(([, name = '']) => name));
+}
+
 /**
  * Replaces `${VAR}` and `${VAR:-default}` outside comment lines. A missing variable is empty; an empty one counts as missing
  * where a default is given.

@@ -53,6 +53,8 @@ interface Handlers {
   both?: (requests: AsyncIterable<Json>, context: CallContext) => AsyncIterable<Json>;
 }
 
+const absent = () => unimplemented('It');
+
 /** A real server and client over a port of 127.0.0.1, and what was reported. */
 async function serve(t: TestContext, handlers: Handlers) {
   const reported: { method: string; code: string }[] = [];
@@ -60,10 +62,10 @@ async function serve(t: TestContext, handlers: Handlers) {
     void reported.push({ method: name, code });
   const server = new Server();
   server.addService(METHODS, {
-    one: unary('one', handlers.one ?? unimplemented, report),
-    down: serverStream('down', handlers.down ?? unimplemented, report),
-    up: clientStream('up', handlers.up ?? unimplemented, report),
-    both: bidiStream('both', handlers.both ?? unimplemented, report),
+    one: unary('one', handlers.one ?? absent, report),
+    down: serverStream('down', handlers.down ?? absent, report),
+    up: clientStream('up', handlers.up ?? absent, report),
+    both: bidiStream('both', handlers.both ?? absent, report),
   });
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
@@ -307,22 +309,38 @@ describe('a caller that goes away', () => {
     await until(() => aborted && ended);
   });
 
-  test('ends a client stream: the handler is not left waiting for requests', async (t) => {
-    let ended = false;
-    const { up } = await serve(t, {
-      up: async (requests) => {
-        try {
-          for await (const _ of requests);
-        } finally {
-          ended = true;
-        }
-        return 'done';
+  test('is an error to whoever takes the requests, never their end', async (t) => {
+    const ends: string[] = [];
+    const take = async (requests: AsyncIterable<Json>): Promise<Json> => {
+      try {
+        let last: Json = 'none';
+        for await (const item of requests) last = item;
+        ends.push(`whole: ${JSON.stringify(last)}`);
+      } catch (error) {
+        ends.push(error instanceof OutriderError ? error.code : 'broken');
+      }
+      return 'done';
+    };
+    const { up, both } = await serve(t, {
+      up: take,
+      both: async function* (requests) {
+        yield await take(requests);
       },
     });
-    const call = up(() => {});
-    call.write('a');
-    setTimeout(() => call.cancel(), 20);
-    await until(() => ended);
+    for (const open of [() => up(() => {}), () => both()]) {
+      const cancelled = open();
+      cancelled.on('error', () => {});
+      cancelled.write('half');
+      setTimeout(() => cancelled.cancel(), 20);
+      await until(() => ends.length === 1);
+      assert.doesNotMatch(ends.splice(0).join(), /whole/);
+      const whole = open();
+      whole.on('error', () => {});
+      whole.write('all');
+      whole.end();
+      await until(() => ends.length === 1);
+      assert.deepEqual(ends.splice(0), ['whole: "all"']);
+    }
   });
 });
 

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import {
   type handleBidiStreamingCall,
   type handleClientStreamingCall,
@@ -73,7 +74,7 @@ export function clientStream<Q, R>(
 ): handleClientStreamingCall<Q, R> {
   return (call, callback) => {
     const context = contextOf(call);
-    handle(call.iterator({ destroyOnReturn: false }), context).then(
+    handle(untilCancelled(call, context.signal), context).then(
       (response) => callback(null, response),
       (thrown: unknown) => callback(fail(method, thrown, context, report)),
     );
@@ -88,10 +89,29 @@ export function bidiStream<Q, R>(
 ): handleBidiStreamingCall<Q, R> {
   return (call) => {
     const context = contextOf(call);
-    // The end of the requests must not destroy the stream, as iterating over `call` itself would: responses still follow it.
-    const requests: AsyncIterable<Q> = call.iterator({ destroyOnReturn: false });
-    void pump(() => handle(requests, context), call, method, context, report);
+    void pump(
+      () => handle(untilCancelled(call, context.signal), context),
+      call,
+      method,
+      context,
+      report,
+    );
   };
+}
+
+/** How long after the end of the requests a caller may turn out to have left. */
+const CANCEL_FOLLOWS_MS = 10;
+
+/**
+ * The requests of a call. A caller that leaves is an error, not their end: half a file must not pass for a whole one. Node's
+ * HTTP/2 client cancels by ending its side and resetting the stream right after, so the end alone does not tell.
+ */
+async function* untilCancelled<Q>(call: Readable, signal: AbortSignal): AsyncGenerator<Q> {
+  // The end of the requests must not destroy the stream, as iterating over `call` itself would: responses still follow it.
+  const requests: AsyncIterable<Q> = call.iterator({ destroyOnReturn: false });
+  yield* requests;
+  await new Promise((resolve) => setTimeout(resolve, CANCEL_FOLLOWS_MS));
+  if (signal.aborted) throw new OutriderError('CANCELLED', 'the caller gave up');
 }
 
 /** A method whose place is kept. @throws {OutriderError} UNIMPLEMENTED */

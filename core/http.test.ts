@@ -239,7 +239,8 @@ test('closing lets a running request end for the grace, then cuts it', async () 
       timers.push(setTimeout(() => response.end('whole'), takesMs));
       arrived();
     });
-    const answer = ask(await listen(server, ANY), '/').then(
+    const at: Address = await listen(server, ANY);
+    const answer: Promise<boolean> = ask(at, '/').then(
       ({ body }) => body === 'whole',
       () => false,
     );

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { OutriderError } from './errors.ts';
 
@@ -25,7 +25,16 @@ export function stateDir(env: Env, uid: number): string {
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function ensurePrivateDir(path: string, mode = 0o700): string {
-  mkdirSync(path, { recursive: true, mode });
+  try {
+    mkdirSync(path, { recursive: true, mode });
+  } catch (error) {
+    if (!existsSync(path))
+      throw new OutriderError(
+        'CONFIG_INVALID',
+        `the directory ${path} cannot be made: choose another with OUTRIDER_RUNTIME_DIR or OUTRIDER_STATE_DIR`,
+        { cause: error },
+      );
+  }
   const found = lstatSync(path);
   const uid = process.getuid?.() ?? 0;
   if (!found.isDirectory() || found.uid !== uid)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { importJWK, type JWTHeaderParameters, type JWTPayload, SignJWT } from 'jose';
+import { importJWK, type JWTHeaderParameters, SignJWT } from 'jose';
 import type { Principal } from './principal.ts';
 import {
   AssertionSigner,
@@ -113,9 +113,12 @@ describe('no kind of token passes for another', () => {
       });
 });
 
+/** A claim that is undefined is left out. */
+type Claims = Readonly<Record<string, unknown>>;
+
 interface Forgery {
   readonly header?: Partial<JWTHeaderParameters>;
-  readonly payload?: JWTPayload;
+  readonly payload?: Claims;
   readonly key?: SigningKey;
 }
 
@@ -344,7 +347,7 @@ test('a proof is judged as of the start of the exec, not as of now', async () =>
 });
 
 describe('an execution token', () => {
-  const execution = (payload: JWTPayload) =>
+  const execution = (payload: Claims) =>
     forge({
       key: runner,
       header: { typ: 'outrider-execution+jwt' },
@@ -364,7 +367,7 @@ describe('an execution token', () => {
     assert.equal((await executions.verify(await execution({}))).certificateThumbprint, undefined);
   });
 
-  const refused: readonly (readonly [string, JWTPayload])[] = [
+  const refused: readonly (readonly [string, Claims])[] = [
     ['bound to a key in an unknown way', { cnf: { jkt: 'x' } }],
     ['bound to an empty thumbprint', { cnf: { 'x5t#S256': '' } }],
     ['bound to nothing that can be read', { cnf: 'x' }],

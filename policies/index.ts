@@ -46,6 +46,7 @@ export {
   sandboxBounds,
 } from './role.ts';
 export { compileRole, type RolePolicy } from './role-policy.ts';
+export { type Place, RuleLimits, stricterLimits } from './rule-limits.ts';
 export {
   ALIAS_DOMAIN,
   aliasHost,

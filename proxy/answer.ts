@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
 import { answerJson } from '#core/http';
 import { REASONS, type Reason } from '#policies';
-import { denialOf, refused } from './refusal.ts';
+import { denialOf, ownStatusOf, refused } from './refusal.ts';
 
 /** What a canonicalisation that failed means to the caller. */
 export function refusedTarget(reason: Reason): OutriderError {
@@ -19,8 +19,10 @@ const CODE_OF_REASON: Readonly<Partial<Record<Reason, ErrorCode>>> = {
   method_not_allowed: 'METHOD_NOT_ALLOWED',
 };
 
-/** The status of an answer: a denial has that of its reason, every other failure that of its code. */
+/** The status of an answer: its own, or a denial has that of its reason, every other failure that of its code. */
 export function statusOf(error: OutriderError): number {
+  const own = ownStatusOf(error);
+  if (own !== undefined) return own;
   const denial = error.code === 'EGRESS_DENIED' ? denialOf(error) : undefined;
   return denial ? REASONS[denial.reason].status : error.failure.http;
 }

@@ -11,7 +11,7 @@ const TYPE = 'application/x-ndjson';
 /**
  * Stores a delivery of a sidecar and writes a receipt into the proxy's own chain, so that a tail that is cut from either
  * file is missed by the other. Returns the last record that is stored.
- * @throws {OutriderError} UNAUTHENTICATED, METHOD_NOT_ALLOWED, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, INVALID_REQUEST, AUDIT_GAP, AUDIT_UNAVAILABLE
+ * @throws {OutriderError} UNAUTHENTICATED, METHOD_NOT_ALLOWED, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, INVALID_REQUEST, EGRESS_DENIED, AUDIT_GAP, AUDIT_UNAVAILABLE
  */
 export async function deliver(
   request: IncomingMessage,
@@ -23,7 +23,7 @@ export async function deliver(
   const { execution, principal } = await deps.identifier.identifyDelivery(request);
   if (request.headers['content-type'] !== TYPE)
     throw new OutriderError('UNSUPPORTED_MEDIA_TYPE', `the content type must be ${TYPE}`);
-  const head = deps.sink.take(execution.sandboxId, await bodyOf(request));
+  const { head, beginsAt } = deps.sink.take(execution.sandboxId, await bodyOf(request));
   deps.audit.record({
     event: 'receipt',
     requestId: execution.requestId,
@@ -33,6 +33,9 @@ export async function deliver(
     sandboxId: execution.sandboxId,
     execId: execution.execId,
     head,
+    ...(beginsAt === undefined
+      ? {}
+      : { detail: `the chain begins here with record ${beginsAt}; what was before is not stored` }),
   });
   return head;
 }

@@ -3,26 +3,36 @@ import { join } from 'node:path';
 import { AuditFile, type AuditHead, hashLine, readLine, ZERO_HASH } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { ensurePrivateDir } from '#core/runtime-dir';
+import { AuditWriters } from './audit-writers.ts';
 
 export const SIDECAR_FILE = 'sidecar.jsonl';
 const LINE_MAX_BYTES = 65_536;
-/** Writers are remembered, so that a repeated delivery is known; above this the one that wrote longest ago is forgotten. */
-const WRITERS_MAX = 50_000;
+/** What happens at a door; everything else is another part's to say. */
+const EVENTS: ReadonlySet<string> = new Set(['start', 'end', 'request', 'checkpoint']);
+
+/** What a delivery came to. */
+export interface Taken {
+  /** The last record that is stored in order. */
+  readonly head: AuditHead;
+  /** Set where the chain was not known here and does not begin with its first record: the number of the one it begins with. */
+  readonly beginsAt: number | undefined;
+}
 
 /** Stores the audit records of sidecars as they were hashed, each once and in order. */
 export interface AuditSink {
   /**
-   * Takes one delivery: whole lines of one writer, in order. Records that are stored already are passed over.
-   * Returns the last record that is stored in order.
-   * @throws {AuditGap} where the delivery begins after the next record that is wanted, or does not continue the chain
-   * @throws {OutriderError} INVALID_REQUEST, AUDIT_UNAVAILABLE
+   * Takes one delivery: whole lines of the chain of this sandbox, in order; nothing of it is stored unless all of it may be. Records
+   * that are stored already are passed over. A chain that is not known here may begin anywhere: the file may have been lost, or
+   * another proxy has what was before.
+   * @throws {AuditGap} where the delivery does not continue what is stored, or itself
+   * @throws {OutriderError} EGRESS_DENIED for records that are not this sandbox's, INVALID_REQUEST, AUDIT_UNAVAILABLE
    */
-  take(sandboxId: string, body: string): AuditHead;
+  take(sandboxId: string, body: string): Taken;
   flush(): void;
   close(): void;
 }
 
-/** AUDIT_GAP, with the record after which the sender should go on; null for its first. */
+/** AUDIT_GAP, with the record after which the sender should go on; null where none of its chain is stored. */
 export class AuditGap extends OutriderError {
   readonly acknowledged: AuditHead | null;
 
@@ -32,10 +42,12 @@ export class AuditGap extends OutriderError {
   }
 }
 
-interface Writer {
-  readonly head: AuditHead;
-  /** Whose token delivered it first in this run; a chain is not continued by another sandbox. */
-  readonly sandboxId: string | undefined;
+interface Entry {
+  readonly line: string;
+  readonly seq: number;
+  readonly prev: string;
+  readonly hash: string;
+  readonly event: string;
 }
 
 /**
@@ -50,37 +62,73 @@ export async function openAuditSink(directory: string): Promise<AuditSink> {
 
   return {
     take(sandboxId, body) {
-      const lines = linesOf(body);
-      let writer: string | undefined;
-      for (const line of lines) {
-        const entry = readLine(line);
-        if (!entry) throw invalid('a line is not an audit record');
-        writer ??= entry.writer;
-        if (entry.writer !== writer) throw invalid('one delivery holds the records of one writer');
-        const known = writers.get(writer);
-        if (known?.sandboxId !== undefined && known.sandboxId !== sandboxId)
-          throw invalid('these records belong to another sandbox');
-        const head = known?.head ?? { writer, seq: -1, hash: ZERO_HASH };
-        if (entry.seq < head.seq) continue;
-        const hash = hashLine(line);
-        if (entry.seq === head.seq && hash === head.hash) continue;
-        if (entry.seq !== head.seq + 1 || entry.prev !== head.hash)
-          throw new AuditGap(
-            known?.head ?? null,
-            entry.seq > head.seq + 1
-              ? `record ${head.seq + 1} is wanted, ${entry.seq} was sent`
-              : `record ${entry.seq} does not continue what is stored`,
-          );
+      const writer = writerOf(sandboxId);
+      const entries = linesOf(body).map((line) => entryOf(line, sandboxId, writer));
+      const known = writers.get(writer);
+      const fresh = known ? behind(known.head, entries) : entries;
+      assertContinuous(fresh, known?.head);
+      assertBeforeEnd(fresh, known?.ended ?? false);
+      for (const { line, seq, hash, event } of fresh) {
         append(file, line);
-        remember(writers, writer, { head: { writer, seq: entry.seq, hash }, sandboxId });
+        writers.add({ writer, seq, hash }, event);
       }
-      const stored = writer === undefined ? undefined : writers.get(writer)?.head;
-      if (!stored) throw invalid('there is no record in the delivery');
-      return stored;
+      const head = writers.get(writer)?.head;
+      if (!head) throw invalid('there is no record in the delivery');
+      const first = fresh[0]?.seq ?? 0;
+      return { head, beginsAt: !known && first > 0 ? first : undefined };
     },
     flush: () => file.flush(),
     close: () => file.close(),
   };
+}
+
+/** The writer of a sandbox's chain. The token says which sandbox delivers; a record is not asked. */
+function writerOf(sandboxId: string): string {
+  return `sc-${sandboxId}`;
+}
+
+/** One line, if it may be in the chain of this sandbox. @throws {OutriderError} INVALID_REQUEST, EGRESS_DENIED */
+function entryOf(line: string, sandboxId: string, writer: string): Entry {
+  const read = readLine(line);
+  if (!read || !isPlain(line)) throw invalid('a line is not an audit record');
+  const { part, event, seq, prev } = read;
+  const own = read.sandboxId === undefined || read.sandboxId === sandboxId;
+  if (read.writer !== writer || part !== 'sidecar' || !own || !EVENTS.has(event))
+    throw new OutriderError('EGRESS_DENIED', 'a record is not one of the sidecar of this sandbox');
+  return { line, seq, prev, event, hash: hashLine(line) };
+}
+
+/** What was read is all that there is to read: no key twice, no second way to write anything. */
+function isPlain(line: string): boolean {
+  return JSON.stringify(JSON.parse(line)) === line;
+}
+
+/** The entries that come after what is stored. @throws {AuditGap} where the stored one is another */
+function behind(head: AuditHead, entries: readonly Entry[]): Entry[] {
+  if (entries.some(({ seq, hash }) => seq === head.seq && hash !== head.hash))
+    throw new AuditGap(head, `record ${head.seq} is not the one that is stored`);
+  return entries.filter(({ seq }) => seq > head.seq);
+}
+
+/** @throws {AuditGap} */
+function assertContinuous(entries: readonly Entry[], stored: AuditHead | undefined): void {
+  let last: Pick<AuditHead, 'seq' | 'hash'> | undefined = stored;
+  for (const { seq, prev, hash } of entries) {
+    const wanted = last ? last.seq + 1 : seq;
+    if (seq !== wanted)
+      throw new AuditGap(stored ?? null, `record ${wanted} is wanted, ${seq} was sent`);
+    const before = last?.hash ?? (seq === 0 ? ZERO_HASH : prev);
+    if (prev !== before)
+      throw new AuditGap(stored ?? null, `record ${seq} does not continue the one before`);
+    last = { seq, hash };
+  }
+}
+
+/** Only a checkpoint stands behind the end of a chain. @throws {OutriderError} INVALID_REQUEST */
+function assertBeforeEnd(entries: readonly Entry[], ended: boolean): void {
+  const end = ended ? 0 : entries.findIndex(({ event }) => event === 'end') + 1;
+  const late = ended || end > 0 ? entries.slice(end) : [];
+  if (late.some(({ event }) => event !== 'checkpoint')) throw invalid('this chain has ended');
 }
 
 function append(file: AuditFile, line: string): void {
@@ -89,13 +137,6 @@ function append(file: AuditFile, line: string): void {
   } catch (error) {
     throw new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
   }
-}
-
-function remember(writers: Map<string, Writer>, name: string, writer: Writer): void {
-  writers.delete(name);
-  writers.set(name, writer);
-  const oldest = writers.keys().next().value;
-  if (writers.size > WRITERS_MAX && oldest !== undefined) writers.delete(oldest);
 }
 
 function linesOf(body: string): string[] {
@@ -111,14 +152,14 @@ function invalid(message: string): OutriderError {
 }
 
 /** How far each writer had come in an earlier run. A chain that is broken in the file goes on from its last whole record. */
-async function writersOf(path: string): Promise<Map<string, Writer>> {
-  const writers = new Map<string, Writer>();
+async function writersOf(path: string): Promise<AuditWriters> {
+  const writers = new AuditWriters();
   if (!existsSync(path)) return writers;
   for await (const line of wholeLines(path)) {
     const entry = readLine(line);
     if (!entry) continue;
     const head = { writer: entry.writer, seq: entry.seq, hash: hashLine(line) };
-    remember(writers, entry.writer, { head, sandboxId: undefined });
+    writers.add(head, entry.event);
   }
   return writers;
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { AuditChain, type AuditHead, verifyAudit } from '#core/audit';
+import { AuditChain, type AuditFields, type AuditHead, verifyAudit } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { readTrustedIssuers } from '#core/keys';
 import { silentLogger } from '#core/log';
@@ -82,23 +82,35 @@ test('a record says who, what, by which rule and with which result', async (t) =
   });
 });
 
-/** The lines of a sidecar's chain. */
-function sidecarLines(count: number, writer = 'w-sidecar'): string[] {
+const SANDBOX = 'sbx-test';
+const NDJSON = { 'content-type': 'application/x-ndjson' };
+
+/** The lines of a sidecar's chain: its start, then requests. */
+function sidecarLines(count: number, sandboxId = SANDBOX, part = 'sidecar'): string[] {
+  const records = Array.from({ length: count - 1 }, (_, at) => ({ target: `t${at + 1}` }));
+  return chainOf(
+    `sc-${sandboxId}`,
+    part,
+    records.map((one) => ({ event: 'request', ...one })),
+  );
+}
+
+function chainOf(writer: string, part: string, records: readonly AuditFields[]): string[] {
   const lines: string[] = [];
-  const chain = new AuditChain('sidecar', { append: (line) => void lines.push(line) }, { writer });
-  for (let at = 1; at < count; at++) chain.append({ event: 'request', target: `t${at}` });
+  const chain = new AuditChain(part, { append: (line) => void lines.push(line) }, { writer });
+  for (const record of records) chain.append(record);
   return lines;
+}
+
+function bodyOf(lines: readonly (string | undefined)[]): string {
+  return lines.map((line) => `${line}\n`).join('');
 }
 
 test('deliveries are stored unchanged, once each and in order, and each gets a receipt', async (t) => {
   const { ask, records, audit, sidecarFile, proxy } = await mesh(t);
   const lines = sidecarLines(5);
   const post = (some: readonly string[]) =>
-    ask('/.outrider/audit', {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson' },
-      body: some.map((line) => `${line}\n`).join(''),
-    });
+    ask('/.outrider/audit', { method: 'POST', headers: NDJSON, body: bodyOf(some) });
   const first = await post(lines.slice(0, 2));
   assert.equal(first.status, 200, first.body);
   assert.equal(JSON.parse(first.body).acknowledged.seq, 1);
@@ -131,42 +143,103 @@ test('what was delivered before a restart is known after it', async (t) => {
   const place = join(directory, 'elsewhere');
   const lines = sidecarLines(4).map((line) => `${line}\n`);
   const before = await openAuditSink(place);
-  assert.equal(before.take('sbx-1', lines.slice(0, 3).join('')).seq, 2);
+  assert.equal(before.take(SANDBOX, lines.slice(0, 3).join('')).head.seq, 2);
   before.close();
   const after = await openAuditSink(place);
   t.after(() => after.close());
-  assert.equal(after.take('sbx-1', lines.join('')).seq, 3);
+  assert.equal(after.take(SANDBOX, lines.join('')).head.seq, 3);
   assert.equal(readFileSync(join(place, 'sidecar.jsonl'), 'utf8'), lines.join(''));
 });
 
 const bad: readonly (readonly [string, (lines: string[]) => string, number, string?])[] = [
   ['a changed record', (l) => `${l[0]}\n${l[1]?.replace('t1', 'tX')}\n${l[2]}\n`, 409],
-  ['records of two writers', (l) => `${l[0]}\n${sidecarLines(1, 'w-other')[0]}\n`, 400],
+  ['records of two writers', (l) => bodyOf([l[0], sidecarLines(1, 'other')[0]]), 403],
+  ['a chain of another sandbox', () => bodyOf(sidecarLines(3, 'sbx-other')), 403],
+  ['the records of another part', () => bodyOf(sidecarLines(3, SANDBOX, 'runner')), 403],
+  ["what is the runner's to say", () => bodyOf(own({ event: 'exec' })), 403],
+  ['a receipt', () => bodyOf(own({ event: 'receipt' })), 403],
+  [
+    'requests of another sandbox',
+    () => bodyOf(own({ event: 'request', sandboxId: 'sbx-other' })),
+    403,
+  ],
+  ['a key that is there twice', (l) => `${l[0]?.replace('{', '{"part":"proxy",')}\n`, 400],
+  ['records behind the end', () => bodyOf(own({ event: 'end' }, { event: 'request' })), 400],
+  [
+    'a first record that is not the first',
+    (l) => `${l[0]?.replace('"prev":"0', '"prev":"1')}\n`,
+    409,
+  ],
   ['something that is not a record', () => '{"hello":1}\n', 400],
   ['a line that is cut short', (l) => `${l[0]}\n${l[1]?.slice(0, 40)}`, 400],
   ['nothing', () => '\n', 400],
   ['another content type', (l) => `${l[0]}\n`, 415, 'application/json'],
 ];
+/** A chain of the right writer. */
+function own(...records: AuditFields[]): string[] {
+  return chainOf(`sc-${SANDBOX}`, 'sidecar', records);
+}
+
 for (const [what, body, status, type = 'application/x-ndjson'] of bad)
-  test(`a delivery of ${what} is refused`, async (t) => {
-    const { ask } = await mesh(t);
+  test(`a delivery of ${what} is refused, and nothing of it is stored`, async (t) => {
+    const { ask, sidecarFile } = await mesh(t);
     const got = await ask('/.outrider/audit', {
       method: 'POST',
       headers: { 'content-type': type },
       body: body(sidecarLines(3)),
     });
     assert.equal(got.status, status, got.body);
+    assert.equal(readFileSync(sidecarFile, 'utf8'), '');
   });
+
+test('every event of a sidecar is taken, with its sandbox named or not, up to a checkpoint behind the end', async (t) => {
+  const { ask, sidecarFile } = await mesh(t);
+  const lines = own(
+    { event: 'request', sandboxId: SANDBOX, target: 'x' },
+    { event: 'request' },
+    { event: 'end', sandboxId: SANDBOX },
+    { event: 'checkpoint' },
+  );
+  for (const line of lines) {
+    const body = bodyOf([line]);
+    const got = await ask('/.outrider/audit', { method: 'POST', headers: NDJSON, body });
+    assert.equal(got.status, 200, got.body);
+  }
+  assert.equal(readFileSync(sidecarFile, 'utf8'), bodyOf(lines));
+});
 
 test('another sandbox cannot go on with a chain', async (t) => {
   const { ask, token } = await mesh(t);
-  const lines = sidecarLines(2);
-  const headers = { 'content-type': 'application/x-ndjson' };
+  const lines = sidecarLines(2, 'sbx-a');
   const post = (line: string | undefined, bearer: string) =>
-    ask('/.outrider/audit', { method: 'POST', headers, body: `${line}\n`, token: bearer });
+    ask('/.outrider/audit', {
+      method: 'POST',
+      headers: NDJSON,
+      body: bodyOf([line]),
+      token: bearer,
+    });
   assert.equal((await post(lines[0], await token({ sandboxId: 'sbx-a' }))).status, 200);
-  assert.equal((await post(lines[1], await token({ sandboxId: 'sbx-b' }))).status, 400);
+  assert.equal((await post(lines[1], await token({ sandboxId: 'sbx-b' }))).status, 403);
   assert.equal((await post(lines[1], await token({ sandboxId: 'sbx-a' }))).status, 200);
+});
+
+test('a chain that is not known here may begin in the middle, and its receipt says so', async (t) => {
+  const { ask, records, sidecarFile } = await mesh(t);
+  const lines = sidecarLines(6);
+  const post = (some: readonly string[]) =>
+    ask('/.outrider/audit', { method: 'POST', headers: NDJSON, body: bodyOf(some) });
+  const taken = await post(lines.slice(3, 5));
+  assert.equal(taken.status, 200, taken.body);
+  assert.equal(JSON.parse(taken.body).acknowledged.seq, 4);
+  assert.equal((await post(lines.slice(5))).status, 200);
+  assert.equal(readFileSync(sidecarFile, 'utf8'), bodyOf(lines.slice(3)));
+  const details = records()
+    .filter(({ event }) => event === 'receipt')
+    .map(({ detail }) => detail);
+  assert.deepEqual(details, [
+    'the chain begins here with record 3; what was before is not stored',
+    undefined,
+  ]);
 });
 
 test('the last records are taken with a token that expired within the hour, and with none that is older', async (t) => {
@@ -174,18 +247,19 @@ test('the last records are taken with a token that expired within the hour, and 
   const began = Date.now();
   t.mock.timers.enable({ apis: ['Date'], now: began });
   const bearer = await token();
+  const lines = sidecarLines(2);
   const post = (at: number) =>
     ask('/.outrider/audit', {
       method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson' },
-      body: `${sidecarLines(1, `w-${at}`)[0]}\n`,
+      headers: NDJSON,
+      body: bodyOf([lines[at]]),
       token: bearer,
     });
   t.mock.timers.setTime(began + 30 * 60_000);
-  assert.equal((await post(1)).status, 200);
+  assert.equal((await post(0)).status, 200);
   assert.equal((await ask('/http/api/x', { token: bearer })).status, 401, 'for nothing else');
   t.mock.timers.setTime(began + 62 * 60_000);
-  assert.equal((await post(2)).status, 401);
+  assert.equal((await post(1)).status, 401);
   assert.equal((await ask('/.outrider/audit', { method: 'POST', token: '' })).status, 401);
 });
 

@@ -1,14 +1,16 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { OutriderError } from '#core/errors';
-import { authorize, type TunnelTarget, tunnelTarget } from '#policies';
+import { authorize, type Permit, type TunnelTarget, tunnelTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { refusedTarget } from './answer.ts';
 import { dial } from './dial.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import type { Exchanged } from './forward.ts';
 import { valuesOf } from './headers.ts';
+import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
+import { answerTooLarge, requestTooLarge, takePlace } from './places.ts';
 import { readHelloFor, splice } from './tunnel.ts';
 
 /**
@@ -30,22 +32,66 @@ export async function connectThrough(
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
   record.allowedBy(permit.decision);
-  // Limits are taken here, as for requests.
+  const release = takePlace(parts.ruleLimits, caller, permit.decision);
+  const open = parts.open.begin(caller, target, permit.decision.limits);
+  try {
+    const came = await carry(parts, socket, head, permit, open, answered);
+    parts.audit.record(record.completed(came));
+    return came;
+  } catch (error) {
+    // What it was cut by comes first, whatever broke because of that.
+    throw open.cutBy ?? error;
+  } finally {
+    open.close();
+    release();
+  }
+}
+
+/** An allowed tunnel, from the look-up of its name to its end. */
+async function carry(
+  parts: Parts,
+  socket: Duplex,
+  head: Buffer,
+  permit: Permit<TunnelTarget>,
+  open: OpenExchange,
+  answered: { ok: boolean },
+): Promise<Exchanged> {
+  const { target, decision } = permit;
   const addresses = CheckedAddresses.check(permit, await parts.resolver.resolve(target.host.text));
-  if (socket.destroyed) throw new OutriderError('CANCELLED', 'the caller gave up');
-  parts.tunnels.add(caller, target, socket);
+  if (open.cutBy) throw open.cutBy;
+  if (socket.destroyed) throw gone();
+  open.onCut(() => socket.destroy());
   socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
   answered.ok = true;
   const hello = await readHelloFor(target, socket, head);
   const began = performance.now();
   const upstream = await dial(addresses, { port: target.port, timeoutMs: parts.connectTimeoutMs });
+  if (socket.destroyed) {
+    upstream.destroy();
+    throw gone();
+  }
+  open.onCut(() => {
+    socket.destroy();
+    upstream.destroy();
+  });
   const upstreamMs = performance.now() - began;
+  const { requestBytes = Infinity, responseBytes = Infinity } = decision.limits;
   parts.metrics.tunnels.inc();
-  const spliced = await splice(socket, upstream, hello, parts.tunnelIdleMs);
+  const spliced = await splice(socket, upstream, hello, {
+    idleMs: parts.tunnelIdleMs,
+    onBytes(bytesIn, bytesOut) {
+      if (bytesIn > requestBytes) open.cut(requestTooLarge());
+      else if (bytesOut > responseBytes) open.cut(answerTooLarge());
+    },
+  });
   parts.metrics.tunnels.dec();
   const came = { status: 200, redactions: 0, upstreamMs, ...spliced };
-  parts.audit.record(record.completed(came));
+  if (open.cutBy) throw Object.assign(open.cutBy, { exchanged: came });
   return came;
+}
+
+function gone(): OutriderError {
+  return new OutriderError('CANCELLED', 'the caller gave up');
 }
 
 function connectTarget(request: IncomingMessage): TunnelTarget {

@@ -10,6 +10,12 @@ export interface Injection {
   readonly secrets: readonly string[];
 }
 
+/** What was asked with a credential is answered whole and plain: a piece or an encoding of it could carry the secret past the redaction. */
+export const WHOLE_ANSWER = {
+  strip: ['range', 'if-range'],
+  inject: [['accept-encoding', 'identity']],
+} as const;
+
 export const NO_INJECTION: Injection = { inject: [], strip: [], secrets: [] };
 
 /**

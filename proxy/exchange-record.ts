@@ -6,6 +6,9 @@ import type { Exchanged } from './forward.ts';
 import { denialOf } from './refusal.ts';
 
 const QUERY_MAX_CHARS = 500;
+const TARGET_MAX_CHARS = 2_048;
+/** Of a refused target: it costs nothing to ask for a long one, and the audit keeps it. */
+const REFUSED_TARGET_MAX_CHARS = 256;
 
 /** What becomes known of one exchange, step by step; exactly one audit record comes of it. */
 export class ExchangeRecord {
@@ -95,6 +98,10 @@ export class ExchangeRecord {
       event: 'request',
       ...this.#fields,
       ...fields,
+      target: this.#fields.target?.slice(
+        0,
+        fields.verdict === 'allow' ? TARGET_MAX_CHARS : REFUSED_TARGET_MAX_CHARS,
+      ),
       durationMs: Math.round(this.durationMs * 1_000) / 1_000,
     };
   }
@@ -115,6 +122,7 @@ const DENIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'INVALID_REQUEST',
   'METHOD_NOT_ALLOWED',
   'HEADER_TOO_LARGE',
+  'BODY_TOO_LARGE',
   'DATASOURCE_MISSING',
   'DATASOURCE_UNKNOWN',
   'NOT_FOUND',

@@ -1,16 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { answerJson } from '#core/http';
+import type { DatasourceTarget, HostTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { refusedTarget } from './answer.ts';
 import type { Caller } from './authority.ts';
+import { WHOLE_ANSWER } from './credential.ts';
 import { listDatasources } from './discovery.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, forward } from './forward.ts';
 import { upstreamHeaders } from './headers.ts';
+import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
+import { assertBodyFits, takePlace } from './places.ts';
 import { createRedactor } from './redaction.ts';
 import { requestTarget } from './request-target.ts';
-import { authorizeUpstream } from './upstream.ts';
+import { authorizeUpstream, type Upstream } from './upstream.ts';
 
 const DISCOVERY_PATH = '/datasources';
 
@@ -35,12 +39,45 @@ export async function exchange(
   record.aimedAt(target);
   const upstream = authorizeUpstream(caller, target, Date.now());
   record.allowedBy(upstream.decision);
-  // Limits are taken here: of what is allowed only, and before anything is asked or dialled.
+  const { limits } = upstream.decision;
+  assertBodyFits(request.headers['content-length'], limits);
+  // Of what is allowed only, and before anything is asked or dialled.
+  const release = takePlace(parts.ruleLimits, caller, upstream.decision);
+  const open = parts.open.begin(caller, target, limits);
+  try {
+    return await send(parts, request, response, {
+      expectsContinue,
+      record,
+      target,
+      upstream,
+      open,
+    });
+  } finally {
+    open.close();
+    release();
+  }
+}
+
+/** The steps after the decision: where it is, what goes into it, and the exchange itself. */
+async function send(
+  parts: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  allowed: {
+    readonly expectsContinue: boolean;
+    readonly record: ExchangeRecord;
+    readonly target: HostTarget | DatasourceTarget;
+    readonly upstream: Upstream;
+    readonly open: OpenExchange;
+  },
+): Promise<Exchanged> {
+  const { expectsContinue, record, target, upstream, open } = allowed;
   const addresses = CheckedAddresses.check(
     upstream.grant,
     await parts.resolver.resolve(upstream.host),
   );
   const prepared = upstream.prepare(parts.secrets);
+  const whole = prepared.inject.length > 0 ? WHOLE_ANSWER : { strip: [], inject: [] };
   return forward(
     request,
     response,
@@ -51,14 +88,14 @@ export async function exchange(
       headers: upstreamHeaders(request.rawHeaders, {
         host: upstream.authority,
         anonymous: upstream.anonymous,
-        strip: prepared.strip,
-        // An encoded answer could carry the credential past the redaction.
-        inject:
-          prepared.inject.length === 0 ? [] : [...prepared.inject, ['accept-encoding', 'identity']],
+        strip: [...prepared.strip, ...whole.strip],
+        inject: [...prepared.inject, ...whole.inject],
       }),
       redactor: prepared.secrets.length > 0 ? createRedactor(prepared.secrets) : undefined,
       anonymous: upstream.anonymous,
       timeoutMs: parts.upstreamTimeoutMs,
+      limits: upstream.decision.limits,
+      open,
       expectsContinue,
     },
     (came) => parts.audit.record(record.completed(came)),

@@ -2,7 +2,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, type Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { OutriderError } from '#core/errors';
+import type { Limits } from '#policies';
 import { downstreamHeaders, type FlatHeaders } from './headers.ts';
+import type { OpenExchange } from './open-exchanges.ts';
+import { answerTooLarge, requestTooLarge } from './places.ts';
 import type { Redactor } from './redaction.ts';
 import { refused } from './refusal.ts';
 
@@ -21,6 +24,10 @@ export interface Outbound {
   readonly timeoutMs: number;
   /** The caller waits for `100 Continue`. */
   readonly expectsContinue: boolean;
+  /** Sizes of the bodies; the rest of them has been taken. */
+  readonly limits: Limits;
+  /** Ends the exchange from outside. */
+  readonly open: OpenExchange;
 }
 
 /** What an exchange came to. Counts are of bodies, as they crossed the caller's connection. */
@@ -38,7 +45,8 @@ const INFORMATIONAL_MAX = 16;
 /**
  * Sends the request upstream and streams the answer back, each side at the pace of the other. No redirect is followed, no request repeated.
  * `onAnswered` runs when the answer is complete and before its last byte leaves; where it throws, the answer is cut.
- * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, CANCELLED; when the answer had begun, it has been cut
+ * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, BODY_TOO_LARGE, CANCELLED, or whatever the exchange
+ * was cut by; when the answer had begun, it has been cut
  */
 export function forward(
   request: IncomingMessage,
@@ -55,10 +63,15 @@ export function forward(
       upstreamMs: 0,
       redactions: 0,
     };
-    const body = bodyOf(request, exchanged);
+    const { requestBytes = Infinity, responseBytes = Infinity } = outbound.limits;
+    const body = bodyOf(request, (count) => {
+      exchanged.bytesIn += count;
+      if (exchanged.bytesIn > requestBytes) cut(requestTooLarge());
+    });
     const redaction = outbound.redactor?.stream();
     let controller: Dispatcher.DispatchController | undefined;
     let informational = 0;
+    let received = 0;
     let over = false;
 
     const finish = (error?: unknown): void => {
@@ -69,17 +82,16 @@ export function forward(
       if (error === undefined) resolve(exchanged);
       else reject(Object.assign(failureOf(error), { exchanged }));
     };
-    const onClientGone = (): void => {
-      const gone = new OutriderError('CANCELLED', 'the caller gave up');
-      controller?.abort(gone);
-      finish(gone);
+    const cut = (why: OutriderError): void => {
+      controller?.abort(why);
+      finish(why);
     };
+    const onClientGone = (): void => cut(new OutriderError('CANCELLED', 'the caller gave up'));
     const onDrain = (): void => controller?.resume();
-    // It may have gone while the name was resolved.
-    if (response.destroyed || request.socket.destroyed) {
-      onClientGone();
-      return;
-    }
+    // Either may have happened while the name was resolved.
+    outbound.open.onCut(cut);
+    if (response.destroyed || request.socket.destroyed) onClientGone();
+    if (over) return;
     response.on('close', onClientGone).on('drain', onDrain);
     if (outbound.expectsContinue) response.writeContinue();
 
@@ -95,7 +107,7 @@ export function forward(
       {
         onRequestStart(started) {
           controller = started;
-          if (over) started.abort(new Error('the caller gave up'));
+          if (over) started.abort(new Error('it is over'));
         },
         onResponseStart(current, status) {
           if (status < 200) {
@@ -107,9 +119,14 @@ export function forward(
           exchanged.status = status;
           exchanged.upstreamMs = performance.now() - began;
           const headers = answerHeaders(current.rawHeaders, outbound);
+          // Of an answer without a body the length says what there would be.
+          const bodyless = outbound.method === 'HEAD' || status === 304;
+          if (!bodyless && lengthOf(headers) > responseBytes) throw answerTooLarge();
           response.writeHead(status, headers);
         },
         onResponseData(current, chunk) {
+          received += chunk.length;
+          if (received > responseBytes) throw answerTooLarge();
           const out = redaction ? redaction.push(chunk) : chunk;
           exchanged.bytesOut += out.length;
           if (out.length > 0 && !response.write(out)) current.pause();
@@ -148,14 +165,12 @@ export function exchangedOf(error: unknown): Partial<Exchanged> {
  * The request's body, counted; undefined where there is none. A stream of its own, since undici destroys what it reads when
  * the upstream fails, and the caller's connection is still needed for the answer.
  */
-function bodyOf(request: IncomingMessage, exchanged: Exchanged): Readable | undefined {
+function bodyOf(request: IncomingMessage, onBytes: (count: number) => void): Readable | undefined {
   const length = request.headers['content-length'];
   const chunked = request.headers['transfer-encoding'] !== undefined;
   if (!chunked && (length === undefined || length === '0')) return undefined;
   const body = new PassThrough();
-  request.on('data', (chunk: Buffer) => {
-    exchanged.bytesIn += chunk.length;
-  });
+  request.on('data', (chunk: Buffer) => onBytes(chunk.length));
   request.once('error', (error) => body.destroy(error));
   request.once('close', () => {
     if (!request.complete) body.destroy(new Error('the request was cut'));
@@ -177,6 +192,11 @@ function answerHeaders(raw: unknown, { redactor, anonymous }: Outbound): FlatHea
       'decompression_limit',
     );
   return headers;
+}
+
+function lengthOf(headers: FlatHeaders): number {
+  const at = headers.findIndex((text, index) => index % 2 === 0 && /^content-length$/i.test(text));
+  return at < 0 ? 0 : Number(headers[at + 1]);
 }
 
 function isEncoded(headers: FlatHeaders): boolean {

@@ -1,13 +1,14 @@
 import type { Logger } from '#core/log';
+import type { RuleLimits } from '#policies';
 import type { ProxyAudit } from './audit.ts';
 import type { AuditSink } from './audit-sink.ts';
 import type { Authority } from './authority.ts';
 import type { Identifier } from './identify.ts';
 import type { ProxyMetrics } from './metrics.ts';
+import type { OpenExchanges } from './open-exchanges.ts';
 import type { UpstreamPools } from './pools.ts';
 import type { Resolver } from './resolver.ts';
 import type { Secrets } from './secrets.ts';
-import type { Tunnels } from './tunnels.ts';
 
 /** What a started proxy is made of: everything that a call needs, and nothing that one call leaves for the next. */
 export interface Parts {
@@ -18,7 +19,8 @@ export interface Parts {
   readonly secrets: Secrets;
   readonly audit: ProxyAudit;
   readonly sink: AuditSink;
-  readonly tunnels: Tunnels;
+  readonly open: OpenExchanges;
+  readonly ruleLimits: RuleLimits;
   readonly metrics: ProxyMetrics;
   readonly log: Logger;
   readonly upstreamTimeoutMs: number;

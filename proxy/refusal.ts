@@ -7,14 +7,31 @@ export interface Denial {
   readonly rule: string | null;
 }
 
-/** An error that carries a reason of the closed list. `because` is for the log alone. */
+export interface RefusalDetails {
+  readonly rule?: string | null;
+  /** For the log alone. */
+  readonly because?: unknown;
+  readonly retryAfterMs?: number;
+  /** HTTP status of the answer in place of the code's. */
+  readonly status?: number;
+}
+
+/** An error that carries a reason of the closed list. */
 export function refused(
   code: ErrorCode,
   message: string,
   reason: Reason,
-  { rule = null, because }: { rule?: string | null; because?: unknown } = {},
+  { rule = null, because, retryAfterMs, status }: RefusalDetails = {},
 ): OutriderError {
-  return new OutriderError(code, message, { cause: new RefusalCause(reason, rule, because) });
+  return new OutriderError(code, message, {
+    cause: new RefusalCause(reason, rule, status, because),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+/** The HTTP status that an error of `refused` was given for itself. */
+export function ownStatusOf({ cause }: OutriderError): number | undefined {
+  return cause instanceof RefusalCause ? cause.status : undefined;
 }
 
 /** The reason and rule that an error carries: from `refused`, or from a decision of the policy. */
@@ -32,10 +49,12 @@ class RefusalCause extends Error {
   override readonly name = 'Refusal';
   readonly reason: Reason;
   readonly rule: string | null;
+  readonly status: number | undefined;
 
-  constructor(reason: Reason, rule: string | null, because: unknown) {
+  constructor(reason: Reason, rule: string | null, status: number | undefined, because: unknown) {
     super(reason, because === undefined ? undefined : { cause: because });
     this.reason = reason;
     this.rule = rule;
+    this.status = status;
   }
 }

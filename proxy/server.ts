@@ -8,6 +8,7 @@ import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { ExecutionVerifier, ProofVerifier } from '#core/tokens';
+import { RuleLimits } from '#policies';
 import { PolicyStore } from '#policystore';
 import { openAudit } from './audit.ts';
 import { openAuditSink } from './audit-sink.ts';
@@ -17,11 +18,11 @@ import { upstreamTrust } from './dial.ts';
 import { createHandler, type Handler } from './handler.ts';
 import { createIdentifier } from './identify.ts';
 import { proxyMetrics } from './metrics.ts';
+import { OpenExchanges } from './open-exchanges.ts';
 import { UpstreamPools } from './pools.ts';
 import { createResolver } from './resolver.ts';
 import { createSecrets } from './secrets.ts';
 import { unresolvedSlots } from './slots.ts';
-import { Tunnels } from './tunnels.ts';
 
 export interface ProxyDeps {
   readonly log: Logger;
@@ -80,12 +81,12 @@ async function start(
     onVerified: (result) => measured.tokens.inc({ result }),
   });
 
-  const tunnels = new Tunnels();
+  const open = new OpenExchanges();
   const store = await PolicyStore.open({
     directory: config.policies,
     log,
     metrics,
-    onChange: () => tunnels.recheck(authority),
+    onChange: () => open.recheck(authority),
   });
   lifecycle.add('policies', () => store.close());
   const authority = createAuthority(store);
@@ -122,7 +123,8 @@ async function start(
     secrets,
     audit,
     sink,
-    tunnels,
+    open,
+    ruleLimits: new RuleLimits(),
     metrics: measured,
     log,
     upstreamTimeoutMs: config.upstreamTimeout,
@@ -161,7 +163,7 @@ async function start(
       ? undefined
       : await serve(callServer(handler), config.tcp, lifecycle, DRAIN_MS);
   // Registered last, so that it goes first: a server waits for its tunnels otherwise.
-  lifecycle.add('tunnels', () => tunnels.closeAll());
+  lifecycle.add('tunnels', () => open.closeTunnels());
   log.info('ready', { address: formatAddress(listenAddress) });
   return { listen: listenAddress, tcp: tcpAddress, admin: adminAddress };
 }

@@ -148,7 +148,7 @@ async function bareTunnel(t: TestContext, originPort: number, idleMs = 5_000): P
   const carry = async (caller: Socket): Promise<void> => {
     try {
       const hello = await readHelloFor(canonical.target, caller, Buffer.alloc(0), 500);
-      await splice(caller, connect(originPort, '127.0.0.1'), hello, idleMs);
+      await splice(caller, connect(originPort, '127.0.0.1'), hello, { idleMs });
     } catch {
       caller.destroy();
     }

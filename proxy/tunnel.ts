@@ -66,14 +66,23 @@ export interface Spliced {
   readonly bytesOut: number;
 }
 
-/** Connects the two ends until either closes, or nothing moves for `idleMs`. Never rejects. */
+export interface SpliceBounds {
+  /** Silence in both directions after which the tunnel is closed. */
+  readonly idleMs: number;
+  /** Told of every byte that the caller sent, or the other side did; may destroy the caller. */
+  readonly onBytes?: (bytesIn: number, bytesOut: number) => void;
+}
+
+/** Connects the two ends until either closes; an end that is closed already counts. Never rejects. */
 export function splice(
   caller: Duplex,
   upstream: Socket,
   first: Buffer,
-  idleMs: number,
+  { idleMs, onBytes }: SpliceBounds,
 ): Promise<Spliced> {
   return new Promise((resolve) => {
+    let bytesIn = first.length;
+    let bytesOut = 0;
     const cut = (): void => {
       caller.destroy();
       upstream.destroy();
@@ -86,6 +95,19 @@ export function splice(
       setTimeout(() => caller.destroy(), LAST_BYTES_MS).unref();
       resolve({ bytesIn: upstream.bytesWritten, bytesOut: upstream.bytesRead });
     });
+    caller.on('data', (chunk: Buffer) => {
+      bytesIn += chunk.length;
+      onBytes?.(bytesIn, bytesOut);
+    });
+    upstream.on('data', (chunk: Buffer) => {
+      bytesOut += chunk.length;
+      onBytes?.(bytesIn, bytesOut);
+    });
+    // Its `close` has been, and will not be again.
+    if (caller.destroyed) {
+      upstream.destroy();
+      return;
+    }
     upstream.write(first);
     caller.pipe(upstream);
     upstream.pipe(caller);

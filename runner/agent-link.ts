@@ -45,6 +45,10 @@ export interface AgentFile {
 const STDIN_WINDOW = 256 * 1024;
 const WRITE_CHUNK = 256 * 1024;
 const START_TIMEOUT_MS = 15_000;
+/** What one read answers at most. */
+const ANSWER_MAX_BYTES = 2 ** 20;
+/** The last moment that google.protobuf.Timestamp can say: the end of the year 9999. */
+const DATE_MAX_MS = 253_402_300_799_000;
 
 /**
  * The runner's end of one control connection. Nothing that comes from the agent is believed beyond this sandbox: every field is
@@ -67,6 +71,7 @@ export class AgentLink {
     number,
     {
       data: Buffer[];
+      bytes: number;
       resolve: (reply: Record<string, unknown>, data: Buffer) => void;
       reject: (error: Error) => void;
     }
@@ -162,11 +167,18 @@ export class AgentLink {
     const id = this.#nextRequest++;
     await this.#request({ op: 'write', path, mode }, id);
     const done = this.#reply(id);
-    for await (const piece of content) {
-      for (let at = 0; at < piece.length; at += WRITE_CHUNK) {
-        const chunk = piece.subarray(at, at + WRITE_CHUNK);
-        if (chunk.length > 0 && !this.#send(FRAME.DATA_IN, id, chunk)) await this.#drained();
+    done.catch(() => {}); // may fail while content is still coming, as on a full disk; it is awaited below
+    try {
+      for await (const piece of content) {
+        for (let at = 0; at < piece.length; at += WRITE_CHUNK) {
+          const chunk = piece.subarray(at, at + WRITE_CHUNK);
+          if (chunk.length > 0 && !this.#send(FRAME.DATA_IN, id, chunk)) await this.#drained();
+        }
       }
+    } catch (error) {
+      this.#requests.delete(id);
+      await this.#request({ op: 'abandon', write: id }).catch(() => {}); // the sandbox is gone, and the file with it
+      throw error;
     }
     this.#send(FRAME.DATA_IN, id);
     return numberField((await done).reply, 'size');
@@ -205,6 +217,7 @@ export class AgentLink {
       else
         this.#requests.set(id, {
           data: [],
+          bytes: 0,
           resolve: (reply, data) => resolve({ reply, data }),
           reject,
         });
@@ -242,6 +255,7 @@ export class AgentLink {
   }
 
   #onFrame({ type, id, body }: Frame): void {
+    if (type === FRAME.FATAL && id === 0) throw new Error('the waiting interpreter ended');
     if (type === FRAME.READY) {
       this.#warm = true;
       for (const resolve of this.#warmWaiting.splice(0)) resolve();
@@ -261,9 +275,10 @@ export class AgentLink {
       if (exec.stdinCredit > 0) exec.stdinWaiting?.();
     } else if (type === FRAME.FATAL) this.#lose(textField(parseObject(body), 'message'));
     else if (type === FRAME.END) {
+      const end = endOf(parseObject(body)); // where it cannot be read the exec is lost, not forgotten
       this.#exec = undefined;
       exec.stdinWaiting?.();
-      exec.sink.end(endOf(parseObject(body)));
+      exec.sink.end(end);
     }
   }
 
@@ -271,6 +286,8 @@ export class AgentLink {
     const request = this.#requests.get(id);
     if (!request) return;
     if (type === FRAME.DATA) {
+      request.bytes += body.length;
+      if (request.bytes > ANSWER_MAX_BYTES) throw new Error('more data than was asked for');
       request.data.push(body);
       return;
     }
@@ -312,7 +329,10 @@ function endOf(value: Record<string, unknown>): AgentEnd {
       : undefined,
     artefacts: artefacts
       .filter(isRecord)
-      .map((entry) => ({ path: textField(entry, 'path'), size: numberField(entry, 'size') })),
+      .map((entry) => ({
+        path: textField(entry, 'path'),
+        size: Math.trunc(numberField(entry, 'size')),
+      })),
   };
 }
 
@@ -321,9 +341,9 @@ function fileOf(value: unknown): AgentFile {
   return {
     path: textField(entry, 'path'),
     type: textField(entry, 'type'),
-    size: numberField(entry, 'size'),
-    mode: numberField(entry, 'mode'),
-    modifiedAtMs: Math.round(numberField(entry, 'mtime') * 1000),
+    size: Math.trunc(numberField(entry, 'size')),
+    mode: numberField(entry, 'mode') & 0o7777,
+    modifiedAtMs: Math.min(Math.round(numberField(entry, 'mtime') * 1000), DATE_MAX_MS),
     link: textField(entry, 'link'),
   };
 }
@@ -334,9 +354,12 @@ function parseObject(body: Buffer): Record<string, unknown> {
   return value;
 }
 
+/** Not negative, and a whole number of that size is exact. */
 function numberField(value: Record<string, unknown>, name: string): number {
   const field = value[name];
-  return typeof field === 'number' && Number.isFinite(field) ? field : 0;
+  return typeof field === 'number' && Number.isFinite(field)
+    ? Math.min(Math.max(0, field), Number.MAX_SAFE_INTEGER)
+    : 0;
 }
 
 function textField(value: Record<string, unknown>, name: string): string {

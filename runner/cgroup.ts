@@ -18,6 +18,8 @@ const PERIOD_US = 100_000;
 /** The control group of one box. */
 export interface Cgroup {
   readonly mechanism: 'cgroup-v1' | 'cgroup-v2';
+  /** Whether this kernel limits processor time, too; memory and processes are always limited. */
+  readonly limitsCpu: boolean;
   /** Puts a process, and what it will fork, under the limits. */
   add(pid: number): void;
   oomKills(): number;
@@ -64,12 +66,16 @@ function version2(root: string, name: string): CgroupHost | undefined {
     create(id, limits) {
       const path = join(base, id);
       mkdirSync(path);
-      write(join(path, 'memory.max'), limits.memoryBytes);
-      write(join(path, 'memory.swap.max'), 0);
-      write(join(path, 'pids.max'), limits.pids);
-      write(join(path, 'cpu.max'), `${limits.cpuMillis * (PERIOD_US / 1000)} ${PERIOD_US}`);
+      const quota = `${limits.cpuMillis * (PERIOD_US / 1000)} ${PERIOD_US}`;
+      const limitsCpu = madeOrRemoved([path], () => {
+        writeFileSync(join(path, 'memory.max'), String(limits.memoryBytes));
+        writeWhereThere(join(path, 'memory.swap.max'), 0);
+        writeFileSync(join(path, 'pids.max'), String(limits.pids));
+        return writeWhereThere(join(path, 'cpu.max'), quota);
+      });
       return {
         mechanism: 'cgroup-v2',
+        limitsCpu,
         add: (pid) => writeFileSync(join(path, 'cgroup.procs'), String(pid)),
         oomKills: () => counter(join(path, 'memory.events'), 'oom_kill'),
         remove: () => remove(path),
@@ -101,13 +107,18 @@ function version1(root: string, name: string): CgroupHost | undefined {
     create(id, limits) {
       const paths = all.map((base) => join(base, id));
       for (const path of paths) mkdirSync(path);
-      write(join(bases.memory, id, 'memory.limit_in_bytes'), limits.memoryBytes);
-      write(join(bases.memory, id, 'memory.memsw.limit_in_bytes'), limits.memoryBytes);
-      write(join(bases.pids, id, 'pids.max'), limits.pids);
-      write(join(bases.cpu, id, 'cpu.cfs_period_us'), PERIOD_US);
-      write(join(bases.cpu, id, 'cpu.cfs_quota_us'), limits.cpuMillis * (PERIOD_US / 1000));
+      const limitsCpu = madeOrRemoved(paths, () => {
+        const { memoryBytes, pids, cpuMillis } = limits;
+        writeFileSync(join(bases.memory, id, 'memory.limit_in_bytes'), String(memoryBytes));
+        writeWhereThere(join(bases.memory, id, 'memory.memsw.limit_in_bytes'), memoryBytes);
+        writeFileSync(join(bases.pids, id, 'pids.max'), String(pids));
+        writeWhereThere(join(bases.cpu, id, 'cpu.cfs_period_us'), PERIOD_US);
+        const quota = cpuMillis * (PERIOD_US / 1000);
+        return writeWhereThere(join(bases.cpu, id, 'cpu.cfs_quota_us'), quota);
+      });
       return {
         mechanism: 'cgroup-v1',
+        limitsCpu,
         add: (pid) => {
           for (const path of paths) writeFileSync(join(path, 'cgroup.procs'), String(pid));
         },
@@ -118,9 +129,21 @@ function version1(root: string, name: string): CgroupHost | undefined {
   };
 }
 
-/** A limit that this kernel does not have (swap accounting, cpu quota) is left out; memory and pids are checked by tests. */
-function write(path: string, value: number | string): void {
-  if (existsSync(path)) writeFileSync(path, String(value));
+/** Sets the limits of new groups; where one cannot be set, nothing is left of them. */
+function madeOrRemoved<T>(paths: readonly string[], set: () => T): T {
+  try {
+    return set();
+  } catch (error) {
+    paths.forEach(remove);
+    throw error;
+  }
+}
+
+/** A limit that not every kernel has: swap accounting, cpu quota. Returns whether this one has it. */
+function writeWhereThere(path: string, value: number | string): boolean {
+  const there = existsSync(path);
+  if (there) writeFileSync(path, String(value));
+  return there;
 }
 
 function remove(path: string): void {

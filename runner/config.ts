@@ -38,7 +38,7 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       'As root: the first of the host uids that sandboxes run as, one each',
       1000,
       2 ** 31,
-      200_000,
+      1_900_000_000, // above every range that distributions give to users and containers
     ),
     uidCount: integer('As root: how many', 1, 65_536, 4_096),
     poolSize: integer('Warm sandboxes kept for each shape that roles ask for', 0, 64, 2),

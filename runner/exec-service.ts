@@ -9,11 +9,14 @@ import {
 } from '#core/grpc';
 import type { ExecRequest, ExecResponse, ExecServiceServer, RunResponse } from '#proto';
 import type { IdentifyCaller } from './callers.ts';
-import { collect, type ExecEvent } from './exec.ts';
+import { type Artefact, collect, type ExecEvent } from './exec.ts';
 import { endMessage, execAsk, startedMessage } from './messages.ts';
 import { joinOutput } from './output.ts';
 import type { Runner, Started } from './runner.ts';
 
+/** What one answer of Run holds: of each stream, and of streams and artefacts together. More goes by Exec. */
+const RUN_OUTPUT_MAX_BYTES = 2 ** 20;
+const RUN_ANSWER_MAX_BYTES = 3 * 2 ** 20;
 const SIGNALS = new Set([1, 2, 3, 9, 10, 12, 15, 18, 19, 28]);
 
 /** ExecService over a `Runner`: what is sent becomes ours, what is ours is sent. */
@@ -27,16 +30,18 @@ export function execService(
       'Run',
       async ({ spec }, context): Promise<RunResponse> => {
         const caller = await identify(context);
-        const ask = execAsk(spec, context);
+        const ask = { ...execAsk(spec, context), outputMaxBytes: RUN_OUTPUT_MAX_BYTES };
         const started = await runner.exec(caller, ask);
         if (ask.openStdin) void feed(started, spec?.stdin ?? Buffer.alloc(0));
         const { stdout, stderr, ending } = await collect(started.events);
+        const [out, err] = [joinOutput(stdout), joinOutput(stderr)];
+        const room = RUN_ANSWER_MAX_BYTES - out.length - err.length;
         return {
-          started: startedMessage(started, runner.runnerId),
-          stdout: joinOutput(stdout),
-          stderr: joinOutput(stderr),
+          started: startedMessage(started.facts, runner.runnerId),
+          stdout: out,
+          stderr: err,
           results: [],
-          end: endMessage(ending),
+          end: endMessage({ ...ending, artefacts: inlineWithin(room, ending.artefacts) }),
         };
       },
       report,
@@ -51,9 +56,9 @@ export function execService(
     getExec: unary(
       'GetExec',
       async ({ execId }, context) => {
-        const { started, ending } = runner.findExec(await identify(context), execId);
+        const { facts, ending } = runner.findExec(await identify(context), execId);
         return {
-          started: startedMessage(started, runner.runnerId),
+          started: startedMessage(facts, runner.runnerId),
           end: ending && endMessage(ending),
           labels: {},
         };
@@ -64,8 +69,8 @@ export function execService(
     cancelExec: unary(
       'CancelExec',
       async ({ execId }, context) => {
-        const { started, ending } = runner.findExec(await identify(context), execId);
-        if (!ending) started.exec.kill('disconnect', 'cancelled', 'CANCELLED');
+        const { exec } = runner.findExec(await identify(context), execId);
+        exec?.kill('disconnect', 'cancelled', 'CANCELLED');
         return {};
       },
       report,
@@ -90,21 +95,9 @@ async function* execStream(
   if (request?.$case !== 'start')
     throw new OutriderError('INVALID_REQUEST', 'the first request must be start');
   const started = await runner.exec(caller, execAsk(request.value, context));
-  // From here the program runs: whatever becomes of the stream, its events are taken to the end.
-  const events = started.events;
   void control(started, incoming).catch(() => {});
-  let over = false;
-  try {
-    yield { response: { $case: 'started', value: startedMessage(started, runner.runnerId) } };
-    for (;;) {
-      const { value, done } = await events.next();
-      over = done === true;
-      if (!value) return;
-      yield responseOf(value);
-    }
-  } finally {
-    if (!over) for (let rest = await events.next(); !rest.done; rest = await events.next());
-  }
+  yield { response: { $case: 'started', value: startedMessage(started.facts, runner.runnerId) } };
+  for await (const event of started.events) yield responseOf(event);
 }
 
 /** What the caller sends while the program runs. The end of its requests is the end of stdin. */
@@ -125,6 +118,16 @@ async function control(started: Started, requests: AsyncIterator<ExecRequest>): 
 async function feed({ exec }: Started, stdin: Buffer): Promise<void> {
   await exec.stdin(stdin);
   exec.closeStdin();
+}
+
+/** The artefacts with as much content, in their order, as there is room for. */
+function inlineWithin(room: number, artefacts: readonly Artefact[]): Artefact[] {
+  let left = room;
+  return artefacts.map((artefact) => {
+    if (artefact.content.length > left) return { ...artefact, content: Buffer.alloc(0) };
+    left -= artefact.content.length;
+    return artefact;
+  });
 }
 
 function responseOf(event: ExecEvent): ExecResponse {

@@ -75,22 +75,30 @@ const NO_EGRESS: EgressAccount = {
   auditHead: undefined,
 };
 
-/** One program in one sandbox, from bind to unbind. It ends exactly once, whatever happens. */
+/**
+ * One program in one sandbox, from bind to unbind. It ends exactly once, whatever happens, and its end does not wait for whoever
+ * reads its output.
+ */
 export class Exec {
   readonly order: ExecOrder;
+  /** How it ended, once its door is closed again. Never rejects; pending until `start` has resolved. */
+  readonly ended: Promise<Ending>;
   readonly #sandbox: Sandbox;
+  readonly #number: number;
   readonly #startedAt = performance.now();
   readonly #accounts: Record<'stdout' | 'stderr', OutputAccount>;
   readonly #oomBefore: number;
   readonly #queue: { stream: 'stdout' | 'stderr'; chunk: OutputChunk; credit: number }[] = [];
+  readonly #timers: NodeJS.Timeout[] = [];
+  /** Resolved when the agent knows of the program: it drops what comes for one that it does not know. */
+  readonly #begun: Promise<void>;
+  #begin: () => void = () => {};
+  #settle: (ending: Ending) => void = () => {};
   #wake: (() => void) | undefined;
   #cause: { killedBy: KilledBy; detail: string; errorCode: ErrorCode | '' } | undefined;
   #agentEnd: AgentEnd | undefined;
   #over = false;
-  readonly #number: number;
-  /** Resolved when the agent knows of the program: it drops what comes for one that it does not know. */
-  readonly #begun: Promise<void>;
-  #begin: () => void = () => {};
+  #unread = false;
 
   constructor(sandbox: Sandbox, order: ExecOrder, number: number) {
     this.#sandbox = sandbox;
@@ -104,44 +112,44 @@ export class Exec {
     this.#begun = new Promise((resolve) => {
       this.#begin = resolve;
     });
+    this.ended = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
   }
 
-  /** What the program writes, then its end, once and last. Asking for the next event gives the program room for more output. */
-  async *run(): AsyncGenerator<ExecEvent, void, undefined> {
+  /** Opens the door and starts the program. @throws {OutriderError} SIDECAR_LOST, SESSION_BUSY; then nothing has run */
+  async start(): Promise<void> {
     const { link, attachment } = this.#sandbox;
     const { order } = this;
     attachment.onDenied = order.onDenied;
     attachment.onPolicyEnded = (code) =>
       this.kill('policy', 'the policy ended this exec', code === '' ? '' : 'EGRESS_DENIED');
     await attachment.bind(order.binding);
-    const timers = this.#watch();
-    const onAbort = () => this.kill('disconnect', 'the caller went away');
-    order.signal.addEventListener('abort', onAbort);
-    if (order.signal.aborted) onAbort();
+    link.start(this.#number, order.start, {
+      started: () => {},
+      output: (stream, data) => this.#onOutput(stream, data),
+      end: (end) => {
+        this.#agentEnd = end;
+        this.#finish();
+      },
+      lost: (message) => {
+        this.#onLost(message);
+        this.#finish();
+      },
+    });
+    this.#begin();
+    if (!this.#over) this.#watch();
+  }
+
+  /** What the program writes, then its end, once and last. Asking for the next event gives the program room for more output. */
+  async *events(): AsyncGenerator<ExecEvent, void, undefined> {
     try {
-      link.start(this.#number, order.start, {
-        started: () => {},
-        output: (stream, data) => this.#onOutput(stream, data),
-        end: (end) => {
-          this.#agentEnd = end;
-          this.#finish();
-        },
-        lost: (message) => {
-          this.#onLost(message);
-          this.#finish();
-        },
-      });
-      this.#begin();
-      yield* this.#events();
-      for (const stream of ['stdout', 'stderr'] as const) {
-        const chunk = this.#accounts[stream].finish();
-        if (chunk) yield { kind: 'chunk', stream, chunk };
-      }
-      yield { kind: 'end', ending: await this.#ending() };
+      yield* this.#chunks();
+      yield { kind: 'end', ending: await this.ended };
     } finally {
-      order.signal.removeEventListener('abort', onAbort);
-      for (const timer of timers) clearTimeout(timer);
-      attachment.onDenied = () => {};
+      this.#unread = true;
+      this.#creditQueued();
+      this.#queue.length = 0;
       if (!this.#over) this.kill('disconnect', 'the caller stopped listening');
     }
   }
@@ -164,13 +172,14 @@ export class Exec {
     if (this.#over || this.#cause) return;
     this.#cause = { killedBy, detail, errorCode };
     this.signal(SIGKILL);
+    this.#creditQueued(); // what is left in the pipes must not wait for a slow reader
     setTimeout(() => {
       if (!this.#over) void this.#sandbox.end();
     }, KILL_GRACE_MS).unref();
   }
 
-  #watch(): NodeJS.Timeout[] {
-    const { timeoutMs, renew, binding } = this.order;
+  #watch(): void {
+    const { timeoutMs, renew, binding, signal } = this.order;
     const timeout = setTimeout(
       () =>
         this.kill('timeout', `time limit of ${timeoutMs / 1000} s reached`, 'DEADLINE_EXCEEDED'),
@@ -178,21 +187,35 @@ export class Exec {
     );
     const renewal = setInterval(() => {
       renew().then(
-        (token) => this.#sandbox.attachment.renew(binding.execId, token),
+        (token) => {
+          if (!this.#over) this.#sandbox.attachment.renew(binding.execId, token);
+        },
         () => {}, // the old token runs out, and with it the way out: closed, not open
       );
     }, RENEW_EVERY_MS);
-    return [timeout, renewal];
+    this.#timers.push(timeout, renewal);
+    signal.addEventListener('abort', this.#onAbort);
+    if (signal.aborted) this.#onAbort();
   }
+
+  readonly #onAbort = (): void => this.kill('disconnect', 'the caller went away');
 
   #onOutput(stream: 'stdout' | 'stderr', data: Buffer): void {
     const account = this.#accounts[stream];
     const chunk = account.push(data);
-    if (chunk) this.#queue.push({ stream, chunk, credit: data.length });
-    else this.#sandbox.link.credit(this.#number, data.length);
+    const now = !chunk || this.#unread || this.#cause !== undefined;
+    if (now) this.#sandbox.link.credit(this.#number, data.length);
+    if (chunk && !this.#unread) this.#queue.push({ stream, chunk, credit: now ? 0 : data.length });
     if (account.overflowed && this.order.overflow === 'kill')
       this.kill('output', `${stream} is longer than ${this.order.outputBytes} bytes`);
     this.#wake?.();
+  }
+
+  #creditQueued(): void {
+    for (const entry of this.#queue) {
+      if (entry.credit > 0) this.#sandbox.link.credit(this.#number, entry.credit);
+      entry.credit = 0;
+    }
   }
 
   #onLost(message: string): void {
@@ -209,16 +232,25 @@ export class Exec {
   }
 
   #finish(): void {
+    if (this.#over) return;
     this.#over = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.order.signal.removeEventListener('abort', this.#onAbort);
+    this.#sandbox.attachment.onDenied = () => {};
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const chunk = this.#accounts[stream].finish();
+      if (chunk && !this.#unread) this.#queue.push({ stream, chunk, credit: 0 });
+    }
     this.#wake?.();
+    void this.#ending().then(this.#settle);
   }
 
-  async *#events(): AsyncGenerator<ExecEvent, void, undefined> {
+  async *#chunks(): AsyncGenerator<ExecEvent, void, undefined> {
     for (;;) {
       const next = this.#queue.shift();
       if (next) {
         yield { kind: 'chunk', stream: next.stream, chunk: next.chunk };
-        this.#sandbox.link.credit(this.#number, next.credit);
+        if (next.credit > 0) this.#sandbox.link.credit(this.#number, next.credit);
       } else if (this.#over) return;
       else {
         await new Promise<void>((resolve) => {
@@ -229,18 +261,20 @@ export class Exec {
     }
   }
 
+  /** Must not throw: it is the one end. */
   async #ending(): Promise<Ending> {
     const wallMs = performance.now() - this.#startedAt;
     const end = this.#agentEnd;
     const egress = await this.#unbind();
     const artefacts = end && this.#sandbox.alive ? await this.#collect(end.artefacts) : [];
+    const { stdout, stderr } = this.#accounts;
     return {
       ...this.#verdict(end),
       wallMs,
       cpuMs: end?.cpuMs ?? 0,
       maxRssBytes: end?.maxRssBytes ?? 0,
-      stdout: this.#accounts.stdout.account,
-      stderr: this.#accounts.stderr.account,
+      stdout: stdout.account,
+      stderr: stderr.account,
       exception: end?.exception,
       artefacts,
       egress,

@@ -18,7 +18,7 @@ import type { Attestation, ResourceLimits, Tier } from './backends/backend.ts';
 import type { KilledBy as Cause, Ending } from './exec.ts';
 import type { Program } from './profiles.ts';
 import type { SandboxAsk } from './role-limits.ts';
-import { type ExecAsk, NOTHING_ASKED, type Started, type Target } from './runner.ts';
+import { type ExecAsk, type ExecFacts, NOTHING_ASKED, type Target } from './runner.ts';
 import type { Kept } from './sessions.ts';
 
 /** The generated messages and our own types, one into the other; nothing else in the runner knows the wire. */
@@ -103,17 +103,13 @@ export function sessionName(name: string): string {
   return name;
 }
 
-export function startedMessage(started: Started, runnerId: string): ExecStarted {
+export function startedMessage(
+  { attestation, ...facts }: ExecFacts,
+  runnerId: string,
+): ExecStarted {
   return {
-    execId: started.execId,
-    sandboxId: started.sandbox.id,
-    session: started.session,
-    role: started.role,
-    policyDigest: started.policyDigest,
-    attestation: attestationMessage(started.sandbox.box.attestation),
-    startedAt: started.startedAt,
-    requestId: started.requestId,
-    warm: started.warm,
+    ...facts,
+    attestation: attestationMessage(attestation),
     runnerId,
     policyCommit: '',
     policySerial: 0n,

@@ -20,6 +20,7 @@ export class WarmPool {
     string,
     { shape: SandboxShape; ready: Sandbox[]; making: number; failures: number }
   >();
+  readonly #making = new Set<Promise<void>>();
   #closed = false;
 
   constructor(options: PoolOptions) {
@@ -38,10 +39,10 @@ export class WarmPool {
   async claim(shape: SandboxShape): Promise<{ sandbox: Sandbox; warm: boolean }> {
     const key = JSON.stringify(shape);
     const shelf = this.#shelves.get(key);
+    setTimeout(() => this.#refill(key), REFILL_DELAY_MS).unref();
     for (let next = shelf?.ready.shift(); next; next = shelf?.ready.shift()) {
       if (!next.alive) continue;
       this.#changed();
-      setTimeout(() => this.#refill(key), REFILL_DELAY_MS).unref();
       return { sandbox: next, warm: true };
     }
     return { sandbox: await this.#options.create(shape), warm: false };
@@ -55,21 +56,18 @@ export class WarmPool {
   async close(): Promise<void> {
     this.#closed = true;
     const waiting = [...this.#shelves.values()].flatMap((shelf) => shelf.ready.splice(0));
-    await Promise.all(waiting.map((sandbox) => sandbox.end()));
+    await Promise.all([...waiting.map((sandbox) => sandbox.end()), ...this.#making]);
   }
 
   #refill(key: string): void {
     const shelf = this.#shelves.get(key);
     if (!shelf || this.#closed || shelf.ready.length + shelf.making >= this.#options.size) return;
     shelf.making += 1;
-    this.#options.create(shelf.shape).then(
+    const making: Promise<void> = this.#options.create(shelf.shape).then(
       (sandbox) => {
         shelf.making -= 1;
         shelf.failures = 0;
-        if (this.#closed) {
-          void sandbox.end();
-          return;
-        }
+        if (this.#closed) return sandbox.end();
         shelf.ready.push(sandbox);
         void sandbox.ended.then(() => {
           const at = shelf.ready.indexOf(sandbox);
@@ -80,18 +78,22 @@ export class WarmPool {
         });
         this.#changed();
         this.#refill(key);
+        return undefined;
       },
       (error: unknown) => {
         shelf.making -= 1;
         shelf.failures += 1;
-        if (this.#closed) return;
+        if (this.#closed) return undefined;
         this.#options.log.error('a warm sandbox could not be made', { error });
         setTimeout(
           () => this.#refill(key),
           Math.min(RETRY_MAX_MS, 100 * 2 ** shelf.failures),
         ).unref();
+        return undefined;
       },
     );
+    this.#making.add(making);
+    void making.finally(() => this.#making.delete(making));
   }
 
   #changed(): void {

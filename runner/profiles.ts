@@ -22,30 +22,42 @@ export type Program =
     }
   | { readonly kind: 'command'; readonly argv: readonly string[] };
 
-/** The program's part of the order to the agent. @throws {OutriderError} INVALID_REQUEST */
+/** The program's part of the order to the agent. @throws {OutriderError} INVALID_REQUEST, PROFILE_UNKNOWN, BODY_TOO_LARGE */
 export function programOrder(
   program: Program,
   profileName: string,
 ): Pick<StartOrder, 'code' | 'name' | 'args' | 'argv'> {
   if (program.kind === 'command') {
-    if (program.argv.length === 0 || program.argv.some((word) => word.includes('\0')))
+    if (program.argv.length === 0)
       throw new OutriderError('INVALID_REQUEST', 'command.argv must name a program');
+    refuseNul('command.argv', program.argv);
     return { argv: program.argv };
   }
   const profile = PROFILES.find((candidate) => candidate.name === profileName);
-  if (!profile?.languages.includes(program.language)) {
+  if (!profile)
+    throw new OutriderError('PROFILE_UNKNOWN', `this runner has no profile "${profileName}"`);
+  if (!profile.languages.includes(program.language)) {
     throw new OutriderError(
       'INVALID_REQUEST',
-      `the profile ${profileName} runs ${profile?.languages.join(' and ') ?? 'nothing'}, not "${program.language}"`,
+      `the profile ${profileName} runs ${profile.languages.join(' and ')}, not "${program.language}"`,
     );
   }
   if (Buffer.byteLength(program.code) > CODE_MAX_BYTES)
     throw new OutriderError('BODY_TOO_LARGE', `the program is larger than ${CODE_MAX_BYTES} bytes`);
-  if (program.language === 'shell')
+  refuseNul('source', [program.fileName, ...program.args]);
+  if (program.language === 'shell') {
+    refuseNul('source.code', [program.code]);
     return {
       argv: ['/bin/sh', '-c', program.code, program.fileName || 'main.sh', ...program.args],
     };
+  }
   return { code: program.code, name: program.fileName || 'main.py', args: program.args };
+}
+
+/** The words of a command line end at a NUL. */
+function refuseNul(name: string, words: readonly string[]): void {
+  if (words.some((word) => word.includes('\0')))
+    throw new OutriderError('INVALID_REQUEST', `${name} must not hold a NUL character`);
 }
 
 /** What the sandbox's own proxy needs: a program may not point these elsewhere by asking the runner to. */

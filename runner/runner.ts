@@ -6,9 +6,10 @@ import { principalKey } from '#core/principal';
 import type { ExecutionSigner } from '#core/tokens';
 import { canonicalJson, chooseRole, projectRole, type Role } from '#policies';
 import type { LoadedPolicy } from '#policystore';
-import type { Backend } from './backends/backend.ts';
+import type { Attestation, Backend } from './backends/backend.ts';
 import type { Caller } from './callers.ts';
 import { type Ending, Exec, type ExecEvent } from './exec.ts';
+import { FRAME_MAX_BYTES } from './frames.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import type { WarmPool } from './pool.ts';
 import { PROFILES, type Program, programOrder, sandboxEnvironment } from './profiles.ts';
@@ -46,6 +47,8 @@ export interface ExecAsk {
   readonly timeoutMs: number;
   /** 0: the role's. */
   readonly outputBytes: number;
+  /** Where the answer holds less than the role allows, how much of each stream. */
+  readonly outputMaxBytes?: number;
   readonly overflow: 'truncate' | 'kill';
   readonly openStdin: boolean;
   readonly requestId: string;
@@ -53,15 +56,22 @@ export interface ExecAsk {
   readonly onDenied?: (event: DeniedEvent) => void;
 }
 
-export interface Started {
+/** What is known of an exec from its start on. */
+export interface ExecFacts {
   readonly execId: string;
-  readonly sandbox: Sandbox;
+  readonly sandboxId: string;
+  readonly attestation: Attestation;
+  /** Empty outside a session. */
   readonly session: string;
   readonly role: string;
   readonly policyDigest: string;
   readonly startedAt: Date;
   readonly requestId: string;
   readonly warm: boolean;
+}
+
+export interface Started {
+  readonly facts: ExecFacts;
   readonly exec: Exec;
   readonly events: AsyncGenerator<ExecEvent, void, undefined>;
 }
@@ -82,11 +92,22 @@ export interface RunnerDeps {
 /** How long an ended exec is remembered for GetExec. */
 const REMEMBER_MS = 10 * 60_000;
 const REMEMBER_MAX = 10_000;
+/** What fits one frame to the agent, with room for what is added to an order. */
+const ORDER_MAX_BYTES = FRAME_MAX_BYTES - 65_536;
 
-interface ExecRecord {
+/** One exec as its owner may see it: running, or ended and remembered without the contents of its artefacts. */
+export interface ExecRecord {
   readonly owner: string;
-  readonly started: Started;
-  ending: Ending | undefined;
+  readonly facts: ExecFacts;
+  readonly exec: Exec | undefined;
+  readonly ending: Ending | undefined;
+}
+
+interface Live extends ExecRecord {
+  readonly exec: Exec;
+  readonly sandbox: Sandbox;
+  /** The policy that it is held to, as far as it was told. */
+  digest: string;
 }
 
 /** Runs programs: chooses role, sandbox and limits, binds the door, and accounts for every end. Knows no wire. */
@@ -94,7 +115,11 @@ export class Runner {
   readonly #deps: RunnerDeps;
   readonly sessions: Sessions;
   readonly #running = new Map<string, number>();
-  readonly #execs = new Map<string, ExecRecord>();
+  readonly #live = new Map<string, Live>();
+  readonly #ended = new Map<string, ExecRecord & { readonly endedAt: number }>();
+  #auditBroken = false;
+  /** Sandboxes to be kept whose claim is under way: their names are taken and they count. */
+  readonly #making = new Set<{ owner: string; name: string; role: string }>();
   #number = 0;
   draining = false;
 
@@ -114,6 +139,11 @@ export class Runner {
 
   get running(): number {
     return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Whether the last record could not be written. */
+  get auditBroken(): boolean {
+    return this.#auditBroken;
   }
 
   get capacity(): number {
@@ -141,6 +171,7 @@ export class Runner {
   async exec(caller: Caller, ask: ExecAsk): Promise<Started> {
     const queuedAt = performance.now();
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
+    this.#assertAudit();
     const policy = this.#deps.policy();
     const role = this.#roleOf(caller, ask.role, policy);
     const limits = roleLimits(role);
@@ -151,17 +182,23 @@ export class Runner {
       cwd: ask.cwd,
       stdin: ask.openStdin,
     };
+    if (Buffer.byteLength(JSON.stringify(start)) > ORDER_MAX_BYTES)
+      throw new OutriderError(
+        'BODY_TOO_LARGE',
+        'program, arguments and env are too large together',
+      );
     const timeoutMs = bounded(
       'timeout',
       ask.timeoutMs,
       limits.timeoutDefaultMs,
       limits.timeoutMaxMs,
     );
+    const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
     const outputBytes = bounded(
       'output.bytes',
       ask.outputBytes,
-      limits.outputBytes,
-      limits.outputBytes,
+      outputMost,
+      outputMost,
     );
     const release = this.#reserve(owner, limits);
     let place: Place | undefined;
@@ -206,28 +243,24 @@ export class Runner {
         },
         ++this.#number,
       );
-      if (place.kept) place.kept.running = exec;
-      const started: Omit<Started, 'events'> = {
+      const facts: ExecFacts = {
         execId: id,
-        sandbox,
+        sandboxId: sandbox.id,
+        attestation: sandbox.box.attestation,
         session: place.kept?.name ?? '',
         role: role.metadata.name,
         policyDigest: policy.digest,
         startedAt,
         requestId: ask.requestId,
         warm: place.warm,
-        exec,
       };
-      const record: ExecRecord = {
-        owner,
-        started: {
-          ...started,
-          events: this.#account(caller, started, exec, place, release, queuedAt),
-        },
-        ending: undefined,
-      };
-      this.#remember(id, record);
-      return record.started;
+      await this.#begin(
+        caller,
+        { owner, facts, exec, sandbox, digest: policy.digest, ending: undefined },
+        place,
+        release,
+      );
+      return { facts, exec, events: this.#observed(exec, facts.warm, queuedAt) };
     } catch (error) {
       release();
       if (place) await this.#leave(place);
@@ -237,7 +270,7 @@ export class Runner {
 
   /** @throws {OutriderError} EXEC_NOT_FOUND, also for another's */
   findExec(caller: Caller, id: string): ExecRecord {
-    const record = this.#execs.get(id);
+    const record = this.#live.get(id) ?? this.#ended.get(id);
     if (record?.owner !== principalKey(caller.principal))
       throw new OutriderError('EXEC_NOT_FOUND', 'there is no such exec');
     return record;
@@ -254,25 +287,9 @@ export class Runner {
     return (await this.#keep(owner, name, role, roleLimits(role), ask, policy)).kept;
   }
 
-  /** The policy changed: what runs is held to the narrower of old and new (D-policy 6). */
+  /** The policy changed: what runs is held to the narrower of old and new. */
   tighten(policy: LoadedPolicy): void {
-    for (const { started, ending } of this.#execs.values()) {
-      if (ending) continue;
-      try {
-        const projection = projectRole(
-          policy.set,
-          started.role,
-          started.exec.order.binding.principal.tenant,
-        );
-        started.sandbox.attachment.tighten(
-          started.execId,
-          canonicalJson(projection),
-          policy.digest,
-        );
-      } catch {
-        started.exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
-      }
-    }
+    for (const live of this.#live.values()) this.#tightenOne(live, policy);
   }
 
   /** Takes no new work, lets what runs end for `graceMs`, then ends everything. */
@@ -281,12 +298,64 @@ export class Runner {
     const deadline = Date.now() + graceMs;
     while (this.running > 0 && Date.now() < deadline)
       await new Promise((resolve) => setTimeout(resolve, 50));
-    for (const { started, ending } of this.#execs.values())
-      if (!ending) started.exec.kill('runner', 'the runner is stopping', 'DRAINING');
+    const live = [...this.#live.values()];
+    for (const { exec } of live) exec.kill('runner', 'the runner is stopping', 'DRAINING');
     await this.sessions.close();
     await this.#deps.pool.close();
-    const live = [...this.#execs.values()].filter(({ ending }) => !ending);
-    await Promise.all(live.map(({ started }) => started.sandbox.end()));
+    await Promise.all(live.map(({ sandbox }) => sandbox.end()));
+  }
+
+  /** Starts an exec that is known from here on, so that no change of policy misses it; its end is seen to whoever reads it. */
+  async #begin(caller: Caller, live: Live, place: Place, release: () => void): Promise<void> {
+    const { exec, facts } = live;
+    if (place.kept) place.kept.running = exec;
+    this.#live.set(facts.execId, live);
+    try {
+      await exec.start();
+    } catch (error) {
+      this.#live.delete(facts.execId);
+      this.#record(caller, facts, failedToStart(toOutriderError(error)));
+      throw error;
+    }
+    this.#tightenOne(live, this.#deps.policy());
+    void exec.ended.then(async (ending) => {
+      this.#live.delete(facts.execId);
+      this.#remember(live, ending);
+      this.#record(caller, facts, ending);
+      release();
+      await this.#leave(place);
+    });
+  }
+
+  #tightenOne(live: Live, policy: LoadedPolicy): void {
+    if (live.digest === policy.digest) return;
+    live.digest = policy.digest;
+    const { exec, facts, sandbox } = live;
+    try {
+      const { tenant } = exec.order.binding.principal;
+      const projection = projectRole(policy.set, facts.role, tenant);
+      sandbox.attachment.tighten(facts.execId, canonicalJson(projection), policy.digest);
+    } catch {
+      exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
+    }
+  }
+
+  async *#observed(
+    exec: Exec,
+    warm: boolean,
+    queuedAt: number,
+  ): AsyncGenerator<ExecEvent, void, undefined> {
+    let first = true;
+    for await (const event of exec.events()) {
+      if (first && event.kind === 'chunk') {
+        first = false;
+        this.#deps.metrics.firstByte.observe(
+          { warm: String(warm) },
+          (performance.now() - queuedAt) / 1000,
+        );
+      }
+      yield event;
+    }
   }
 
   #roleOf(caller: Caller, asked: string, policy: LoadedPolicy): Role {
@@ -345,12 +414,21 @@ export class Runner {
         retryAfterMs: 1_000,
       });
     kept.busy = true;
-    await kept.sandbox.link.ready();
+    try {
+      await kept.sandbox.link.ready();
+    } catch (error) {
+      kept.busy = false;
+      throw error;
+    }
     return { sandbox: kept.sandbox, warm: true, kept };
   }
 
   async #claim(shape: SandboxShape): Promise<Place> {
     const { sandbox, warm } = await this.#deps.pool.claim(shape);
+    if (this.draining) {
+      await sandbox.end();
+      throw new OutriderError('DRAINING', 'the runner is stopping');
+    }
     this.#deps.metrics.claims.inc({ warm: String(warm) });
     this.#deps.metrics.sandboxes.inc();
     return { sandbox, warm, kept: undefined };
@@ -364,12 +442,19 @@ export class Runner {
     ask: SandboxAsk,
     policy: LoadedPolicy,
   ): Promise<{ kept: Kept; warm: boolean }> {
-    if (this.sessions.count(owner, role.metadata.name) >= limits.sessions)
+    const mine = [...this.#making].filter((making) => making.owner === owner);
+    if (name !== '' && mine.some((making) => making.name === name))
+      throw new OutriderError('SESSION_BUSY', 'the session is being made', { retryAfterMs: 1_000 });
+    const coming = mine.filter((making) => making.role === role.metadata.name).length;
+    if (this.sessions.count(owner, role.metadata.name) + coming >= limits.sessions)
       throw new OutriderError(
         'QUOTA_EXCEEDED',
         `you keep ${limits.sessions} sandboxes already: delete one`,
       );
-    const { sandbox, warm } = await this.#claim(shapeFor(limits, ask, this.#deps.backend, KNOWN));
+    const shape = shapeFor(limits, ask, this.#deps.backend, KNOWN);
+    const making = { owner, name, role: role.metadata.name };
+    this.#making.add(making);
+    const { sandbox, warm } = await this.#claim(shape).finally(() => this.#making.delete(making));
     const now = Date.now();
     const kept: Kept = {
       sandbox,
@@ -388,41 +473,7 @@ export class Runner {
     return { kept, warm };
   }
 
-  /** The exec's events, with everything that must happen at its end. Whoever takes them takes them to the end. */
-  async *#account(
-    caller: Caller,
-    started: Omit<Started, 'events'>,
-    exec: Exec,
-    place: Place,
-    release: () => void,
-    queuedAt: number,
-  ): AsyncGenerator<ExecEvent, void, undefined> {
-    const { metrics } = this.#deps;
-    let first = true;
-    try {
-      for await (const event of exec.run()) {
-        if (event.kind === 'end') this.#record(caller, started, event.ending);
-        else if (first) {
-          first = false;
-          metrics.firstByte.observe(
-            { warm: String(started.warm) },
-            (performance.now() - queuedAt) / 1000,
-          );
-        }
-        yield event;
-      }
-    } catch (error) {
-      this.#record(caller, started, failedToStart(toOutriderError(error)));
-      throw error;
-    } finally {
-      release();
-      await this.#leave(place);
-    }
-  }
-
-  #record(caller: Caller, started: Omit<Started, 'events'>, ending: Ending): void {
-    const record = this.#execs.get(started.execId);
-    if (record) record.ending = ending;
+  #record(caller: Caller, facts: ExecFacts, ending: Ending): void {
     const { metrics, audit, log, backend } = this.#deps;
     metrics.execs.inc({ killed_by: ending.killedBy });
     metrics.duration.observe({ killed_by: ending.killedBy }, ending.wallMs / 1000);
@@ -430,15 +481,15 @@ export class Runner {
     try {
       audit.append({
         event: 'exec',
-        requestId: started.requestId,
+        requestId: facts.requestId,
         issuer,
         subject,
         tenant,
-        role: started.role,
-        sandboxId: started.sandbox.id,
-        execId: started.execId,
-        session: started.session || undefined,
-        policyDigest: started.policyDigest,
+        role: facts.role,
+        sandboxId: facts.sandboxId,
+        execId: facts.execId,
+        session: facts.session || undefined,
+        policyDigest: facts.policyDigest,
         killedBy: ending.killedBy,
         exitCode: ending.exitCode,
         code: ending.errorCode || undefined,
@@ -452,9 +503,19 @@ export class Runner {
         head: ending.egress.auditHead,
       });
     } catch (error) {
-      log.error('an exec could not be recorded', { error, execId: started.execId });
-      this.draining = true; // without an audit nothing may run; /readyz says why
+      log.error('an exec could not be recorded', { error, execId: facts.execId });
+      this.#auditBroken = true;
     }
+  }
+
+  /** Nothing runs that cannot be recorded. @throws {OutriderError} AUDIT_UNAVAILABLE */
+  #assertAudit(): void {
+    if (!this.#auditBroken) return;
+    this.#deps.audit.append({
+      event: 'config',
+      detail: 'the audit can be written again; records were lost before this one',
+    });
+    this.#auditBroken = false;
   }
 
   async #leave({ sandbox, kept }: Place): Promise<void> {
@@ -468,16 +529,22 @@ export class Runner {
     await sandbox.end();
   }
 
-  #remember(id: string, record: ExecRecord): void {
-    this.#execs.set(id, record);
+  #remember({ owner, facts }: Live, ending: Ending): void {
     const now = Date.now();
-    for (const [old, { started, ending }] of this.#execs) {
-      if (
-        !ending ||
-        (now - started.startedAt.getTime() < REMEMBER_MS && this.#execs.size <= REMEMBER_MAX)
-      )
-        continue;
-      this.#execs.delete(old);
+    const artefacts = ending.artefacts.map((artefact) => ({
+      ...artefact,
+      content: Buffer.alloc(0),
+    }));
+    this.#ended.set(facts.execId, {
+      owner,
+      facts,
+      exec: undefined,
+      ending: { ...ending, artefacts },
+      endedAt: now,
+    });
+    for (const [id, { endedAt }] of this.#ended) {
+      if (now - endedAt < REMEMBER_MS && this.#ended.size <= REMEMBER_MAX) break; // the oldest stand first
+      this.#ended.delete(id);
     }
   }
 }
@@ -502,7 +569,7 @@ function profileOf({ target }: ExecAsk, limits: RoleLimits): string {
 
 function bounded(name: string, asked: number, fallback: number, most: number): number {
   if (asked > most)
-    throw new OutriderError('INVALID_REQUEST', `${name} ${asked} is more than the role's ${most}`);
+    throw new OutriderError('INVALID_REQUEST', `${name} ${asked} is more than the ${most} that are allowed`);
   return asked > 0 ? asked : fallback;
 }
 

@@ -43,7 +43,7 @@ export class Sandbox {
     box: Box,
     link: AgentLink,
     attachment: Attachment,
-    cleanUp: () => void,
+    cleanUp: () => Promise<void>,
   ) {
     this.id = id;
     this.shape = shape;
@@ -66,7 +66,7 @@ export class Sandbox {
     this.ended = box.ended.then(async () => {
       if (!this.#ending) this.lostBy = 'box';
       await finish();
-      cleanUp();
+      await cleanUp();
     });
   }
 
@@ -75,7 +75,7 @@ export class Sandbox {
     const id = newId('sbx');
     const directory = join(deps.directory, id);
     const identity = deps.identities.take();
-    const undo: (() => void)[] = [
+    const undo: (() => Promise<void> | void)[] = [
       () => deps.identities.give(identity),
       () => rmSync(directory, { recursive: true, force: true }),
     ];
@@ -93,14 +93,13 @@ export class Sandbox {
         identity,
         limits: shape.resources,
       });
-      undo.push(() => void box.kill());
+      undo.push(() => box.kill());
       const link = new AgentLink(await connected(listening.connection, box));
+      undo.push(() => link.close());
       await link.ready();
-      return new Sandbox(id, shape, box, link, attachment, () => {
-        for (const step of undo.toReversed()) step();
-      });
+      return new Sandbox(id, shape, box, link, attachment, () => runAll(undo.toReversed()));
     } catch (error) {
-      for (const step of undo.toReversed()) step();
+      await runAll(undo.toReversed()); // the uid and the directory only after the box
       throw error;
     }
   }
@@ -117,6 +116,10 @@ export class Sandbox {
   }
 }
 
+async function runAll(steps: readonly (() => Promise<void> | void)[]): Promise<void> {
+  for (const step of steps) await step();
+}
+
 async function openAttachment(
   slot: SidecarSlot,
   sandboxId: string,
@@ -124,8 +127,13 @@ async function openAttachment(
   owner: { uid: number; gid: number },
 ): Promise<Attachment> {
   const attachment = new Attachment(slot.client);
-  await attachment.open(newId('att'), sandboxId, path, owner);
-  return attachment;
+  try {
+    await attachment.open(newId('att'), sandboxId, path, owner);
+    return attachment;
+  } catch (error) {
+    attachment.close();
+    throw error;
+  }
 }
 
 /**
@@ -141,6 +149,7 @@ async function listenOnce(
     server.once('connection', (socket) => {
       server.close();
       rmSync(path, { force: true });
+      socket.on('error', () => {}); // also of one that nobody waits for any more
       resolve(socket);
     });
   });
@@ -150,7 +159,13 @@ async function listenOnce(
   });
   chmodSync(path, 0o600);
   if (process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid);
-  return { connection, close: () => void server.close() };
+  return {
+    connection,
+    close: () => {
+      server.close();
+      void connection.then((socket) => socket.destroy());
+    },
+  };
 }
 
 async function connected(connection: Promise<Socket>, box: Box): Promise<Socket> {

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress, isLoopback } from '#core/address';
@@ -11,6 +11,7 @@ import { auditSigningKey, readSigningKey, readTrustedIssuers } from '#core/keys'
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
+import { ensurePrivateDir } from '#core/runtime-dir';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
 import { PolicyStore } from '#policystore';
 import {
@@ -148,7 +149,6 @@ async function start(
   });
   const running = runner;
   const health = new GrpcHealth(SERVICES);
-  lifecycle.add('programs', () => running.drain(config.drainTimeout));
 
   const localServer = await serve(
     config.listen,
@@ -169,7 +169,10 @@ async function start(
         lifecycle,
       )
     : undefined;
+  // After the servers, so that it is stopped before them: callers wait on their connections for the ends of their programs.
+  lifecycle.add('programs', () => running.drain(config.drainTimeout));
 
+  // What /readyz says of the backend is at most this old; the probe itself never fails.
   let backendProblem: string | undefined;
   const probing = setInterval(() => {
     void backend.probe().then((problem) => {
@@ -181,6 +184,10 @@ async function start(
   const routes = adminRoutes(
     [
       { name: 'backend', check: () => backendProblem },
+      {
+        name: 'audit',
+        check: () => (running.auditBroken ? 'the audit cannot be written' : undefined),
+      },
       { name: 'draining', check: () => (running.draining ? 'the runner is stopping' : undefined) },
     ],
     metrics,
@@ -207,8 +214,7 @@ const SERVICES = [
 /** Makes the directory that every sandbox's user may enter and nobody may list, without what an earlier runner left there. */
 function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Backend {
   const directory = config.sandboxDirectory;
-  mkdirSync(directory, { recursive: true, mode: 0o711 });
-  chmodSync(directory, 0o711);
+  ensurePrivateDir(directory, 0o711); // never somebody else's, and never a link to somewhere else
   for (const name of readdirSync(directory))
     if (/^(sbx|att|probe)-/.test(name))
       rmSync(join(directory, name), { recursive: true, force: true });
@@ -238,6 +244,9 @@ function services(
   const server = new Server({
     'grpc.max_receive_message_length': MESSAGE_MAX_BYTES,
     'grpc.max_send_message_length': MESSAGE_MAX_BYTES,
+    // A client that vanished without a word ends its programs.
+    'grpc.keepalive_time_ms': 20_000,
+    'grpc.keepalive_timeout_ms': 10_000,
   });
   server.addService(ExecServiceService, execService(runner, identify, report));
   server.addService(SandboxServiceService, sandboxService(runner, backend, pool, identify, report));

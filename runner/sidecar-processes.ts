@@ -58,7 +58,7 @@ export function createSidecarProcesses(options: SidecarProcessesOptions): Sideca
       if (closing) throw new OutriderError('DRAINING', 'the runner is stopping');
       for (let spare = spares.shift(); spare; spare = spares.shift()) {
         const found = await spare.catch(() => undefined);
-        if (found && found.child.exitCode === null) {
+        if (found && isRunning(found.child)) {
           setTimeout(refill, 50).unref(); // after the sandbox that wants this one
           return slot(found);
         }
@@ -135,7 +135,7 @@ function slot({ child, client }: SidecarProcess): SidecarSlot {
 
 /** Its standard input's end tells it to go; a signal is for one that does not listen. */
 function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  if (!isRunning(child)) return Promise.resolve();
   return new Promise((resolve) => {
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
     child.once('exit', () => {
@@ -146,6 +146,10 @@ function stop(child: ChildProcess): Promise<void> {
   });
 }
 
+function isRunning({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode === null && signalCode === null;
+}
+
 async function untilListening(socket: string, child: ChildProcess): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   let failed: Error | undefined;
@@ -153,10 +157,10 @@ async function untilListening(socket: string, child: ChildProcess): Promise<void
     failed = error;
   });
   while (!(await accepts(socket))) {
-    if (failed || child.exitCode !== null || Date.now() > deadline) {
+    if (failed || !isRunning(child) || Date.now() > deadline) {
       child.kill('SIGKILL');
       throw new OutriderError('SIDECAR_LOST', 'the sidecar of the sandbox did not start', {
-        cause: failed ?? new Error(`exit ${String(child.exitCode)}`),
+        cause: failed ?? new Error(`exit ${String(child.exitCode ?? child.signalCode)}`),
       });
     }
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -1,5 +1,11 @@
 import { join } from 'node:path';
-import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import {
   type Duration,
   type ExecEnd,
@@ -55,7 +61,7 @@ export interface ProgramResult extends ProgramEnd {
 
 /** A running program with its streams open. */
 export interface Execution {
-  /** What it writes, as it comes, then its end. Take it to the end. */
+  /** What it writes, as it comes, then its end. Leaving before the end ends the program. */
   readonly events: AsyncIterable<
     { stream: 'stdout' | 'stderr'; data: Buffer } | { stream: 'end'; end: ProgramEnd }
   >;
@@ -112,7 +118,7 @@ export function connect({ address = defaultAddress(), token }: ConnectOptions = 
         write: (data) => send({ $case: 'stdin', value: Buffer.from(data) }),
         closeStdin: () => send({ $case: 'closeStdin', value: {} }),
         kill: (signal) => send({ $case: 'signal', value: signal }),
-        events: eventsOf(call, () => call.end()),
+        events: eventsOf(call),
       };
     },
   };
@@ -134,18 +140,23 @@ export function defaultAddress(
 }
 
 async function* eventsOf(
-  call: AsyncIterable<ExecResponse>,
-  done: () => void,
+  call: ClientDuplexStream<ExecRequest, ExecResponse>,
 ): AsyncGenerator<
   { stream: 'stdout' | 'stderr'; data: Buffer } | { stream: 'end'; end: ProgramEnd }
 > {
-  for await (const { response } of call) {
-    if (response?.$case === 'stdout' || response?.$case === 'stderr')
-      yield { stream: response.$case, data: response.value.data };
-    else if (response?.$case === 'end') {
-      done();
-      yield { stream: 'end', end: endOf(response.value) };
+  let over = false;
+  try {
+    for await (const { response } of call) {
+      if (response?.$case === 'stdout' || response?.$case === 'stderr')
+        yield { stream: response.$case, data: response.value.data };
+      else if (response?.$case === 'end') {
+        over = true;
+        call.end();
+        yield { stream: 'end', end: endOf(response.value) };
+      }
     }
+  } finally {
+    if (!over) call.cancel(); // who stops listening does not want it to go on
   }
 }
 

@@ -23,7 +23,7 @@ export interface Runner {
 }
 
 /** Above the 3 MiB that the contract allows for one response. */
-const RESPONSE_MAX_BYTES = 4 * 2 ** 20;
+const RESPONSE_MAX_BYTES = 8 * 2 ** 20;
 
 /** A runner over gRPC. Connects when it is first used, and again whenever the connection was lost. */
 export function connectRunner(address: Address): Runner {

@@ -4,6 +4,7 @@ import { AuditChain, type AuditHead } from '#core/audit';
 import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
+import { RuleLimits, type Target } from '#policies';
 import {
   Binding,
   type ExecGrant,
@@ -14,7 +15,6 @@ import {
 import { Delivery } from './delivery.ts';
 import { Door, type DoorLimits } from './door.ts';
 import { type DeniedEvent, Journal } from './journal.ts';
-import { Limiter } from './limiter.ts';
 import type { Measures } from './measures.ts';
 import { postAudit, proxyPool } from './proxy-link.ts';
 import { Refused, toRefused } from './refusal.ts';
@@ -75,7 +75,9 @@ export class Attachment {
     this.#spec = spec;
     this.#deps = deps;
     this.#spool = new Spool(spec.spoolRecords, spec.spoolPath);
-    this.#chain = new AuditChain('sidecar', this.#spool, { now: deps.now });
+    // The name says whose records they are: the proxy takes no others with a token of this sandbox.
+    const writer = `sc-${spec.sandboxId}`;
+    this.#chain = new AuditChain('sidecar', this.#spool, { now: deps.now, writer });
     this.#auditPool = this.#newPool(1);
     this.#delivery = new Delivery({
       spool: this.#spool,
@@ -114,7 +116,7 @@ export class Attachment {
         limits: spec.limits,
         journal: attachment.#journal,
         measures: deps.measures,
-        limiter: new Limiter(),
+        ruleLimits: new RuleLimits(),
         binding: () => attachment.#binding,
         now: deps.now,
         onFault: (error, requestId) =>
@@ -129,13 +131,19 @@ export class Attachment {
     return attachment;
   }
 
-  /** Opens the door for one exec. @throws {OutriderError} SESSION_BUSY while another is bound */
+  /** Opens the door for one exec; no connection from before is served as its own. @throws {OutriderError} SESSION_BUSY while another is bound */
   bind(grant: ExecGrant): void {
     if (this.#binding)
       throw new OutriderError('SESSION_BUSY', 'another exec is bound to this attachment');
+    this.#door?.cutConnections();
     this.#binding = new Binding(grant, this.#newPool(POOL_CONNECTIONS));
     this.#lastToken = grant.token.jwt;
     this.#delivery.nudge();
+  }
+
+  /** Whether this exec is bound now. */
+  isBound(execId: string): boolean {
+    return this.#binding?.exec.execId === execId;
   }
 
   /** @throws {OutriderError} EXEC_NOT_FOUND */
@@ -145,22 +153,15 @@ export class Attachment {
   }
 
   /**
-   * From now on `policy` must allow every target too. What is under way and no longer allowed is cut; says how much that was.
+   * From now on `policy` must allow every target too, and its limits hold where they are stricter. Requests and tunnels that are
+   * under way and no longer allowed are cut; says how many that were.
    * @throws {OutriderError} EXEC_NOT_FOUND
    */
   tighten(execId: string, policy: ExecPolicy): number {
     const binding = this.#bound(execId);
     binding.tighten(policy);
     const nowMs = this.#deps.now();
-    return this.#journal.cut(({ target }) => {
-      if (!target) return undefined;
-      try {
-        binding.permit(target, nowMs);
-        return undefined;
-      } catch (thrown) {
-        return toRefused(thrown);
-      }
-    });
+    return this.#journal.cut(({ target }) => target && refusalNow(binding, target, nowMs));
   }
 
   /** Shuts the door, cuts what is open, and delivers the records as far as that takes 2 s. @throws {OutriderError} EXEC_NOT_FOUND */
@@ -202,6 +203,7 @@ export class Attachment {
   async #close(): Promise<void> {
     this.#door?.close();
     await this.#shut();
+    this.#journal.finish();
     this.#chain.append({ event: 'end', sandboxId: this.#spec.sandboxId });
     const delivered = this.#lastToken !== undefined && (await this.#delivery.flush(FLUSH_MS, true));
     this.#delivery.stop();
@@ -227,6 +229,7 @@ export class Attachment {
     this.#binding = undefined;
     this.#journal.cut(() => new Refused('not_bound'));
     this.#door?.cutConnections();
+    this.#journal.sumUpRefusals();
     await binding?.pool.destroy();
   }
 
@@ -253,5 +256,16 @@ export class Attachment {
     const { pending } = this.#spool;
     this.#deps.measures.pending.inc(pending - this.#reportedPending);
     this.#reportedPending = pending;
+  }
+}
+
+/** Why what is under way may not go on; undefined where it may. */
+function refusalNow(binding: Binding, target: Target, nowMs: number): Refused | undefined {
+  try {
+    const { intercept, rule } = binding.permit(target, nowMs);
+    // The rule looks at requests now, and nobody looks into this tunnel.
+    return intercept ? new Refused('interception_required', { rule }) : undefined;
+  } catch (thrown) {
+    return toRefused(thrown);
   }
 }

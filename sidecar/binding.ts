@@ -1,5 +1,12 @@
 import type { Pool } from 'undici';
-import { type Decision, decide, type RolePolicy, type Target, targetText } from '#policies';
+import {
+  type Decision,
+  decide,
+  type RolePolicy,
+  stricterLimits,
+  type Target,
+  targetText,
+} from '#policies';
 import { Refused } from './refusal.ts';
 
 /** What the runner says when it binds an exec to a door. */
@@ -82,7 +89,7 @@ export class Binding {
     return this.#policies.at(-1);
   }
 
-  /** What every policy since the claim allows. @throws {Refused} with the reason and rule of the first that does not */
+  /** What every policy since the claim allows, within the stricter of their limits. @throws {Refused} with the reason and rule of the first that does not */
   permit(target: Target, nowMs: number): Grant {
     let grant: Grant | undefined;
     for (const { compiled } of this.#policies) {
@@ -122,11 +129,12 @@ export class Binding {
   }
 }
 
-/** Names of the older grant, precautions of both. */
+/** Names of the older grant, precautions and limits of both. */
 function stricter(older: Grant, newer: Grant): Grant {
   return {
     ...older,
     credential: older.credential ?? newer.credential,
     intercept: older.intercept || newer.intercept,
+    limits: stricterLimits(older.limits, newer.limits),
   };
 }

@@ -14,7 +14,7 @@ export function sidecarSpec(paths: { runtime: string; state: string }) {
       `unix:${join(paths.runtime, 'proxy.sock')}`,
     ),
     admin: config.optionalAddress(
-      'where /livez, /readyz and /metrics answer; default 127.0.0.1:8793, and none with exitWithAttachment',
+      'where /livez, /readyz and /metrics answer; default 127.0.0.1:8793, and never with exitWithAttachment',
     ),
     exitWithAttachment: config.bool(
       'serve one attachment and exit with it: the process of one sandbox',
@@ -47,8 +47,8 @@ export function sidecarSpec(paths: { runtime: string; state: string }) {
 
 export type SidecarConfig = config.ConfigOf<ReturnType<typeof sidecarSpec>>;
 
-/** Where the admin routes answer: never by default in the process of one sandbox, of which a machine has many. */
+/** Where the admin routes answer: never in the process of one sandbox, of which a machine has many with the same settings. */
 export function adminAddress(settings: SidecarConfig): Address | undefined {
-  if (settings.admin !== undefined || settings.exitWithAttachment) return settings.admin;
-  return parseAddress('127.0.0.1:8793');
+  if (settings.exitWithAttachment) return undefined;
+  return settings.admin ?? parseAddress('127.0.0.1:8793');
 }

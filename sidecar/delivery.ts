@@ -1,19 +1,36 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditHead } from '#core/audit';
+import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { Spool } from './spool.ts';
 
-/** Takes lines to the proxy, and resolves to the last record that it has stored. Rejects when nothing is known to be stored. */
+/**
+ * Takes lines to the proxy, and resolves to the last record that it has stored. Rejects when nothing is known to be stored: with
+ * `DeliveryRefused` where the same lines would be refused again.
+ */
 export type PostAudit = (lines: readonly string[]) => Promise<AuditHead>;
+
+/** The proxy does not take these lines. It may have said what it has of the chain. */
+export class DeliveryRefused extends OutriderError {
+  readonly stored: AuditHead | undefined;
+
+  constructor(cause: string, stored: AuditHead | undefined) {
+    super('AUDIT_UNAVAILABLE', 'the proxy refused the audit records', { cause });
+    this.stored = stored;
+  }
+}
 
 const BATCH_RECORDS = 64;
 const BATCH_DELAY_MS = 200;
 const RETRY_MAX_MS = 2_000;
 const FLUSH_RETRY_MS = 100;
+/** What was refused as it is gets another chance only because the proxy may be another by then. */
+const REFUSED_RETRY_MS = 60_000;
 
 /**
  * Brings the records of one spool to the proxy: a batch at a time, 200 ms after the first record or at 64 of them. A record
- * leaves the spool only when the proxy has acknowledged its hash; until then it is sent again, less and less often.
+ * leaves the spool only when the proxy has acknowledged its hash; until then it is sent again, less and less often. Where the
+ * proxy refuses records and says which it has, delivery goes on behind that one.
  */
 export class Delivery {
   readonly #spool: Spool;
@@ -24,6 +41,7 @@ export class Delivery {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<boolean> | undefined;
   #failures = 0;
+  #refused = false;
   #stopped = false;
 
   constructor(deps: {
@@ -44,12 +62,14 @@ export class Delivery {
   /** Says that there are new records. */
   nudge(): void {
     if (this.#stopped || this.#running || this.#spool.pending === 0) return;
-    if (this.#failures === 0 && this.#spool.pending >= BATCH_RECORDS) void this.#run();
+    if (this.#failures === 0 && !this.#refused && this.#spool.pending >= BATCH_RECORDS)
+      void this.#run();
     else this.#timer ??= setTimeout(() => void this.#run(), this.#delayMs());
   }
 
   /**
-   * Delivers what is pending now. With `retry` it tries until `withinMs` has passed, otherwise the first failure ends it.
+   * Delivers what is pending now. With `retry` it tries until `withinMs` has passed or the proxy refuses, otherwise the first
+   * failure ends it.
    * Resolves to whether the spool is empty.
    */
   async flush(withinMs: number, retry: boolean): Promise<boolean> {
@@ -62,7 +82,7 @@ export class Delivery {
       ]);
       expired.abort();
       if (done) continue;
-      if (!retry) break;
+      if (!retry || this.#refused) break;
       await sleep(Math.min(FLUSH_RETRY_MS, Math.max(0, deadline - Date.now())));
     }
     return this.#spool.pending === 0;
@@ -74,6 +94,7 @@ export class Delivery {
   }
 
   #delayMs(): number {
+    if (this.#refused) return REFUSED_RETRY_MS;
     return Math.min(BATCH_DELAY_MS * 2 ** this.#failures, RETRY_MAX_MS);
   }
 
@@ -91,15 +112,17 @@ export class Delivery {
   async #deliverAll(): Promise<boolean> {
     try {
       while (this.#spool.pending > 0 && !this.#stopped) {
-        const head = await this.#post(this.#spool.oldest(BATCH_RECORDS));
+        const head = await this.#post(this.#spool.oldest(BATCH_RECORDS)).catch(storedAllTheSame);
         if (!this.#spool.acknowledge(head, this.#writer))
-          throw new Error('the proxy acknowledged a record that is not in the spool');
+          throw new DeliveryRefused('it has none of the records in the spool', head);
         this.#failures = 0;
+        this.#refused = false;
         this.#onDelivered();
       }
       return true;
     } catch (error) {
       this.#failures += 1;
+      if (error instanceof DeliveryRefused) this.#showRefused(error);
       if (this.#failures === 3)
         this.#log.warn('audit records cannot be delivered to the proxy; they are kept', {
           error,
@@ -108,4 +131,23 @@ export class Delivery {
       return false;
     }
   }
+
+  #showRefused(error: DeliveryRefused): void {
+    if (!this.#refused)
+      this.#log.error('the proxy refuses the audit records of a sandbox; they are kept', {
+        error,
+        detail: {
+          writer: this.#writer,
+          pending: this.#spool.pending,
+          first: this.#spool.first,
+          stored: error.stored?.seq,
+        },
+      });
+    this.#refused = true;
+  }
+}
+
+function storedAllTheSame(error: unknown): AuditHead {
+  if (error instanceof DeliveryRefused && error.stored) return error.stored;
+  throw error;
 }

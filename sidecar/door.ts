@@ -4,12 +4,12 @@ import type { Socket } from 'node:net';
 import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
+import type { RuleLimits } from '#policies';
 import type { Binding, Grant } from './binding.ts';
 import type { Exchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import { headerOf, headProblem } from './framing.ts';
 import type { Journal } from './journal.ts';
-import type { Limiter } from './limiter.ts';
 import type { Measures } from './measures.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
 import { answerRefusal, Refused, refusalBytes, toRefused } from './refusal.ts';
@@ -33,7 +33,8 @@ export interface DoorLimits {
 export interface DoorDeps {
   readonly limits: DoorLimits;
   readonly journal: Journal;
-  readonly limiter: Limiter;
+  /** Of this sandbox: its execs share the places of a rule, its neighbours have their own. */
+  readonly ruleLimits: RuleLimits;
   readonly measures: Measures;
   /** The exec that is bound now. */
   readonly binding: () => Binding | undefined;
@@ -110,7 +111,7 @@ export class Door {
     return { door, address: bound };
   }
 
-  /** Cuts every connection; new ones are still taken. */
+  /** Cuts every connection; new ones are still taken while an exec is bound. */
   cutConnections(): void {
     for (const socket of this.#connections.keys()) socket.destroy();
   }
@@ -123,7 +124,12 @@ export class Door {
     if (typeof bound === 'string') rmSync(bound, { force: true });
   }
 
+  /** A connection belongs to the exec that is bound when it comes; where none is, not a byte of it is read. */
   #connected(socket: Socket): void {
+    if (this.#deps.binding() === undefined) {
+      socket.destroy();
+      return;
+    }
     this.#connections.set(socket, { open: new Set(), doomed: false, parting: undefined });
     socket.on('error', () => {});
     socket.once('close', () => this.#connections.delete(socket));
@@ -167,10 +173,11 @@ export class Door {
     } catch (thrown) {
       // What was cut meanwhile has been answered.
       if (exchange?.ended) return;
-      const refused = this.#refuse(exchange, thrown);
+      const refused = toRefused(thrown);
       const close = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
       if (close) connection.doomed = true;
-      answerRefusal(response, refused, exchange?.requestId ?? 'none', close);
+      const told = this.#refuse(exchange, refused);
+      answerRefusal(response, told, exchange?.requestId ?? 'none', close);
       if (!close) drain(request);
     }
   }
@@ -217,10 +224,10 @@ export class Door {
         now,
       });
     } catch (thrown) {
-      const refused = this.#refuse(exchange, thrown);
+      const told = this.#refuse(exchange, toRefused(thrown));
       // Behind an answer that is still to come there is no place for another.
       if (pipelined) socket.destroy();
-      else part(socket, refusalBytes(refused, exchange?.requestId ?? 'none'));
+      else part(socket, refusalBytes(told, exchange?.requestId ?? 'none'));
     }
   }
 
@@ -245,7 +252,9 @@ export class Door {
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
   #limit(exchange: Exchange, { policy, rule, limits }: Grant): void {
-    exchange.onEnd(this.#deps.limiter.take(policy, rule, limits, performance.now()));
+    const place = this.#deps.ruleLimits.take(`${policy}/${rule}`, limits, performance.now());
+    if (!place.ok) throw new Refused(place.reason, { rule, retryAfterMs: place.retryAfterMs });
+    exchange.onEnd(place.release);
     if (limits.durationMs === undefined) return;
     const timer = setTimeout(
       () => exchange.cut(new Refused('upstream_timeout', { rule })),
@@ -254,11 +263,10 @@ export class Door {
     exchange.onEnd(() => clearTimeout(timer));
   }
 
-  #refuse(exchange: Exchange | undefined, thrown: unknown): Refused {
-    const refused = toRefused(thrown);
-    exchange?.refuse(refused);
+  /** Records a refusal, and returns the one to tell. */
+  #refuse(exchange: Exchange | undefined, refused: Refused): Refused {
     if (refused.code === 'INTERNAL') this.#deps.onFault(refused, exchange?.requestId ?? '');
-    return refused;
+    return exchange?.refuse(refused) ?? refused;
   }
 
   /** Bytes that llhttp would not take, a head or body that did not come in time, a connection that broke. */
@@ -280,18 +288,18 @@ export class Door {
       unfinished.cut(refused);
       return;
     }
-    const bytes = refusalBytes(refused, this.#recordUnreadable(refused));
+    const { told, requestId } = this.#recordUnreadable(refused);
+    const bytes = refusalBytes(told, requestId);
     if (connection.open.size > 0) connection.parting = bytes;
     else part(socket, bytes);
   }
 
-  #recordUnreadable(refused: Refused): string {
+  #recordUnreadable(refused: Refused): { told: Refused; requestId: string } {
     try {
       const exchange = this.#deps.journal.begin('forward', '', this.#deps.binding());
-      exchange.refuse(refused);
-      return exchange.requestId;
+      return { told: exchange.refuse(refused), requestId: exchange.requestId };
     } catch {
-      return 'none';
+      return { told: refused, requestId: 'none' };
     }
   }
 
@@ -301,7 +309,7 @@ export class Door {
   }
 
   #dropped(): void {
-    this.#recordUnreadable(new Refused('conn_limit'));
+    if (this.#deps.binding() !== undefined) this.#recordUnreadable(new Refused('conn_limit'));
   }
 }
 

@@ -14,6 +14,9 @@ export interface Outcome {
   readonly detail?: string | undefined;
 }
 
+/** Records how an exchange ended; returns what the program is told in place of its refusal, where it is to be told something else. */
+export type RecordExchange = (exchange: Exchange, outcome: Outcome) => Refused | undefined;
+
 /**
  * One request or tunnel, from its head to its one audit record. Whoever ends it first says how it ended; everything after is
  * ignored, so that a cut connection cannot report itself a second time.
@@ -30,18 +33,20 @@ export class Exchange {
   /** Towards the proxy and towards the program. */
   bytesOut = 0;
   bytesIn = 0;
+  /** Whether anything of it has been sent to the proxy, which then has a record of it too. */
+  forwarded = false;
   /** Whether all of the request has been read. */
   requestComplete: () => boolean = () => true;
   #onCut: ((refused: Refused) => void) | undefined;
   #outcome: Outcome | undefined;
   readonly #ends: (() => void)[] = [];
-  readonly #record: (exchange: Exchange, outcome: Outcome) => void;
+  readonly #record: RecordExchange;
 
   constructor(
     ingress: Ingress,
     method: string,
     binding: Binding | undefined,
-    record: (exchange: Exchange, outcome: Outcome) => void,
+    record: RecordExchange,
   ) {
     this.ingress = ingress;
     this.method = method;
@@ -69,21 +74,25 @@ export class Exchange {
   }
 
   end(outcome: Outcome): void {
-    if (this.#outcome !== undefined) return;
-    this.#outcome = outcome;
-    for (const undo of this.#ends) undo();
-    this.#record(this, outcome);
+    this.#end(outcome);
   }
 
-  refuse(refused: Refused): void {
-    this.end(outcomeOf(refused));
+  /** Ends it with a refusal, and returns the one to tell the program: another where there are too many of them. */
+  refuse(refused: Refused): Refused {
+    return this.#end(outcomeOf(refused)) ?? refused;
   }
 
   /** Ends it from outside: unbound, tightened, its bytes not to be trusted. */
   cut(refused: Refused): void {
     if (this.ended) return;
-    this.refuse(refused);
-    this.#onCut?.(refused);
+    this.#onCut?.(this.refuse(refused));
+  }
+
+  #end(outcome: Outcome): Refused | undefined {
+    if (this.#outcome !== undefined) return undefined;
+    this.#outcome = outcome;
+    for (const undo of this.#ends) undo();
+    return this.#record(this, outcome);
   }
 }
 

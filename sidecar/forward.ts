@@ -40,6 +40,7 @@ export async function forward(call: ForwardCall): Promise<void> {
     exchange.bytesOut += count;
   });
   if (exchange.ended) return;
+  exchange.forwarded = true;
   binding.pool.dispatch(
     {
       method: target.method,
@@ -80,12 +81,14 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
   readonly #exchange: Exchange;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #method: string;
   #controller: Dispatcher.DispatchController | undefined;
   #outcome: Outcome = { verdict: 'allow' };
   /** Bytes that the rule still lets in. */
   #left: number;
 
-  constructor({ exchange, request, response, grant }: ForwardCall) {
+  constructor({ exchange, request, response, target, grant }: ForwardCall) {
+    this.#method = target.method;
     this.#left = grant.limits.responseBytes ?? Number.POSITIVE_INFINITY;
     this.#exchange = exchange;
     this.#request = request;
@@ -109,7 +112,10 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     if (status < 200) return;
     const headers = headerText(controller.rawHeaders);
     this.#outcome = outcomeOfAnswer(status, (name) => headerOf(headers, name));
-    if (Number(headerOf(headers, 'content-length') ?? 0) > this.#left) this.#tooLarge();
+    // Of an answer without a body the length says what there would be.
+    const bodyless = this.#method === 'HEAD' || status === 304;
+    const length = bodyless ? 0 : Number(headerOf(headers, 'content-length') ?? 0);
+    if (length > this.#left) this.#tooLarge();
     else this.#response.writeHead(status, returnedHeaders(headers));
   }
 

@@ -1,4 +1,5 @@
-import type { AuditChain } from '#core/audit';
+import type { AuditChain, AuditFields } from '#core/audit';
+import { type Limits, RuleLimits } from '#policies';
 import type { Binding } from './binding.ts';
 import { Exchange, type Outcome } from './exchange.ts';
 import type { Measures } from './measures.ts';
@@ -28,13 +29,25 @@ export interface JournalDeps {
 /** The proto's bound: of further refusals only the number is told. */
 const DENIED_EVENTS_MAX = 100;
 const TEXT_MAX = 2_048;
+/** Of a refused target: it costs a program nothing to ask for a long one. */
+const REFUSED_TEXT_MAX = 256;
+/** Refusals that are recorded one by one. A refusal costs a program microseconds and the audit's disk half a KiB for ever. */
+const REFUSALS: Limits = { rate: { count: 50, perMs: 1_000 }, burst: 200 };
+const SUMMARY_MS = 1_000;
 
-/** Everything that happens at one door, each thing recorded once. */
+/**
+ * Everything that happens at one door, each thing recorded once. Of refusals that the sidecar alone knows of, those beyond 50 a
+ * second and 200 at once are answered 429 and recorded as a number, once a second.
+ */
 export class Journal {
   readonly live = new Set<Exchange>();
   readonly #deps: JournalDeps;
   #refusing = false;
   #unrecorded = 0;
+  readonly #refusals = new RuleLimits();
+  /** Refusals that are only counted, of one binding; the place of their summary is taken while there are any. */
+  #flood: { readonly binding: Binding | undefined; count: number } | undefined;
+  #summary: NodeJS.Timeout | undefined;
 
   constructor(deps: JournalDeps) {
     this.#deps = deps;
@@ -58,18 +71,36 @@ export class Journal {
 
   /** Says that records have left the spool; what was refused meanwhile gets one record with its number. */
   delivered(): void {
-    const { spool, chain, sandboxId } = this.#deps;
-    if (!this.#refusing || spool.full) return;
-    const detail = `${this.#unrecorded} requests were refused while the spool was full`;
-    this.#unrecorded = 0;
+    if (!this.#refusing || this.#deps.spool.full) return;
+    this.#sumUpBackpressure();
+    this.#setRefusing(false);
+  }
+
+  /** Records the number of refusals that were not recorded one by one, where there are any. */
+  sumUpRefusals(): void {
+    clearTimeout(this.#summary);
+    const flood = this.#flood;
+    if (!flood) return;
+    this.#flood = undefined;
+    const { chain, spool, measures, onRecord } = this.#deps;
+    spool.release();
     chain.append({
       event: 'request',
-      sandboxId,
-      verdict: 'error',
-      reason: 'audit_backpressure',
-      detail,
+      ...this.#labels(flood.binding),
+      verdict: 'limit',
+      reason: 'refusal_flood',
+      code: 'RATE_LIMITED',
+      detail: `${flood.count} more requests were refused than are recorded one by one`,
     });
-    this.#setRefusing(false);
+    measures.records.inc();
+    onRecord();
+  }
+
+  /** Records what was only counted so far, as the last before the chain's end. */
+  finish(): void {
+    this.sumUpRefusals();
+    if (this.#refusing) this.#sumUpBackpressure();
+    this.#refusing = false;
   }
 
   /** Ends every exchange of which `why` gives a reason, and says how many. */
@@ -84,34 +115,64 @@ export class Journal {
     return count;
   }
 
-  #record(exchange: Exchange, outcome: Outcome): void {
-    const { chain, spool, sandboxId, measures, onRecord } = this.#deps;
-    const { binding, grant, target } = exchange;
+  #record(exchange: Exchange, outcome: Outcome): Refused | undefined {
+    const { measures } = this.#deps;
     const durationMs = performance.now() - exchange.startedAt;
     this.live.delete(exchange);
+    const told = this.#floods(exchange, outcome);
+    if (told) this.#countOnly(exchange);
+    else this.#write(exchange, outcome, durationMs);
+    measures.requests.inc({ verdict: outcome.verdict });
+    measures.duration.observe(durationMs / 1000);
+    measures.bytes.inc({ direction: 'in' }, exchange.bytesIn);
+    measures.bytes.inc({ direction: 'out' }, exchange.bytesOut);
+    if (outcome.verdict !== 'allow' && outcome.reason !== undefined)
+      measures.denials.inc({ reason: outcome.reason });
+    if (exchange.binding) this.#count(exchange.binding, exchange, outcome);
+    return told;
+  }
+
+  /** What a program is told whose refused requests are too many to be recorded each. */
+  #floods(exchange: Exchange, outcome: Outcome): Refused | undefined {
+    // Of what has been sent on, both ends of the hop have a record.
+    if (outcome.verdict === 'allow' || exchange.forwarded) return undefined;
+    const place = this.#refusals.take('', REFUSALS, performance.now());
+    if (!place.ok) return new Refused('refusal_flood', { retryAfterMs: place.retryAfterMs });
+    place.release();
+    return undefined;
+  }
+
+  #countOnly({ binding }: Exchange): void {
+    if (this.#flood && this.#flood.binding !== binding) this.sumUpRefusals();
+    if (this.#flood) {
+      this.#flood.count += 1;
+      this.#deps.spool.release();
+      return;
+    }
+    // The place that the record would have had is kept for the summary.
+    this.#flood = { binding, count: 1 };
+    this.#summary = setTimeout(() => this.sumUpRefusals(), SUMMARY_MS).unref();
+  }
+
+  #write(exchange: Exchange, outcome: Outcome, durationMs: number): void {
+    const { chain, spool, measures, onRecord } = this.#deps;
+    const { binding, grant, target } = exchange;
+    const textMax = outcome.verdict === 'allow' ? TEXT_MAX : REFUSED_TEXT_MAX;
     spool.release();
     chain.append({
       event: 'request',
-      requestId: binding?.exec.requestId,
+      ...this.#labels(binding),
       egressId: exchange.requestId,
-      ...binding?.exec.principal,
-      role: binding?.exec.role,
-      sandboxId,
-      execId: binding?.exec.execId,
       ingress: exchange.ingress,
       method: exchange.method.slice(0, 64),
-      target: exchange.targetText?.slice(0, TEXT_MAX),
+      target: exchange.targetText?.slice(0, textMax),
       verdict: outcome.verdict,
       policy: grant?.policy,
       rule: outcome.rule ?? grant?.rule,
       reportedRule: grant?.reported?.rule ?? undefined,
       reportedReason: grant?.reported?.reason,
-      tokenId: binding?.tokenId,
       reason: outcome.reason,
       code: outcome.code,
-      policyDigest: binding?.policy?.digest,
-      policyCommit: binding?.policy?.commit,
-      policySerial: binding?.policy?.serial,
       datasource: target?.kind === 'datasource' ? `${target.type}/${target.name}` : undefined,
       credential: grant?.credential ?? undefined,
       status: outcome.status,
@@ -121,14 +182,38 @@ export class Journal {
       detail: outcome.detail,
     });
     measures.records.inc();
-    measures.requests.inc({ verdict: outcome.verdict });
-    measures.duration.observe(durationMs / 1000);
-    measures.bytes.inc({ direction: 'in' }, exchange.bytesIn);
-    measures.bytes.inc({ direction: 'out' }, exchange.bytesOut);
-    if (outcome.verdict !== 'allow' && outcome.reason !== undefined)
-      measures.denials.inc({ reason: outcome.reason });
-    if (binding) this.#count(binding, exchange, outcome);
     onRecord();
+  }
+
+  /** Whose a record is. */
+  #labels(binding: Binding | undefined): Omit<AuditFields, 'event'> {
+    const { sandboxId } = this.#deps;
+    if (!binding) return { sandboxId };
+    const { exec, policy, tokenId } = binding;
+    return {
+      requestId: exec.requestId,
+      ...exec.principal,
+      role: exec.role,
+      sandboxId,
+      execId: exec.execId,
+      tokenId,
+      policyDigest: policy?.digest,
+      policyCommit: policy?.commit,
+      policySerial: policy?.serial,
+    };
+  }
+
+  #sumUpBackpressure(): void {
+    const { chain, sandboxId } = this.#deps;
+    const detail = `${this.#unrecorded} requests were refused while the spool was full`;
+    this.#unrecorded = 0;
+    chain.append({
+      event: 'request',
+      sandboxId,
+      verdict: 'error',
+      reason: 'audit_backpressure',
+      detail,
+    });
   }
 
   #count(binding: Binding, exchange: Exchange, outcome: Outcome): void {

@@ -84,3 +84,28 @@ for (const [options, message] of UNUSABLE)
     assert.match(output.stderr, message);
     assert.equal(output.stdout, '');
   });
+
+test('a second sidecar on the same socket is refused, and the first stays where it is', async (t) => {
+  const first = start(t, '--admin', '127.0.0.1:0');
+  await until(() => existsSync(first.socket), 10_000);
+  const second = start(t, '--admin', '127.0.0.1:0', '--listen', `unix:${first.socket}`);
+  assert.equal(await exitOf(second.child), 1);
+  assert.match(second.output.stderr, /sidecar\.sock is in use by another process/);
+  assert.ok(existsSync(first.socket));
+  assert.equal(first.child.exitCode, null);
+});
+
+test('a sidecar takes over the socket that a killed one left behind', async (t) => {
+  const first = start(t, '--admin', '127.0.0.1:0');
+  await until(() => existsSync(first.socket), 10_000);
+  first.child.kill('SIGKILL');
+  await new Promise((resolve) => first.child.once('exit', resolve));
+  assert.ok(existsSync(first.socket));
+  const { child } = start(t, '--admin', '127.0.0.1:0', '--listen', `unix:${first.socket}`);
+  const client = new SidecarServiceClient(`unix:${first.socket}`, credentials.createInsecure());
+  t.after(() => client.close());
+  await new Promise<void>((resolve, reject) => {
+    client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
+  });
+  assert.equal(child.exitCode, null);
+});

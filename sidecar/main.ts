@@ -32,6 +32,7 @@ export async function main(argv: readonly string[], env: Env): Promise<number> {
       throw error;
     }
     await untilSignal(() => lifecycle.stop(), early.length > 0 ? Promise.race(early) : undefined);
+    if (config.watchStdin) process.stdin.destroy(); // open, it would keep this process after a signal
     return 0;
   } catch (thrown) {
     const error = toOutriderError(thrown);

@@ -1,8 +1,9 @@
 import { connect } from 'node:net';
 import { Pool } from 'undici';
 import { type Address, formatAddress, socketOptions } from '#core/address';
-import { type AuditHead } from '#core/audit';
+import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
+import { DeliveryRefused } from './delivery.ts';
 
 /** Bounds of the hop to the proxy. */
 export interface LinkLimits {
@@ -14,6 +15,8 @@ export interface LinkLimits {
 /** Where audit records of sidecars are stored, on the proxy's own address. */
 export const AUDIT_PATH = '/.outrider/audit';
 const CONNECT_TIMEOUT_MS = 5_000;
+/** Answers that sending the same lines again does not change. Of 401 the next token may be taken. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 403, 404, 405, 409, 413, 415]);
 const PROBE_TIMEOUT_MS = 1_000;
 
 /**
@@ -35,7 +38,7 @@ export function proxyPool(proxy: Address, limits: LinkLimits): Pool {
 
 /**
  * Sends lines of an audit chain and resolves to the last record stored.
- * @throws {OutriderError} AUDIT_UNAVAILABLE when the proxy did not say that it has them
+ * @throws {OutriderError} AUDIT_UNAVAILABLE when the proxy did not say that it has them; `DeliveryRefused` when it will not take them
  */
 export async function postAudit(
   pool: Pool,
@@ -51,8 +54,9 @@ export async function postAudit(
     bodyTimeout: CONNECT_TIMEOUT_MS,
   });
   const answer: unknown = await body.json().catch(() => undefined);
-  const head = statusCode === 200 ? acknowledged(answer) : undefined;
-  if (!head)
+  const head = acknowledged(answer);
+  if (REFUSALS.has(statusCode)) throw new DeliveryRefused(`status ${statusCode}`, head);
+  if (statusCode !== 200 || !head)
     throw new OutriderError('AUDIT_UNAVAILABLE', 'the proxy did not store the audit records', {
       cause: `status ${statusCode}`,
     });

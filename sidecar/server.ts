@@ -4,7 +4,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
 import type { CallContext } from '#core/grpc';
-import { adminRoutes, closeServer, createAdminServer, listen } from '#core/http';
+import { adminRoutes, closeServer, createAdminServer, listen, removeStaleSocket } from '#core/http';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { SidecarServiceService } from '#proto';
@@ -28,7 +28,8 @@ export function createSidecar(
   config: SidecarConfig,
   deps: { readonly log: Logger; readonly metrics: Metrics },
 ): Sidecar {
-  if (config.listen.kind !== 'unix')
+  const { listen: address } = config;
+  if (address.kind !== 'unix')
     throw new OutriderError(
       'CONFIG_INVALID',
       'sidecar.listen must be a unix socket: over TCP anybody on this machine could open doors',
@@ -42,6 +43,7 @@ export function createSidecar(
   const checks = [{ name: 'proxy', check: () => proxyProblem(config.proxy) }];
   const routes = adminRoutes(checks, deps.metrics, () => ({ attachments: host.size }));
   let admin: HttpServer | undefined;
+  let bound = false; // a socket that is not ours must not be removed
 
   return {
     firstEnded: host.firstEnded,
@@ -49,13 +51,15 @@ export function createSidecar(
       const wanted = adminAddress(config);
       if (wanted) admin = createAdminServer(routes);
       const adminBound = wanted && admin ? await listen(admin, wanted) : undefined;
-      await bindGrpc(grpc, config.listen);
-      return { listen: config.listen, admin: adminBound };
+      await removeStaleSocket(address.path);
+      await bindGrpc(grpc, address);
+      bound = true;
+      return { listen: address, admin: adminBound };
     },
     async stop() {
       await host.stop();
       grpc.forceShutdown();
-      if (config.listen.kind === 'unix') rmSync(config.listen.path, { force: true });
+      if (bound) rmSync(address.path, { force: true });
       if (admin?.listening) await closeServer(admin);
     },
   };

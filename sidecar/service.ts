@@ -77,7 +77,7 @@ async function* serve(
   }
 }
 
-/** The messages of one stream, in order. */
+/** The messages of one stream, in order. `renew` and `tighten` for an exec that is not bound are passed over without an answer. */
 class Session {
   readonly #host: ServiceHost;
   readonly #send: (response: Response) => void;
@@ -115,11 +115,14 @@ class Session {
           $case: 'bound',
           value: { execId: request.value.execId, caCertificate: '' },
         });
+      // The exec may end while such a message is on its way: that is no fault, and what is bound meanwhile is not meant.
       case 'renew':
+        if (!attachment.isBound(request.value.execId)) return;
         attachment.renew(request.value.execId, token(request.value.token));
         return this.#send({ $case: 'renewed', value: { execId: request.value.execId } });
       case 'tighten': {
         const { execId, policyDigest } = request.value;
+        if (!attachment.isBound(execId)) return;
         const connectionsClosed = attachment.tighten(execId, execPolicy(request.value));
         return this.#send({ $case: 'tightened', value: { policyDigest, connectionsClosed } });
       }
@@ -172,6 +175,9 @@ function attachmentSpec(
   { limits: defaults, spoolRecords }: ServiceHost,
 ): AttachmentSpec {
   const { attachmentId, sandboxId, listen, limits } = message;
+  // It names the writer of audit records.
+  if (!/^[A-Za-z0-9-]{1,64}$/.test(sandboxId))
+    throw new OutriderError('INVALID_REQUEST', 'sandbox_id must be 1 to 64 of [A-Za-z0-9-]');
   if (!/^[A-Za-z0-9-]{1,64}$/.test(attachmentId))
     throw new OutriderError('INVALID_REQUEST', 'attachment_id must be 1 to 64 of [A-Za-z0-9-]');
   if (listen === undefined)

@@ -13,7 +13,6 @@ export class Spool implements AuditSink {
   readonly #capacity: number;
   readonly #file: SpoolFile | undefined;
   #lines: string[] = [];
-  /** The number of the first line in the chain. */
   #first = 0;
   #reserved = 0;
 
@@ -25,6 +24,11 @@ export class Spool implements AuditSink {
   constructor(capacity: number, path?: string) {
     this.#capacity = capacity;
     this.#file = path === undefined ? undefined : new SpoolFile(path);
+  }
+
+  /** The number in the chain of the first that is pending, or of the next. */
+  get first(): number {
+    return this.#first;
   }
 
   get pending(): number {

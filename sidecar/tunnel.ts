@@ -79,6 +79,7 @@ function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
         reject(linkFailure(error, authority));
       },
     };
+    exchange.forwarded = true;
     binding.pool.dispatch({ method: 'CONNECT', path: authority, headers }, handler);
   });
 }

@@ -1,17 +1,24 @@
-// `npm test`: every test that needs no extra service. With arguments, only the files given.
+// `npm test`: every test that needs no extra service: first those beside their files, then those of more than one part. With
+// arguments, only the files given.
 import { spawnSync } from 'node:child_process';
 
-const FOLDERS =
-  'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,cli,tools,test/integration,test/e2e';
+const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,cli,tools';
 const files = process.argv.slice(2);
-const { status } = spawnSync(
-  process.execPath,
-  [
-    '--conditions=outrider-source',
-    '--test',
-    '--test-concurrency=2',
-    ...(files.length > 0 ? files : [`{${FOLDERS}}/**/*.test.ts`]),
-  ],
-  { stdio: 'inherit' },
-);
-process.exit(status ?? 1);
+const phases =
+  files.length > 0
+    ? [{ concurrency: 1, patterns: files }]
+    : [
+        { concurrency: 4, patterns: [`{${UNIT}}/**/*.test.ts`] }, // they mostly wait
+        { concurrency: 2, patterns: ['test/{integration,e2e}/**/*.test.ts'] }, // each runs a mesh
+      ];
+
+let failed = false;
+for (const { concurrency, patterns } of phases) {
+  const { status } = spawnSync(
+    process.execPath,
+    ['--conditions=outrider-source', '--test', `--test-concurrency=${concurrency}`, ...patterns],
+    { stdio: 'inherit' },
+  );
+  failed ||= status !== 0;
+}
+process.exit(failed ? 1 : 0);

@@ -310,12 +310,28 @@ class Agent:
                 os.kill(-1, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+            self.drop_relays()
             self.finish(payload)
+
+    def drop_relays(self):
+        """Connections of a program end with it: none may be served in the name of the next one."""
+        for sock in tuple(self.sockets - {self.control, self.listener}):
+            self.unwatch(sock.fileno())
+            self.sockets.discard(sock)
+            sock.close()
+        while True:
+            try:
+                self.listener.accept()[0].close()
+            except BlockingIOError:
+                return
+            except OSError:  # one that was reset while it waited
+                continue
 
     def finish(self, payload):
         """END, once the process is reaped and everything that it wrote has been sent."""
         if payload.exit is None or payload.open_streams or payload.status_fd in self.handlers or self.running is not payload:
             return
+        self.drop_relays()
         os.close(payload.status_fd)
         if payload.stdin >= 0:
             self.unwatch(payload.stdin)
@@ -398,6 +414,14 @@ class Agent:
         del self.writes[ident]
         self.send_json(REPLY, ident, reply)
 
+    def op_abandon(self, _ident, ask):
+        """The rest of a file does not come: nothing of it stays."""
+        entry = self.writes.pop(ask["write"], None)
+        if entry:
+            os.close(entry[0])
+            os.unlink(entry[1])
+        return {"ok": True}
+
     def op_list(self, _ident, ask):
         root = resolve(ask.get("path") or WORKSPACE)
         found = []
@@ -441,7 +465,7 @@ class Agent:
             near, _ = self.listener.accept()
         except (BlockingIOError, OSError):
             return
-        if len(self.sockets) >= 2 * RELAY_CONNECTIONS:
+        if self.running is None or len(self.sockets) >= 2 * RELAY_CONNECTIONS:
             near.close()
             return
         far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -516,6 +540,7 @@ class Relay:
 OPERATIONS = {
     "read": Agent.op_read,
     "write": Agent.op_write,
+    "abandon": Agent.op_abandon,
     "list": Agent.op_list,
     "stat": Agent.op_stat,
     "remove": Agent.op_remove,
@@ -597,12 +622,9 @@ def parse_exception(status):
 def become_payload(start_fd, status_fd, stdin, stdout, stderr):
     for fd, to in ((stdin, 0), (stdout, 1), (stderr, 2)):
         os.dup2(fd, to, inheritable=True)
-    for fd in range(3, 256):  # the agent's: control, relay, pipes; all are below this bound
-        if fd not in (start_fd, status_fd):
-            try:
-                os.close(fd)
-            except OSError:
-                pass
+    low, high = sorted((start_fd, status_fd))
+    for first, last in ((3, low), (low + 1, high), (high + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])):
+        os.closerange(first, last)  # the agent's: control, relay, pipes
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -64,7 +64,10 @@ export interface Box {
 export interface Backend {
   readonly name: string;
   readonly tier: Tier;
-  /** Undefined when boxes can be made here, otherwise what a person must do. Really starts one. */
+  /**
+   * Undefined when boxes can be made here, otherwise what a person must do. Really starts one; asked again within 5 s, or while
+   * one is under way, it gives the same answer. Never rejects.
+   */
   probe(): Promise<string | undefined>;
   /** @throws {OutriderError} BACKEND_UNAVAILABLE, SANDBOX_FAILED */
   start(options: BoxOptions): Promise<Box>;

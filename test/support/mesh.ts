@@ -127,7 +127,9 @@ export async function makePlace(options: MeshOptions = {}): Promise<Place> {
   const start: Place['start'] = (argv, given = {}) => {
     const [program = '', ...words] = [
       ...within,
-      ...[process.execPath, '--conditions=outrider-source', join(packageRoot, 'cli/main.ts')],
+      process.execPath,
+      '--conditions=outrider-source',
+      join(packageRoot, 'cli/main.ts'),
       ...argv,
     ];
     const child = spawn(program, words, {
@@ -191,16 +193,19 @@ export async function startMesh(options: MeshOptions = {}): Promise<RunningMesh>
     },
     audit: (name) => readAudit(join(place.state, 'audit', `${name}.jsonl`)),
     async stop(signal = 'SIGINT') {
-      sdk.close();
       try {
         if (supervisor.exitCode !== null) return;
         const groups = controlGroups(place);
         const exited = once(supervisor, 'exit');
         supervisor.kill(signal);
-        const [code]: unknown[] = await Promise.race([exited, sleep(STOP_WITHIN_MS, ['late'])]);
+        const [code]: unknown[] = await Promise.race([
+          exited,
+          sleep(STOP_WITHIN_MS, ['late'], { ref: false }),
+        ]);
         assert.equal(code, 0, `outrider up ends with 0:\n${said.stderr}`);
         await assertNothingLeft(place, groups);
       } finally {
+        sdk.close();
         place.remove();
       }
     },
@@ -229,9 +234,11 @@ export async function until(
 
 async function assertNothingLeft(place: Place, groups: readonly string[]): Promise<void> {
   // The kernel tears a namespace down a moment after its last process.
-  await until('its processes end', () => processesNaming(place.directory).length === 0, 3_000).catch(
-    () => {},
-  );
+  await until(
+    'its processes end',
+    () => processesNaming(place.directory).length === 0,
+    3_000,
+  ).catch(() => {});
   const left = processesNaming(place.directory).filter(({ pid }) => isAlive(pid));
   assert.deepEqual(left, [], 'no process is left');
   const bound = readFileSync('/proc/net/unix', 'utf8').split('\n');
@@ -270,9 +277,7 @@ function copyPolicies(to: string, ports: Ports, change: MeshOptions['policy']): 
 async function freePorts(): Promise<Ports> {
   const names = ['gateway', 'server', 'runner', 'sidecar', 'proxy', 'metrics', 'example'] as const;
   const servers = names.map(() => createServer());
-  await Promise.all(
-    servers.map((server) => once(server.listen(0, '127.0.0.1'), 'listening')),
-  );
+  await Promise.all(servers.map((server) => once(server.listen(0, '127.0.0.1'), 'listening')));
   const [gateway, server, runner, sidecar, proxy, metrics, example] = servers.map((one) => {
     const address = one.address();
     return typeof address === 'object' && address !== null ? address.port : 0;

@@ -20,9 +20,7 @@ export function processesNaming(text: string): Seen[] {
 export function descendantsOf(pid: number): Seen[] {
   const all = pids().map(seen);
   const below = (parent: number): Seen[] =>
-    all
-      .filter((one) => one.parent === parent)
-      .flatMap((child) => [child, ...below(child.pid)]);
+    all.filter((one) => one.parent === parent).flatMap((child) => [child, ...below(child.pid)]);
   return below(pid);
 }
 

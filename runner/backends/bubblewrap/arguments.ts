@@ -7,6 +7,10 @@ export const INSIDE_UID = 1000;
 /** File descriptors that bubblewrap is given besides 0 to 2. */
 export const FD = { status: 3, block: 4, seccomp: 5 } as const;
 
+/** Public parts of the host's /etc that programs expect; private keys stand beside some of them, so no more than these. */
+export const ETC_DIRECTORIES = ['ssl/certs', 'alternatives'] as const;
+export const ETC_FILES = ['ssl/openssl.cnf', 'mime.types'] as const;
+
 export interface BubblewrapInput {
   readonly agentDirectory: string;
   readonly etcDirectory: string;
@@ -35,10 +39,10 @@ export function bubblewrapArguments(input: BubblewrapInput): string[] {
     '--clearenv',
     hostSystem(),
     ['--ro-bind', etcDirectory, '/etc'],
-    ...['ssl', 'ca-certificates', 'alternatives', 'mime.types'].map((name) => [
+    ...[...ETC_DIRECTORIES, ...ETC_FILES].map((path) => [
       '--ro-bind-try',
-      `/etc/${name}`,
-      `/etc/${name}`,
+      `/etc/${path}`,
+      `/etc/${path}`,
     ]),
     ['--proc', '/proc'],
     ['--dev', '/dev', ...tmpfs('/dev/shm'), '--remount-ro', '/dev'],

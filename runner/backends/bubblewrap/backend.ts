@@ -17,7 +17,7 @@ import { OutriderError } from '#core/errors';
 import { packageRoot } from '#core/package-root';
 import type { CgroupHost } from '../../cgroup.ts';
 import type { Backend, Box, BoxIdentity, BoxOptions } from '../backend.ts';
-import { bubblewrapArguments, FD } from './arguments.ts';
+import { bubblewrapArguments, ETC_DIRECTORIES, ETC_FILES, FD } from './arguments.ts';
 import { assertIsolated, type ProcessFacts, processFacts } from './attestation.ts';
 import { seccompProgram } from './seccomp.ts';
 
@@ -73,8 +73,12 @@ export function createBubblewrapBackend({
     }
     const said = collectTail(child.stderr);
     let hostPid: number | undefined;
+    let notStarted: Error | undefined;
     const ended = new Promise<void>((resolve) => {
-      child.once('error', () => resolve());
+      child.once('error', (error) => {
+        notStarted = error;
+        resolve();
+      });
       child.once('exit', () => resolve());
     }).then(() => {
       child.stdio[FD.status]?.destroy();
@@ -103,7 +107,7 @@ export function createBubblewrapBackend({
           limitMechanisms: {
             memory: cgroup?.mechanism ?? 'rlimit',
             pids: cgroup?.mechanism ?? 'rlimit',
-            cpu: cgroup?.mechanism ?? 'none',
+            cpu: cgroup?.limitsCpu ? cgroup.mechanism : 'none',
             disk: 'tmpfs',
           },
           limits: options.limits,
@@ -118,6 +122,10 @@ export function createBubblewrapBackend({
       };
     } catch (error) {
       await kill();
+      if (notStarted)
+        throw new OutriderError('SANDBOX_FAILED', 'the sandbox could not be started', {
+          cause: notStarted,
+        });
       throw error;
     }
   }
@@ -126,7 +134,7 @@ export function createBubblewrapBackend({
     name: 'bubblewrap',
     tier: 'namespaces',
     start,
-    probe: () => probe(start, sharedDirectory, command),
+    probe: sparing(() => probe(start, sharedDirectory, command)),
   };
 }
 
@@ -135,45 +143,79 @@ function dropTo({ uid, gid }: BoxIdentity): { uid?: number; gid?: number } {
   return process.getuid?.() === 0 ? { uid, gid } : {};
 }
 
+const PROBE_FRESH_MS = 5_000;
+let probes = 0;
+
+/** Callers can ask for a probe: however often they do, boxes are started one at a time and not more than every 5 s. */
+function sparing(run: () => Promise<string | undefined>): () => Promise<string | undefined> {
+  let last: { readonly at: number; readonly answer: Promise<string | undefined> } | undefined;
+  return () => {
+    if (!last || Date.now() - last.at > PROBE_FRESH_MS) last = { at: Date.now(), answer: run() };
+    return last.answer;
+  };
+}
+
 /** Starts one box for real and waits for its agent to connect. */
 async function probe(
   start: Backend['start'],
   sharedDirectory: string,
   command: string,
 ): Promise<string | undefined> {
-  const directory = mkdtempSync(join(sharedDirectory, 'probe-'));
-  chmodSync(directory, 0o755);
-  const server = createServer();
+  const server = createServer((socket) => socket.on('error', () => {}).destroy());
+  let directory: string | undefined;
+  let box: Box | undefined;
   try {
-    const connected = new Promise<void>((resolve) =>
-      server.once('connection', (socket) => resolve(void socket.destroy())),
-    );
-    await new Promise<void>((resolve) => server.listen(join(directory, 'control'), resolve));
-    chmodSync(join(directory, 'control'), 0o666);
+    directory = mkdtempSync(join(sharedDirectory, 'probe-'));
+    chmodSync(directory, 0o755);
+    const path = join(directory, 'control');
+    const connected = new Promise<undefined>((resolve) => {
+      server.once('connection', () => resolve(undefined));
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, resolve);
+    });
+    chmodSync(path, 0o666);
     const uid = process.getuid?.() === 0 ? 65534 : (process.getuid?.() ?? 65534);
-    const box = await start({
-      sandboxId: `probe-${process.pid}`,
+    box = await start({
+      sandboxId: `probe-${process.pid}-${++probes}`,
       socketDirectory: directory,
       identity: { uid, gid: uid },
       limits: PROBE_LIMITS,
     });
-    const result = await Promise.race([
-      connected.then(() => undefined),
-      box.ended.then(
-        () => `the agent did not start: ${box.diagnostics() || 'is /usr/bin/python3 installed?'}`,
-      ),
-    ]);
-    await box.kill();
-    return result;
+    const { ended, diagnostics } = box;
+    const silent = ended.then(
+      () => `the agent did not start: ${diagnostics() || 'is /usr/bin/python3 installed?'}`,
+    );
+    return await within(START_TIMEOUT_MS, 'the agent did not connect in time', [connected, silent]);
   } catch (error) {
     const cause =
       error instanceof OutriderError && error.cause instanceof Error ? error.cause : undefined;
     if (cause && 'code' in cause && cause.code === 'ENOENT')
       return `${command} is not installed: apt-get install bubblewrap`;
-    return error instanceof Error ? error.message : 'cannot start a sandbox';
+    return error instanceof OutriderError
+      ? reasonOf(error)
+      : 'a sandbox cannot be started: the log says why';
   } finally {
+    await box?.kill();
     server.close();
-    rmSync(directory, { recursive: true, force: true });
+    if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function reasonOf({ message, cause }: OutriderError): string {
+  return cause instanceof Error && cause.message !== '' ? `${message}: ${cause.message}` : message;
+}
+
+async function within<T>(ms: number, late: T, work: readonly Promise<T>[]): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<T>((resolve) => {
+    timer = setTimeout(() => resolve(late), ms);
+  });
+  try {
+    return await Promise.race([...work, timeout]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -196,9 +238,9 @@ function installFiles(shared: string, program: Buffer | undefined): Files {
   chmodSync(agent, 0o644);
   for (const [name, content] of Object.entries(ETC))
     writeFileSync(join(etcDirectory, name), content, { mode: 0o644 });
-  for (const name of ['ssl', 'ca-certificates', 'alternatives'])
-    mkdirSync(join(etcDirectory, name), { recursive: true, mode: 0o755 });
-  writeFileSync(join(etcDirectory, 'mime.types'), '', { mode: 0o644 });
+  for (const path of ETC_DIRECTORIES)
+    mkdirSync(join(etcDirectory, path), { recursive: true, mode: 0o755 });
+  for (const path of ETC_FILES) writeFileSync(join(etcDirectory, path), '', { mode: 0o644 });
   const seccomp = join(shared, 'seccomp.bpf');
   writeFileSync(seccomp, program ?? '', { mode: 0o644 });
   return { agentDirectory, etcDirectory, seccomp };

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { silentLogger } from '#core/log';
+import { WarmPool } from './pool.ts';
+import type { SandboxShape } from './role-limits.ts';
+import type { Sandbox } from './sandbox.ts';
+
+const SHAPE: SandboxShape = {
+  profile: 'python',
+  resources: { memoryBytes: 1, cpuMillis: 1, pids: 1, diskBytes: 1 },
+};
+const OTHER: SandboxShape = { ...SHAPE, resources: { ...SHAPE.resources, pids: 2 } };
+
+interface Made {
+  readonly shape: SandboxShape;
+  alive: boolean;
+  ended: Promise<void>;
+  end(): Promise<void>;
+}
+
+/** A pool over sandboxes that are only counted. `create` can be told to fail, or to wait. */
+function rig(t: TestContext, size: number) {
+  const made: Made[] = [];
+  const state = { failing: false, failed: 0, gate: Promise.resolve(), warm: 0 };
+  const pool = new WarmPool({
+    size,
+    log: silentLogger,
+    onChange: (warm) => {
+      state.warm = warm;
+    },
+    create: async (shape) => {
+      await state.gate;
+      if (state.failing) {
+        state.failed += 1;
+        throw new Error('no');
+      }
+      let over = (): void => {};
+      const ended = new Promise<void>((resolve) => {
+        over = resolve;
+      });
+      const sandbox: Made = {
+        shape,
+        alive: true,
+        ended,
+        end() {
+          this.alive = false;
+          over();
+          return ended;
+        },
+      };
+      made.push(sandbox);
+      return sandbox as unknown as Sandbox; // only what is above is used of it
+    },
+  });
+  t.after(() => pool.close());
+  const warm = async (count: number) => {
+    for (let tries = 0; pool.warm !== count && tries < 400; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    assert.equal(pool.warm, count);
+  };
+  return { pool, made, state, warm };
+}
+
+test('it keeps as many as it was told of each shape, and no more', async (t) => {
+  const { pool, made, warm, state } = rig(t, 2);
+  pool.keep(SHAPE);
+  pool.keep(SHAPE);
+  pool.keep(OTHER);
+  await warm(4);
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  assert.equal(made.length, 4);
+  assert.equal(state.warm, 4);
+});
+
+test('a sandbox is handed out once, of the shape that was asked for, and replaced', async (t) => {
+  const { pool, warm } = rig(t, 2);
+  pool.keep(SHAPE);
+  pool.keep(OTHER);
+  await warm(4);
+  const claims = await Promise.all([pool.claim(SHAPE), pool.claim(SHAPE), pool.claim(OTHER)]);
+  assert.equal(new Set(claims.map(({ sandbox }) => sandbox)).size, 3);
+  assert.deepEqual(
+    claims.map(({ sandbox, warm: was }) => [(sandbox as unknown as Made).shape, was]),
+    [
+      [SHAPE, true],
+      [SHAPE, true],
+      [OTHER, true],
+    ],
+  );
+  await warm(4);
+});
+
+test('more than are warm are made for the asking, as are shapes that nobody keeps', async (t) => {
+  const { pool, warm } = rig(t, 1);
+  pool.keep(SHAPE);
+  await warm(1);
+  assert.deepEqual(
+    (await Promise.all([pool.claim(SHAPE), pool.claim(SHAPE), pool.claim(OTHER)])).map(
+      (claim) => claim.warm,
+    ),
+    [true, false, false],
+  );
+  await warm(1);
+});
+
+test('the refill waits until after the claim has been answered', async (t) => {
+  const { pool, made, warm } = rig(t, 1);
+  pool.keep(SHAPE);
+  await warm(1);
+  await pool.claim(SHAPE);
+  await Promise.resolve();
+  assert.equal(made.length, 1);
+  await warm(1);
+  assert.equal(made.length, 2);
+});
+
+test('one that died is not handed out, and is replaced, however the death was noticed', async (t) => {
+  const { pool, made, warm } = rig(t, 1);
+  pool.keep(SHAPE);
+  await warm(1);
+  void made[0]?.end();
+  await warm(0);
+  await warm(1);
+  const second = made[1];
+  assert.ok(second);
+  second.alive = false; // its end is not known yet
+  const claim = await pool.claim(SHAPE);
+  assert.equal(claim.warm, false);
+  await warm(1);
+});
+
+test('a failure is tried again after a growing while, and a success forgets it', async (t) => {
+  const { pool, state, warm } = rig(t, 1);
+  state.failing = true;
+  pool.keep(SHAPE);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(state.failed, 1, 'the second try comes after 200 ms');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(state.failed, 2, 'the third after 400 ms more');
+  await assert.rejects(pool.claim(SHAPE), /no/);
+  state.failing = false;
+  await warm(1);
+});
+
+test('closing ends what waits and what is being made, and nothing is made after it', async (t) => {
+  const { pool, made, state, warm } = rig(t, 2);
+  pool.keep(SHAPE);
+  await warm(2);
+  let open = (): void => {};
+  state.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  await pool.claim(SHAPE);
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  let closed = false;
+  const closing = pool.close().then(() => {
+    closed = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(closed, false, 'one is still being made');
+  open();
+  await closing;
+  assert.deepEqual(
+    made.map(({ alive }) => alive),
+    [true, false, false],
+  );
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  assert.equal(made.length, 3);
+});

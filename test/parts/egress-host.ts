@@ -1,0 +1,49 @@
+import { createSocket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:tls';
+
+// Runs inside the network namespace of egress.test.ts: a name server, and a TLS server on every address of it. Takes the
+// certificate, the key and the table of names; says on stdout what was asked and who connected, a JSON line each.
+
+const [certificate = '', key = '', table = '{}'] = process.argv.slice(2);
+/** The answers of a name, one list after the other; the last one stays. */
+const names: Record<string, string[][]> = JSON.parse(table);
+
+const say = (what: object) => process.stdout.write(`${JSON.stringify(what)}\n`);
+
+const dns = createSocket('udp4', (query, from) => {
+  const labels: string[] = [];
+  let at = 12;
+  for (; query[at]; at += 1 + (query[at] ?? 0))
+    labels.push(query.toString('latin1', at + 1, at + 1 + (query[at] ?? 0)));
+  const name = labels.join('.');
+  const isA = query.readUInt16BE(at + 1) === 1;
+  const lists = names[name];
+  const addresses = isA ? ((lists && lists.length > 1 ? lists.shift() : lists?.[0]) ?? []) : [];
+  say({ asked: name, type: isA ? 'A' : 'other', answer: addresses });
+  const records = addresses.map((address) =>
+    Buffer.concat([
+      Buffer.from([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]), // a TTL of 0: every look-up is a new one
+      Buffer.from(address.split('.').map(Number)),
+    ]),
+  );
+  const head = Buffer.alloc(12);
+  query.copy(head, 0, 0, 2);
+  head.writeUInt16BE(lists ? 0x8180 : 0x8183, 2);
+  head.writeUInt16BE(1, 4);
+  head.writeUInt16BE(records.length, 6);
+  dns.send(Buffer.concat([head, query.subarray(12, at + 5), ...records]), from.port, from.address);
+});
+
+const tls = createServer({ cert: readFileSync(certificate), key: readFileSync(key) }, (socket) => {
+  socket.on('error', () => {});
+  socket.once('data', () =>
+    socket.end(`HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello from ${socket.localAddress}`),
+  );
+});
+tls.on('connection', (socket) => say({ connected: socket.localAddress }));
+tls.on('tlsClientError', () => {});
+
+dns.bind(5353, '127.0.0.1', () => {
+  tls.listen(443, '0.0.0.0', () => say({ ready: true }));
+});

@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { type RunningMesh, startMesh, until } from '../support/mesh.ts';
+
+// The way out to a public host, with real names, addresses and TLS: mesh, name server and host are in a network namespace of
+// their own, where 203.0.113.10 is the host's address. Needs root, iproute2, nsenter and openssl.
+
+const NAMESPACE = `outrider-${process.pid}`;
+const HOST = '203.0.113.10';
+const within = ['nsenter', `--net=/run/netns/${NAMESPACE}`];
+const ALLOWED = ['site', 'loop', 'mixed', 'flips', 'unknown'].map((name) => `${name}.example.com`);
+/** What the name server answers, one list after the other. */
+const NAMES = {
+  'site.example.com': [[HOST]],
+  'other.example.com': [[HOST]],
+  'loop.example.com': [['127.0.0.1']],
+  'mixed.example.com': [[HOST, '10.0.0.1']],
+  'flips.example.com': [[HOST], ['127.0.0.1']],
+};
+
+let mesh: RunningMesh;
+let authority = '';
+const directory = mkdtempSync(join(tmpdir(), 'o-tls-'));
+/** What takes back what `before` did, last first, however far it came. */
+const undo: (() => unknown)[] = [() => rmSync(directory, { recursive: true, force: true })];
+const said: { asked?: string; connected?: string; ready?: boolean }[] = [];
+
+before(async () => {
+  run('ip', 'netns', 'add', NAMESPACE);
+  undo.push(() => run('ip', 'netns', 'delete', NAMESPACE));
+  run('ip', '-n', NAMESPACE, 'link', 'set', 'lo', 'up');
+  run('ip', '-n', NAMESPACE, 'address', 'add', `${HOST}/32`, 'dev', 'lo');
+  const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(directory, name));
+  assert.ok(certificate && key);
+  const names = Object.keys(NAMES).map((name) => `DNS:${name}`);
+  const subject = '-nodes -days 2 -subj /CN=site.example.com';
+  const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 ${subject}`.split(' ');
+  run(
+    'openssl',
+    ...made,
+    '-addext',
+    `subjectAltName=${names.join(',')}`,
+    '-keyout',
+    key,
+    '-out',
+    certificate,
+  );
+  authority = readFileSync(certificate, 'utf8');
+  const [program = '', ...words] = within;
+  const script = join(import.meta.dirname, 'egress-host.ts');
+  const host = spawn(
+    program,
+    [...words, process.execPath, script, certificate, key, JSON.stringify(NAMES)],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  undo.push(() => {
+    const ended = once(host, 'exit');
+    host.kill('SIGKILL');
+    return ended;
+  });
+  let rest = '';
+  host.stdout?.on('data', (chunk: Buffer) => {
+    const lines = (rest + chunk.toString()).split('\n');
+    rest = lines.pop() ?? '';
+    said.push(...lines.map((line) => JSON.parse(line)));
+  });
+  await until('the host listens', () => said.some(({ ready }) => ready === true));
+  mesh = await startMesh({
+    within,
+    env: { OUTRIDER_PROXY_DNS_SERVERS: '127.0.0.1:5353' },
+    policy: (text, file) => {
+      if (file === 'boundary.yaml')
+        return text.replace('[example.com]', `[example.com, ${ALLOWED.join(', ')}]`);
+      if (file === 'egress-analyst.yaml')
+        return text
+          .replace('hosts: [example.com]', `hosts: [example.com, ${ALLOWED.join(', ')}]`)
+          .replace('rate: 30/min, concurrent: 2', 'rate: 6000/min, burst: 100, concurrent: 20');
+      return text;
+    },
+  });
+  undo.push(() => mesh.stop());
+});
+after(async () => {
+  for (const step of undo.toReversed()) await step();
+});
+
+/** Asks for https://NAME/ through the proxy variables, trusting the host's certificate; prints the answer or the error. */
+async function get(name: string): Promise<string> {
+  const code = `
+import ssl, sys, urllib.request
+try: print(urllib.request.urlopen("https://" + sys.argv[1] + "/", context=ssl.create_default_context(cafile="ca.pem"), timeout=10).read().decode())
+except OSError as error: print("refused:", error)
+`;
+  const { stdout, stderr } = await mesh.sdk.run(code, {
+    args: [name],
+    files: { 'ca.pem': authority },
+  });
+  assert.equal(stderr, '');
+  return stdout.trim();
+}
+
+test('a public host that a rule names is reached from the sandbox, with TLS from end to end', async () => {
+  assert.equal(await get('site.example.com'), `hello from ${HOST}`);
+  await until('the audit has it', () =>
+    mesh
+      .audit('proxy')
+      .some(
+        ({ target, verdict, rule }) =>
+          target === 'site.example.com:443' && verdict === 'allow' && rule === 'example-site',
+      ),
+  );
+});
+
+/** Each of these opens a tunnel that a rule allows, or asks for one; none may reach the host. */
+const refusals: readonly (readonly [string, string, string])[] = [
+  ['a name that leads to loopback', 'loop.example.com', 'resolved_ip_forbidden'],
+  ['a name of which one address is private', 'mixed.example.com', 'resolved_ip_forbidden'],
+  ['a name that does not exist', 'unknown.example.com', 'dns_failed'],
+  ['a name that no rule names, at the same address', 'other.example.com', 'host_not_allowed'],
+];
+for (const [what, name, reason] of refusals)
+  test(`${what} is refused, and nothing is dialled`, async () => {
+    const earlier = said.length;
+    assert.match(await get(name), /^refused: /);
+    const later = said.slice(earlier);
+    assert.deepEqual(
+      later.filter(({ connected }) => connected !== undefined),
+      [],
+    );
+    // What the sidecar refuses is not even looked up; the rest was asked for by the proxy alone.
+    assert.equal(
+      later.some(({ asked }) => asked === name),
+      reason !== 'host_not_allowed',
+    );
+    await until(`the audit says ${reason}`, () =>
+      mesh
+        .audit(reason === 'host_not_allowed' ? 'sidecar' : 'proxy')
+        .some((record) => record['target'] === `${name}:443` && record['reason'] === reason),
+    );
+  });
+
+test('a name that flips to loopback after the first answer is reached once and refused then', async () => {
+  assert.equal(await get('flips.example.com'), `hello from ${HOST}`);
+  const earlier = said.length;
+  assert.match(await get('flips.example.com'), /^refused: /);
+  assert.deepEqual(
+    said.slice(earlier).filter(({ connected }) => connected !== undefined),
+    [],
+  );
+});
+
+test('another server name inside an allowed tunnel is cut before the host hears of it', async () => {
+  const earlier = said.length;
+  const { stdout } = await mesh.sdk.run(`
+import socket, ssl
+for name in ("site.example.com", "other.example.com", None):
+    tunnel = socket.create_connection(("127.0.0.1", 3128), timeout=10)
+    tunnel.sendall(b"CONNECT site.example.com:443 HTTP/1.1\\r\\nHost: site.example.com:443\\r\\n\\r\\n")
+    head = tunnel.recv(4096).split()[1].decode()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try: print(name, head, context.wrap_socket(tunnel, server_hostname=name).version())
+    except OSError as error: print(name, head, "cut")
+`);
+  assert.deepEqual(stdout.trim().split('\n'), [
+    'site.example.com 200 TLSv1.3',
+    'other.example.com 200 cut',
+    'None 200 cut',
+  ]);
+  const dialled = said.slice(earlier).filter(({ connected }) => connected !== undefined);
+  assert.deepEqual(dialled, [{ connected: HOST }]);
+});
+
+test('nothing but the proxy is in the way: the sandbox itself has no interface to the host', async () => {
+  const { stdout } = await mesh.sdk.run(`
+import socket
+print([line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line])
+try: socket.create_connection(("${HOST}", 443), 5); print("reached")
+except OSError as error: print(error.strerror)
+`);
+  assert.equal(stdout, "['lo']\nNetwork is unreachable\n");
+});
+
+function run(program: string, ...argv: readonly string[]): void {
+  execFileSync(program, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
