@@ -16,15 +16,17 @@ export function formatLine(part: string, line: string, color = false): string {
     return `${name} ${line}`;
   }
   if (typeof record !== 'object' || record === null || !('msg' in record)) return `${name} ${line}`;
-  const { level, time, msg } = { level: '', time: '', ...record };
-  const rest = Object.entries(record)
+  const fields = new Map<string, unknown>(Object.entries(record));
+  const shown = (key: string): string => {
+    const value = fields.get(key);
+    return typeof value === 'string' ? value : '';
+  };
+  const rest = [...fields]
     .filter(([key]) => !SHOWN.has(key))
     .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
-  const from =
-    'part' in record && typeof record.part === 'string' && record.part !== part
-      ? `[${record.part}] `
-      : '';
-  const plain = `${String(time).slice(11, 19)} ${name} ${String(level).padEnd(5)} ${from}${String(msg)}${rest.length > 0 ? ` ${rest.join(' ')}` : ''}`;
-  const start = color ? (COLORS[String(level)] ?? '') : '';
+  const from = shown('part') === '' || shown('part') === part ? '' : `[${shown('part')}] `;
+  const tail = rest.length > 0 ? ` ${rest.join(' ')}` : '';
+  const plain = `${shown('time').slice(11, 19)} ${name} ${shown('level').padEnd(5)} ${from}${shown('msg')}${tail}`;
+  const start = color ? (COLORS[shown('level')] ?? '') : '';
   return start === '' ? plain : `${start}${plain}\x1b[0m`;
 }

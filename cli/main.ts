@@ -39,12 +39,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   audit: (argv) =>
     import('./audit.ts').then(({ audit }) => audit(argv, process.stdout, process.stderr)),
   mcp: (argv) => import('./mcp.ts').then(({ mcp }) => mcp(argv, env, process)),
-  gateway: (argv) => part(() => import('../gateway/main.ts').then(({ main }) => main(argv, env))),
-  server: (argv) => part(() => import('../server/main.ts').then(({ main }) => main(argv, env))),
+  gateway: (argv) => part(() => import('../gateway/main.ts').then((door) => door.main(argv, env))),
+  server: (argv) => part(() => import('../server/main.ts').then((door) => door.main(argv, env))),
   runner: (argv) =>
-    part(() => import('../runner/main.ts').then(({ main }) => main(argv, env, self))),
-  sidecar: (argv) => import('../sidecar/main.ts').then(({ main }) => main(argv, env)),
-  proxy: (argv) => part(() => import('../proxy/main.ts').then(({ main }) => main(argv, env))),
+    part(() => import('../runner/main.ts').then((door) => door.main(argv, env, self))),
+  sidecar: (argv) => part(() => import('../sidecar/main.ts').then((door) => door.main(argv, env))),
+  proxy: (argv) => part(() => import('../proxy/main.ts').then((door) => door.main(argv, env))),
 };
 
 /** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */

@@ -349,7 +349,7 @@ test('a reader that stops is waited for: no more is produced than fits the buffe
   let produced = 0;
   const { down } = await serve(t, {
     down: async function* () {
-      for (; produced < 2_000; produced++) yield piece;
+      for (; produced < 300; produced++) yield piece;
     },
   });
   const call = down('go');
@@ -360,9 +360,9 @@ test('a reader that stops is waited for: no more is produced than fits the buffe
     before = produced;
     await new Promise((resolve) => setTimeout(resolve, 60));
   }
-  assert.ok(produced < 500, `${produced} pieces of 64 KiB`);
+  assert.ok(produced < 150, `${produced} pieces of 64 KiB`);
   const rest = await drain(call);
-  assert.equal(rest.items.length, 1_999);
+  assert.equal(rest.items.length, 299);
 });
 
 describe('an error of another part, back in our terms', () => {

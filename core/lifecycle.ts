@@ -66,7 +66,10 @@ const SAME_SIGNAL_MS = 1_000;
  * Runs `stop` at the first SIGINT or SIGTERM and resolves after it; a second signal, at least a second later, ends the process at
  * once (128 + number). `early` ends it without a signal. Only a `main.ts` and the supervisor call this.
  */
-export function untilSignal(stop: () => Promise<void>, early: Promise<unknown> = new Promise(() => {})): Promise<void> {
+export function untilSignal(
+  stop: () => Promise<void>,
+  early: Promise<unknown> = new Promise(() => {}),
+): Promise<void> {
   return new Promise((resolve) => {
     let endingSince: number | undefined;
     const end = (signal?: NodeJS.Signals) => {
@@ -74,7 +77,8 @@ export function untilSignal(stop: () => Promise<void>, early: Promise<unknown> =
       if (endingSince === undefined) {
         endingSince = now;
         void stop().then(resolve);
-      } else if (signal && now - endingSince > SAME_SIGNAL_MS) process.exit(signal === 'SIGINT' ? 130 : 143);
+      } else if (signal && now - endingSince > SAME_SIGNAL_MS)
+        process.exit(signal === 'SIGINT' ? 130 : 143);
     };
     process.on('SIGINT', end);
     process.on('SIGTERM', end);

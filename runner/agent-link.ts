@@ -327,12 +327,10 @@ function endOf(value: Record<string, unknown>): AgentEnd {
           traceback: textField(exception, 'traceback'),
         }
       : undefined,
-    artefacts: artefacts
-      .filter(isRecord)
-      .map((entry) => ({
-        path: textField(entry, 'path'),
-        size: Math.trunc(numberField(entry, 'size')),
-      })),
+    artefacts: artefacts.filter(isRecord).map((entry) => ({
+      path: textField(entry, 'path'),
+      size: Math.trunc(numberField(entry, 'size')),
+    })),
   };
 }
 

@@ -51,8 +51,8 @@ function version2(root: string, name: string): CgroupHost | undefined {
   try {
     const controllers = read(join(root, 'cgroup.controllers')).split(/\s+/);
     if (!controllers.includes('memory') || !controllers.includes('pids')) return undefined;
-    const wanted = ['memory', 'pids', 'cpu'].filter((name) => controllers.includes(name));
-    const enable = wanted.map((name) => `+${name}`).join(' ');
+    const wanted = ['memory', 'pids', 'cpu'].filter((wish) => controllers.includes(wish));
+    const enable = wanted.map((controller) => `+${controller}`).join(' ');
     writeFileSync(join(root, 'cgroup.subtree_control'), enable);
     mkdirSync(base, { recursive: true });
     writeFileSync(join(base, 'cgroup.subtree_control'), enable);

@@ -194,12 +194,7 @@ export class Runner {
       limits.timeoutMaxMs,
     );
     const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
-    const outputBytes = bounded(
-      'output.bytes',
-      ask.outputBytes,
-      outputMost,
-      outputMost,
-    );
+    const outputBytes = bounded('output.bytes', ask.outputBytes, outputMost, outputMost);
     const release = this.#reserve(owner, limits);
     let place: Place | undefined;
     try {
@@ -569,7 +564,10 @@ function profileOf({ target }: ExecAsk, limits: RoleLimits): string {
 
 function bounded(name: string, asked: number, fallback: number, most: number): number {
   if (asked > most)
-    throw new OutriderError('INVALID_REQUEST', `${name} ${asked} is more than the ${most} that are allowed`);
+    throw new OutriderError(
+      'INVALID_REQUEST',
+      `${name} ${asked} is more than the ${most} that are allowed`,
+    );
   return asked > 0 ? asked : fallback;
 }
 

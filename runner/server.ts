@@ -135,6 +135,8 @@ async function start(
   });
   lifecycle.add('policies', () => store.close());
   counts.policy.set({ digest: store.current.digest }, 1);
+  if (store.current.documents.roles.length === 0)
+    log.warn('there is no Role in the policy directory: nobody can run anything');
 
   runner = new Runner({
     backend,

@@ -262,7 +262,11 @@ const forbidden: readonly (readonly [string, string, string, (string | undefined
   ['a name look-up', 'socket.getaddrinfo("example.com", 443)', 'name resolution'],
   ["the agent's environment", 'open("/proc/1/environ").read()', 'Permission denied'],
   ["the agent's memory", 'open("/proc/1/mem", "rb").read(1)', 'Permission denied'],
-  ['the sockets of the sandbox', 'os.listdir("/run/outrider")', 'Permission denied'],
+  [
+    "the agent's control socket",
+    'socket.socket(socket.AF_UNIX).connect("/run/outrider/control")',
+    'No such file',
+  ],
   ['writing to the system', 'open("/usr/x", "w")', 'Read-only'],
   ['kernel settings', 'open("/proc/sys/kernel/core_pattern", "w")', 'Permission denied|Read-only'],
 ];

@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client as OfficialClient } from '@modelcontextprotocol/client';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { OutriderError } from '#core/errors';
 import { keySetPaths, readTrustedIssuers } from '#core/keys';
 import { AssertionVerifier } from '#core/tokens';
 import { KilledBy, RunResponse } from '#proto';
 import { type McpMesh, startMcpMesh } from '../support/mcp-mesh.ts';
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import type { Play } from '../support/plays-runner.ts';
 
 const ERAS = ['legacy', { pin: '2026-07-28' }] as const;

@@ -17,13 +17,17 @@ const limits = { memoryBytes: 128 * MIB, cpuMillis: 1000, pids: 40, diskBytes: 8
 const shared = mkdtempSync(join(tmpdir(), 'outrider-bwrap-'));
 chmodSync(shared, 0o711);
 const identities = createIdentities(210_000, 64);
+const cgroups = cgroupHost(shared);
 const backend: Backend = createBubblewrapBackend({
   sharedDirectory: shared,
-  cgroups: cgroupHost(shared),
+  cgroups,
   command: 'bwrap',
 });
 let count = 0;
-after(() => rmSync(shared, { recursive: true, force: true }));
+after(() => {
+  cgroups?.close();
+  rmSync(shared, { recursive: true, force: true });
+});
 
 interface Live {
   box: Box;
@@ -403,7 +407,7 @@ if os.fork() == 0:
 });
 
 test('memory is bounded: the program is ended by the kernel, the agent lives and says so', {
-  skip: cgroupHost(shared) ? false : 'this host gives no control groups; .ci/run has them',
+  skip: cgroups ? false : 'this host gives no control groups; .ci/run has them',
 }, async () => {
   const one = await live();
   try {

@@ -183,9 +183,9 @@ async function probe(
       identity: { uid, gid: uid },
       limits: PROBE_LIMITS,
     });
-    const { ended, diagnostics } = box;
-    const silent = ended.then(
-      () => `the agent did not start: ${diagnostics() || 'is /usr/bin/python3 installed?'}`,
+    const made = box;
+    const silent = made.ended.then(
+      () => `the agent did not start: ${made.diagnostics() || 'is /usr/bin/python3 installed?'}`,
     );
     return await within(START_TIMEOUT_MS, 'the agent did not connect in time', [connected, silent]);
   } catch (error) {
