@@ -24,7 +24,7 @@ export interface CallContext {
   readonly requestId: string;
   /** The bearer token; empty where `authorization` holds something else; undefined where there is none. */
   readonly bearer: string | undefined;
-  /** Aborted when the caller cancels, vanishes, or its deadline passes. */
+  /** Aborted when the caller cancels or vanishes (reason: CANCELLED) or its deadline passes (DEADLINE_EXCEEDED). */
   readonly signal: AbortSignal;
   /** Milliseconds since 1970; Infinity without a deadline. */
   readonly deadline: number;
@@ -174,10 +174,21 @@ function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> 
   });
 }
 
+/** A caller's own timer is ahead of ours by what its request took to get here. */
+const DEADLINE_SLACK_MS = 250;
+
 function contextOf(call: AnyCall): CallContext {
   const abort = new AbortController();
-  call.on('cancelled', () => abort.abort());
-  const deadline = call.getDeadline();
+  const given = call.getDeadline();
+  const deadline = given instanceof Date ? given.getTime() : given;
+  call.on('cancelled', () => {
+    const late = Date.now() >= deadline - DEADLINE_SLACK_MS;
+    abort.abort(
+      late
+        ? new OutriderError('DEADLINE_EXCEEDED', 'the deadline of the call passed')
+        : new OutriderError('CANCELLED', 'the caller went away'),
+    );
+  });
   const authorization = call.metadata.get('authorization')[0];
   const bearer =
     typeof authorization === 'string'
@@ -187,7 +198,7 @@ function contextOf(call: AnyCall): CallContext {
     requestId: requestIdFrom(call.metadata.get('x-request-id')[0]),
     bearer,
     signal: abort.signal,
-    deadline: deadline instanceof Date ? deadline.getTime() : deadline,
+    deadline,
   };
 }
 

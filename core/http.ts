@@ -172,13 +172,18 @@ export async function removeStaleSocket(path: string): Promise<void> {
   if (!found) return;
   if (!found.isSocket())
     throw new OutriderError('CONFIG_INVALID', `${path} is there and is not a socket`);
-  const alive = await new Promise<boolean>((resolve) => {
-    const probe = connect({ path }, () => {
+  const alive = await accepts({ kind: 'unix', path });
+  if (alive) throw new OutriderError('ADDRESS_IN_USE', `unix:${path} is in use by another process`);
+  rmSync(path, { force: true });
+}
+
+/** Whether somebody takes connections at an address now. Never rejects. */
+export function accepts(address: Address): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(socketOptions(address), () => {
       probe.destroy();
       resolve(true);
     });
     probe.once('error', () => resolve(false));
   });
-  if (alive) throw new OutriderError('ADDRESS_IN_USE', `unix:${path} is in use by another process`);
-  rmSync(path, { force: true });
 }

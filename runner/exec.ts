@@ -198,7 +198,12 @@ export class Exec {
     if (signal.aborted) this.#onAbort();
   }
 
-  readonly #onAbort = (): void => this.kill('disconnect', 'the caller went away');
+  readonly #onAbort = (): void => {
+    const reason: unknown = this.order.signal.reason;
+    if (reason instanceof OutriderError && reason.code === 'DEADLINE_EXCEEDED')
+      this.kill('timeout', reason.message, reason.code);
+    else this.kill('disconnect', 'the caller went away');
+  };
 
   #onOutput(stream: 'stdout' | 'stderr', data: Buffer): void {
     const account = this.#accounts[stream];

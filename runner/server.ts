@@ -6,7 +6,14 @@ import { AuditChain, AuditFile } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import type { Report } from '#core/grpc';
 import { GrpcHealth } from '#core/grpc-health';
-import { adminRoutes, closeServer, createAdminServer, listen, removeStaleSocket } from '#core/http';
+import {
+  accepts,
+  adminRoutes,
+  closeServer,
+  createAdminServer,
+  listen,
+  removeStaleSocket,
+} from '#core/http';
 import { auditSigningKey, readSigningKey, readTrustedIssuers } from '#core/keys';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
@@ -186,6 +193,13 @@ async function start(
   const routes = adminRoutes(
     [
       { name: 'backend', check: () => backendProblem },
+      {
+        name: config.sharing === 'host' ? 'sidecar' : 'proxy',
+        check: async () =>
+          (await accepts(config.sharing === 'host' ? config.sidecar : config.proxy))
+            ? undefined
+            : 'it takes no connections',
+      },
       {
         name: 'audit',
         check: () => (running.auditBroken ? 'the audit cannot be written' : undefined),

@@ -376,7 +376,8 @@ describe('Exec', () => {
       await assert.rejects(stream.rest(), { code: wanted });
       await until(() => rig.isGone(started.sandboxId, started.attestation?.hostUid ?? 0), 2_000);
       const { end } = await call(rig.execs, 'getExec', { execId: started.execId }, alice);
-      assert.equal(end?.killedBy, KilledBy.DISCONNECT);
+      const reason = what === 'its deadline' ? KilledBy.TIMEOUT : KilledBy.DISCONNECT;
+      assert.equal(end?.killedBy, reason);
     });
 
   test('CancelExec ends it; cancelling again, or what has ended, changes nothing', async () => {

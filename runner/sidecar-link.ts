@@ -1,4 +1,4 @@
-import { type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import { type ClientDuplexStream, credentials, Metadata } from '@grpc/grpc-js';
 import { type Address, formatAddress } from '#core/address';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
@@ -52,7 +52,7 @@ export class Attachment {
   #alive = true;
 
   constructor(client: SidecarServiceClient) {
-    this.#call = client.attach();
+    this.#call = client.attach(new Metadata({ waitForReady: true })); // it may be starting again just now
     this.closed = new Promise((resolve) => {
       const over = () => {
         this.#alive = false;

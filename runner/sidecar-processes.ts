@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
+import { accepts } from '#core/http';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
 import type { SidecarServiceClient } from '#proto';
@@ -156,7 +156,7 @@ async function untilListening(socket: string, child: ChildProcess): Promise<void
   child.once('error', (error) => {
     failed = error;
   });
-  while (!(await accepts(socket))) {
+  while (!(await accepts({ kind: 'unix', path: socket }))) {
     if (failed || !isRunning(child) || Date.now() > deadline) {
       child.kill('SIGKILL');
       throw new OutriderError('SIDECAR_LOST', 'the sidecar of the sandbox did not start', {
@@ -165,14 +165,4 @@ async function untilListening(socket: string, child: ChildProcess): Promise<void
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-}
-
-function accepts(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect({ path }, () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', () => resolve(false));
-  });
 }
