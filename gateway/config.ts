@@ -58,7 +58,10 @@ const issuerSpec = {
 /** The configuration of the gateway. `paths.state` holds the local token, `paths.runtime` the keys. */
 export function gatewaySpec(paths: { readonly runtime: string; readonly state: string }) {
   return {
-    listen: address('Where MCP clients connect.', '127.0.0.1:8788'),
+    listen: address(
+      'Where MCP clients connect, in clear. Beyond loopback only with `allowedHosts`, and with TLS that ends in front of it.',
+      '127.0.0.1:8788',
+    ),
     servers: list('MCP servers behind this gateway, with their path.', httpUrl, [
       new URL('http://127.0.0.1:8790/mcp'),
     ]),

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
+import { LOOPBACK_HOSTS } from './host-origin.ts';
 import { createGateway } from './server.ts';
 import { gatewayConfig, startGateway, startHttp } from './testing.ts';
 
@@ -119,9 +120,29 @@ test('without authentication everybody of this machine is the local principal', 
 
 for (const host of ['0.0.0.0', '192.0.2.1', 'gateway.example'])
   test(`authentication cannot be switched off at ${host}`, (t) => {
-    const { config } = gatewayConfig(t, { insecure: true, listen: { kind: 'tcp', host, port: 0 } });
+    const { config } = gatewayConfig(t, {
+      insecure: true,
+      listen: { kind: 'tcp', host, port: 0 },
+      allowedHosts: ['gateway.example'],
+    });
     assert.throws(() => createGateway(config, deps()), { code: 'CONFIG_INVALID' });
     assert.doesNotThrow(() => createGateway({ ...config, insecure: false }, deps()));
+  });
+
+const OPENED = [
+  ['127.0.0.1', [...LOOPBACK_HOSTS], true, 'loopback needs no name'],
+  ['0.0.0.0', [...LOOPBACK_HOSTS], false, 'nobody said that it is to be reached'],
+  ['192.0.2.1', LOOPBACK_HOSTS.toReversed(), false, 'the default in another order'],
+  ['0.0.0.0', ['gateway.example'], true, 'somebody did'],
+  ['0.0.0.0', ['localhost:8788'], true, 'the published port of a container'],
+] as const;
+
+for (const [host, allowedHosts, starts, why] of OPENED)
+  test(`a gateway at ${host} for ${allowedHosts.join()} ${starts ? 'starts' : 'does not start'}: ${why}`, (t) => {
+    const { config } = gatewayConfig(t, { listen: { kind: 'tcp', host, port: 0 }, allowedHosts });
+    const create = () => createGateway(config, deps());
+    if (starts) assert.doesNotThrow(create);
+    else assert.throws(create, { code: 'CONFIG_INVALID', message: /allowedHosts/ });
   });
 
 test('a gateway before no server does not start', (t) => {

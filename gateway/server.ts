@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Address } from '#core/address';
+import { type Address, formatAddress, isLoopback } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, closeServer, listen } from '#core/http';
 import { requestIdFrom } from '#core/ids';
@@ -11,7 +11,7 @@ import { createAssertions } from './assertions.ts';
 import { createAuthenticator } from './auth/authenticator.ts';
 import { AUTH_FAILURES, type AuthFailure, challenge } from './auth/challenge.ts';
 import type { GatewayConfig } from './config.ts';
-import { createHostOriginCheck } from './host-origin.ts';
+import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
 import { refuse } from './refusal.ts';
 import { createBalancer } from './relay/balancer.ts';
 import { readBody } from './relay/body.ts';
@@ -42,6 +42,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     throw new OutriderError('CONFIG_INVALID', 'gateway.servers must name at least one server');
   const checkHostAndOrigin = createHostOriginCheck(config.allowedHosts, config.allowedOrigins);
   const authenticate = createAuthenticator(config, log);
+  assertMeantToBeReached(config);
   const assertionFor = createAssertions(readSigningKey(config.signingKey));
   const record = recorder(metrics);
   const balancer = createBalancer(config.servers, metrics);
@@ -113,6 +114,18 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       await balancer.close();
     },
   };
+}
+
+/** Who opens the gateway to other machines says by which name, and so thought of it. @throws {OutriderError} CONFIG_INVALID */
+function assertMeantToBeReached({ listen: address, allowedHosts }: GatewayConfig): void {
+  const names = new Set(allowedHosts);
+  const asByDefault =
+    names.size === LOOPBACK_HOSTS.length && LOOPBACK_HOSTS.every((name) => names.has(name));
+  if (!isLoopback(address) && asByDefault)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `gateway.listen: ${formatAddress(address)} can be reached from other machines, and no client there could call it: end TLS in front of the gateway, because tokens reach it in clear, and name what clients call it by in gateway.allowedHosts`,
+    );
 }
 
 /** A caller who was not let in, with the challenge that tells it what would help. */

@@ -6,7 +6,7 @@ import { CheckedAddresses } from './addresses.ts';
 import { refusedTarget } from './answer.ts';
 import { dial } from './dial.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
-import type { Exchanged } from './forward.ts';
+import { type Exchanged, withExchanged } from './forward.ts';
 import { valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
@@ -86,7 +86,7 @@ async function carry(
   });
   parts.metrics.tunnels.dec();
   const came = { status: 200, redactions: 0, upstreamMs, ...spliced };
-  if (open.cutBy) throw Object.assign(open.cutBy, { exchanged: came });
+  if (open.cutBy) throw withExchanged(open.cutBy, came);
   return came;
 }
 

@@ -80,7 +80,7 @@ export function forward(
       response.off('close', onClientGone).off('drain', onDrain);
       body?.destroy();
       if (error === undefined) resolve(exchanged);
-      else reject(Object.assign(failureOf(error), { exchanged }));
+      else reject(withExchanged(failureOf(error), exchanged));
     };
     const cut = (why: OutriderError): void => {
       controller?.abort(why);
@@ -154,7 +154,12 @@ export function forward(
   });
 }
 
-/** What the exchange had come to when `forward` rejected. */
+/** The same error, which says what the exchange had come to. */
+export function withExchanged(error: OutriderError, exchanged: Exchanged): OutriderError {
+  return Object.assign(error, { exchanged });
+}
+
+/** What an exchange had come to when it failed, where the error says so. */
 export function exchangedOf(error: unknown): Partial<Exchanged> {
   if (!(error instanceof Error) || !('exchanged' in error)) return {};
   const { exchanged } = error;

@@ -58,13 +58,19 @@ const own = Object.values(networkInterfaces())
   );
 
 /** `api.example` may be tunnelled to, on the port given; it is at `address`. */
-async function mesh(t: TestContext, port: number, address = '203.0.113.7') {
+async function mesh(
+  t: TestContext,
+  port: number,
+  address = '203.0.113.7',
+  limits: Readonly<Record<string, unknown>> = { concurrent: 2 },
+) {
   const dns = await startDns(t, { 'api.example': [address], 'inside.example': ['10.0.0.1'] });
   const rules = ['api.example', 'inside.example'].map((host, at) => ({
     id: `tunnel-${at}`,
     hosts: [host],
     ports: [port],
     protocols: ['tunnel'],
+    limits,
   }));
   const looked = { id: 'looked-at', hosts: ['web.example'], methods: ['GET'], paths: 'any' };
   const started = await startMesh(t, {
@@ -191,6 +197,35 @@ test('a large answer arrives whole though the origin closes at once behind it', 
   assert.ok(bytes > large.length);
 });
 
+test('a tunnel whose caller is gone already is closed at once on the other side too', async (t) => {
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => void accepted.push(socket.on('error', () => {})));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const address = server.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  const connected = async () => {
+    const socket = connect(port, '127.0.0.1');
+    await new Promise((resolve) => socket.once('connect', resolve));
+    return socket;
+  };
+  const [gone, here] = [await connected(), await connected()];
+  gone.destroy();
+  await new Promise((resolve) => gone.once('close', resolve));
+  const bounds = { idleMs: 60_000 };
+  const upstream = await connected();
+  const spliced = await splice(gone, upstream, Buffer.from('hello'), bounds);
+  assert.deepEqual(spliced, { bytesIn: 0, bytesOut: 0 });
+  assert.ok(upstream.destroyed);
+
+  const other = await connected();
+  const going = splice(here, other, Buffer.from('hello'), bounds);
+  await sleep(50);
+  assert.equal(other.destroyed, false);
+  here.destroy();
+  assert.deepEqual(await going, { bytesIn: 5, bytesOut: 0 });
+});
+
 test('bytes that are no TLS hello close the tunnel', async (t) => {
   const { started } = await mesh(t, 443);
   const { socket } = await open(started, 'api.example:443');
@@ -201,7 +236,7 @@ test('bytes that are no TLS hello close the tunnel', async (t) => {
 
 const ownPublic = { skip: own === undefined && 'this machine has no public address of its own' };
 
-async function openTls(t: TestContext) {
+async function openTls(t: TestContext, limits?: Readonly<Record<string, unknown>>) {
   const origin = await startOrigin(
     t,
     (_seen, response) => void response.end('through the tunnel'),
@@ -210,7 +245,7 @@ async function openTls(t: TestContext) {
       tls: true,
     },
   );
-  const { started } = await mesh(t, origin.port, own);
+  const { started } = await mesh(t, origin.port, own, limits);
   const { socket } = await open(started, `api.example:${origin.port}`);
   assert.ok(socket);
   const tls = await handshake(socket, 'api.example');
@@ -241,6 +276,9 @@ test(
     const other = { id: 'other', hosts: ['other.example'], protocols: ['tunnel'] };
     started.writePolicies([ROLE, BOUNDARY, egressPolicy([other])]);
     await closed;
+    const { verdict, reason, bytesOut } = await tunnelRecord(started);
+    assert.deepEqual([verdict, reason], ['deny', 'host_not_allowed']);
+    assert.ok(Number(bytesOut) > 500, 'what had gone through it is recorded');
   },
 );
 
@@ -275,3 +313,43 @@ test('a tunnel in which nothing moves is closed', ownPublic, async (t) => {
   assert.equal(await handshake(socket, 'api.example'), undefined);
   assert.equal((await tunnelRecord(started))['verdict'], 'allow');
 });
+
+test('a tunnel holds a place of its rule from its CONNECT to its end', async (t) => {
+  const { started } = await mesh(t, 443);
+  const first = await open(started, 'api.example:443');
+  const second = await open(started, 'api.example:443');
+  assert.deepEqual([first.status, second.status], [200, 200]);
+  const third = await open(started, 'api.example:443');
+  assert.deepEqual([third.status, third.reason], [429, 'concurrency_limited']);
+  first.socket?.destroy();
+  await tunnelRecord(started);
+  for (let tries = 0; ; tries++) {
+    const { status, socket } = await open(started, 'api.example:443');
+    socket?.destroy();
+    if (status === 200) break;
+    assert.ok(tries < 50, 'the place was not given back');
+    await sleep(20);
+  }
+  second.socket?.destroy();
+});
+
+const sizes = [
+  ['fewer bytes than', { responseBytes: '1MiB', requestBytes: '1MiB' }, 'allow', undefined],
+  ['more bytes back than', { responseBytes: '2KiB' }, 'deny', 'BODY_TOO_LARGE'],
+  ['more bytes out than', { requestBytes: '500B' }, 'deny', 'BODY_TOO_LARGE'],
+] as const;
+for (const [what, limits, verdict, code] of sizes)
+  test(`a tunnel with ${what} its rule allows: ${verdict}`, ownPublic, async (t) => {
+    const origin = await startOrigin(
+      t,
+      (_seen, response) => void response.end('x'.repeat(10_000)),
+      { host: own ?? '', tls: true },
+    );
+    const { started } = await mesh(t, origin.port, own, limits);
+    const { socket } = await open(started, `api.example:${origin.port}`);
+    assert.ok(socket);
+    const tls = await handshake(socket, 'api.example');
+    tls?.write('GET / HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\n\r\n');
+    const record = await tunnelRecord(started);
+    assert.deepEqual([record['verdict'], record['code']], [verdict, code]);
+  });

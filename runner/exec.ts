@@ -65,7 +65,8 @@ const KILL_GRACE_MS = 250;
 const INLINE_FILE_MAX = 256 * 1024;
 const INLINE_TOTAL_MAX = 2 * 2 ** 20;
 const SIGKILL = 9;
-const NO_EGRESS: EgressAccount = {
+/** Of an exec whose door never opened, or whose sidecar is gone. */
+export const NO_EGRESS: EgressAccount = {
   allowed: 0,
   denied: 0,
   limited: 0,

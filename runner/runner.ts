@@ -8,7 +8,7 @@ import { canonicalJson, chooseRole, projectRole, type Role } from '#policies';
 import type { LoadedPolicy } from '#policystore';
 import type { Attestation, Backend } from './backends/backend.ts';
 import type { Caller } from './callers.ts';
-import { type Ending, Exec, type ExecEvent } from './exec.ts';
+import { type Ending, Exec, type ExecEvent, NO_EGRESS } from './exec.ts';
 import { FRAME_MAX_BYTES } from './frames.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import type { WarmPool } from './pool.ts';
@@ -585,15 +585,7 @@ function failedToStart(error: OutriderError): Ending {
     stderr: none,
     exception: undefined,
     artefacts: [],
-    egress: {
-      allowed: 0,
-      denied: 0,
-      limited: 0,
-      failed: 0,
-      bytesOut: 0,
-      bytesIn: 0,
-      auditHead: undefined,
-    },
+    egress: NO_EGRESS,
     detail: error.message,
     errorCode: error.code,
   };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { verifyAudit } from '#core/audit';
+import { hashLine, readLine, verifyAudit } from '#core/audit';
 import { get, policyOf, Runner, reasonOf, rig, send, statusOf, TOKEN, until } from './test-rig.ts';
 
 const OK = get('http://api.allowed.test/v1/ok', 'api.allowed.test');
@@ -50,6 +50,34 @@ test('a stream that sends nonsense ends itself and no other', async (t) => {
   await good.ended;
 });
 
+test('a message for an exec that is not bound, not yet or no more, is passed over and ends nothing', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  const closed = policyOf([]);
+  const token = { jwt: TOKEN, expiresAt: new Date(Date.now() - 60_000) };
+  const late = (execId: string) => {
+    const about = { policyDigest: 'e'.repeat(64), policyCommit: '', policySerial: 0n };
+    runner.tell({ $case: 'tighten', value: { execId, policy: closed, ...about } });
+    runner.tell({
+      $case: 'tighten',
+      value: { execId, policy: Buffer.from('no policy'), ...about },
+    });
+    runner.tell({ $case: 'renew', value: { execId, token } });
+  };
+  late('exec-1');
+  await runner.bind();
+  late('exec-0');
+  assert.equal(statusOf(await send(runner.door, OK)), 200, 'neither narrowed nor expired');
+  await runner.unbind();
+  late('exec-1');
+  await runner.bind({ execId: 'exec-2' });
+  assert.equal(statusOf(await send(runner.door, OK)), 200);
+  assert.equal(proxy.requests.length, 2);
+
+  await runner.tighten(closed, 'e'.repeat(64), 'exec-2');
+  assert.equal(statusOf(await send(runner.door, OK)), 403, 'the exec that is bound is meant');
+});
+
 test('RelayControl is not in this version', async (t) => {
   const { client } = await rig(t);
   const call = client.relayControl();
@@ -95,6 +123,7 @@ test('every record reaches the proxy, and the chain of them verifies', async (t)
   const [, allowed, denied] = records;
   assert.partialDeepStrictEqual(allowed, {
     part: 'sidecar',
+    writer: 'sc-sbx-att-1',
     requestId: 'req-of-the-call',
     issuer: 'test',
     subject: 'someone',
@@ -147,6 +176,15 @@ test('a full spool refuses traffic, says so, and lets it go on when it has drain
   assert.ok(proxy.auditLines.some((line) => line.includes('1 requests were refused')));
 });
 
+/** The lines that the sidecar hands over on demand. */
+async function pendingLines(runner: Runner): Promise<string[]> {
+  const drained = await runner.ask({ $case: 'drain', value: {} });
+  assert.equal(drained.$case, 'drained');
+  return runner.events
+    .splice(0)
+    .flatMap((event) => (event.$case === 'auditRecord' ? [event.value.line.toString('utf8')] : []));
+}
+
 test('what could not be delivered is counted, handed over on demand, and kept', async (t) => {
   const { attach, proxy } = await rig(t);
   proxy.storesAudit = false;
@@ -154,16 +192,70 @@ test('what could not be delivered is counted, handed over on demand, and kept', 
   await runner.bind();
   await send(runner.door, OK);
   assert.equal((await runner.unbind()).undeliveredRecords, 2n);
-  const drained = await runner.ask({ $case: 'drain', value: {} });
-  assert.equal(drained.$case, 'drained');
-  const lines = runner.events.flatMap((event) =>
-    event.$case === 'auditRecord' ? [event.value.line.toString('utf8')] : [],
-  );
+  const lines = await pendingLines(runner);
   assert.deepEqual((await verifyAudit(lines)).findings, []);
   assert.equal(lines.length, 2);
   proxy.storesAudit = true;
   await until(() => proxy.auditLines.length === 2);
   assert.deepEqual(proxy.auditLines, lines);
+});
+
+/** What the proxy has after this line. */
+function headAfter(line = '') {
+  const { writer, seq } = readLine(line) ?? { writer: '', seq: -1 };
+  return { writer, seq, hash: hashLine(line) };
+}
+
+test('delivery goes on behind the record that the proxy says it has', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  await send(runner.door, OK);
+  await until(() => proxy.auditLines.length === 2);
+  const stored = () => ({ acknowledged: headAfter(proxy.auditLines.at(-1)) });
+  // The answer to one delivery is lost, and the proxy then refuses what it has already.
+  proxy.auditAnswer = (response) => response.destroy();
+  await send(runner.door, OK);
+  await until(() => proxy.deliveries === 2);
+  const lines = await pendingLines(runner);
+  proxy.auditLines.push(...lines);
+  await send(runner.door, OK);
+  proxy.auditAnswer = (response) => {
+    proxy.auditAnswer = undefined;
+    response.writeHead(409).end(JSON.stringify(stored()));
+  };
+  assert.equal((await runner.unbind()).undeliveredRecords, 0n);
+  assert.deepEqual((await verifyAudit(proxy.auditLines)).findings, []);
+  assert.equal(proxy.auditLines.length, 4);
+});
+
+test('what the proxy refuses for good is kept and not sent over and over', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  await send(runner.door, OK);
+  await until(() => proxy.auditLines.length === 2);
+  const old = headAfter(proxy.auditLines[0]);
+  proxy.auditAnswer = (response) =>
+    void response.writeHead(409).end(JSON.stringify({ acknowledged: old }));
+  const before = proxy.deliveries;
+  await send(runner.door, OK);
+  await until(() => proxy.deliveries > before);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  assert.equal(proxy.deliveries, before + 1);
+  assert.equal((await runner.unbind()).undeliveredRecords, 1n);
+  assert.equal(proxy.deliveries, before + 2, 'the end of an exec tries once');
+  await runner.close();
+});
+
+test('while the proxy is only away, delivery is tried again and again', async (t) => {
+  const { attach, proxy } = await rig(t);
+  proxy.storesAudit = false;
+  const runner = await attach();
+  await runner.bind();
+  await until(() => proxy.deliveries >= 2, 3_000);
+  proxy.storesAudit = true;
+  await until(() => proxy.auditLines.length === 1);
 });
 
 test('with a spool file, undelivered records outlive the process, and delivered ones leave it', async (t) => {

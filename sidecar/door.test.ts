@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import {
   get,
@@ -19,8 +19,7 @@ const OK = get('http://api.allowed.test/v1/ok', 'api.allowed.test');
 test('a door is shut before bind, open after it, and shut after unbind', async (t) => {
   const { attach, proxy } = await rig(t);
   const runner = await attach();
-  const before = await send(runner.door, OK);
-  assert.deepEqual([statusOf(before), reasonOf(before)], [403, 'not_bound']);
+  assert.equal(await send(runner.door, OK), '', 'closed without a word');
   assert.equal(proxy.connections, 0);
 
   await runner.bind();
@@ -28,11 +27,46 @@ test('a door is shut before bind, open after it, and shut after unbind', async (
   assert.equal(proxy.requests.length, 1);
 
   await runner.unbind();
-  assert.equal(reasonOf(await send(runner.door, OK)), 'not_bound');
+  assert.equal(await send(runner.door, OK), '');
   assert.equal(proxy.requests.length, 1);
 
   await runner.bind({ execId: 'exec-2' });
   assert.equal(statusOf(await send(runner.door, OK)), 200, 'a second exec may be bound');
+});
+
+/** A connection to a door that says nothing yet. */
+async function idle(door: string): Promise<{ socket: Socket; closed: Promise<string> }> {
+  const socket = connect({ path: door });
+  let received = '';
+  socket
+    .on('data', (chunk: Buffer) => (received += chunk.toString('latin1')))
+    .on('error', () => {});
+  const closed = new Promise<string>((resolve) => socket.once('close', () => resolve(received)));
+  await new Promise((resolve) => socket.once('connect', resolve));
+  return { socket, closed };
+}
+
+test('a connection from before a bind, or left from another exec, is never served under the exec that is bound next', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  const early = await idle(runner.door);
+  await runner.bind();
+  early.socket.write(OK);
+  assert.equal(await early.closed, '');
+
+  const left = await idle(runner.door);
+  await runner.unbind();
+  const between = await idle(runner.door);
+  await runner.bind({ execId: 'exec-2' });
+  for (const { socket, closed } of [left, between]) {
+    socket.write(OK);
+    assert.equal(await closed, '');
+  }
+  assert.equal(proxy.requests.length, 0);
+
+  const own = await idle(runner.door);
+  own.socket.write(OK);
+  assert.equal(statusOf(await own.closed), 200);
 });
 
 const REFUSED = [
@@ -408,4 +442,40 @@ test("a rule's limits hold: rate with Retry-After, size of request and answer", 
   assert.deepEqual([statusOf(limited), reasonOf(limited)], [429, 'rate_limited']);
   assert.match(limited, /\r\nretry-after: 1[78]\d\d\r\n/i);
   assert.equal(proxy.requests.length, 2);
+});
+
+test('of HEAD the length of what there would be is no size of an answer', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  const runner = await attach();
+  await runner.bind({ policy: policyOf([{ ...api, limits: { responseBytes: 4 } }]) });
+  proxy.answer = (_, response) => void response.writeHead(200, { 'content-length': 5 }).end();
+  const ask = (method: string) =>
+    send(runner.door, OK.replace('GET', method), 60).then((answer) => statusOf(answer));
+  assert.equal(await ask('HEAD'), 200);
+  assert.equal(await ask('GET'), 502);
+});
+
+test('tightening makes each limit the stricter of the two for the exec that runs', async (t) => {
+  const { attach } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  const under = (limits: NonNullable<typeof api.limits>) => policyOf([{ ...api, limits }]);
+  const runner = await attach();
+  await runner.bind({ policy: under({ requestBytes: 8, responseBytes: 100 }) });
+  const post = async (body: string) =>
+    statusOf(
+      await send(
+        runner.door,
+        `POST http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        60,
+      ),
+    );
+  assert.equal(await post('12345678'), 200);
+  await runner.tighten(under({ requestBytes: 4, responseBytes: 1_000 }), 'e'.repeat(64));
+  assert.equal(await post('12345'), 413);
+  assert.equal(await post('1234'), 200);
+  await runner.tighten(under({ requestBytes: 1_000, rate: '1/h' }), 'f'.repeat(64));
+  assert.deepEqual([await post('12345'), await post('1234'), await post('1234')], [413, 200, 429]);
 });

@@ -117,6 +117,9 @@ export class RecordingProxy {
   /** Requests whose body has ended, or broken off. */
   ended = 0;
   storesAudit = true;
+  /** Answers a delivery in place of storing it. */
+  auditAnswer: ((response: ServerResponse) => void) | undefined;
+  deliveries = 0;
   tunnelAnswer = 'HTTP/1.1 200 OK\r\n\r\n';
   answer: (request: IncomingMessage, response: ServerResponse) => void = (_, response) =>
     void response.writeHead(200, { 'content-type': 'text/plain', 'x-origin': 'yes' }).end('hello');
@@ -164,6 +167,11 @@ export class RecordingProxy {
   }
 
   #store(body: string, response: ServerResponse): void {
+    this.deliveries += 1;
+    if (this.auditAnswer) {
+      this.auditAnswer(response);
+      return;
+    }
     if (!this.storesAudit) {
       response.writeHead(503).end('{}');
       return;
@@ -294,11 +302,11 @@ export class Runner {
     return answer.value;
   }
 
-  async tighten(policy: Buffer, digest: string) {
+  async tighten(policy: Buffer, digest: string, execId = 'exec-1') {
     const answer = await this.ask({
       $case: 'tighten',
       value: {
-        execId: 'exec-1',
+        execId,
         policy,
         policyDigest: digest,
         policyCommit: '',
@@ -307,6 +315,11 @@ export class Runner {
     });
     if (answer.$case !== 'tightened') throw new Error(`tightened expected, ${answer.$case} came`);
     return answer.value;
+  }
+
+  /** Sends a request that has no answer. */
+  tell(request: NonNullable<AttachRequest['request']>): void {
+    this.call.write({ request });
   }
 
   /** Ends the stream and waits for the other side to end it too. */
@@ -356,6 +369,18 @@ export async function until(condition: () => boolean, withinMs = 3_000): Promise
     if (Date.now() > deadline) throw new Error('it did not happen in time');
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** The audit records of requests that a proxy has, parsed. */
+export function requestRecords({ auditLines }: RecordingProxy): Record<string, unknown>[] {
+  return auditLines
+    .map((line): unknown => JSON.parse(line))
+    .filter(isRecord)
+    .filter(({ event }) => event === 'request');
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
 }
 
 /** The values of a header among raw headers. */

@@ -9,6 +9,7 @@ import {
   RULES,
   type Runner,
   reasonOf,
+  requestRecords,
   rig,
   send,
   statusOf,
@@ -217,6 +218,73 @@ test('tightening closes the tunnels that it no longer allows, and no others', as
   assert.equal((await runner.tighten(narrower, 'f'.repeat(64))).connectionsClosed, 1);
   await until(() => tunnel.closed && built.proxy.tunnelSockets[0]?.destroyed === true);
   assert.equal(reasonOf(await send(runner.door, CONNECT)), 'host_not_allowed');
+});
+
+test('tightening cuts the requests under way that it no longer allows, and no others', async (t) => {
+  const built = await rig(t);
+  const sockets: (() => void)[] = [];
+  built.proxy.answer = (_, response) => {
+    response.writeHead(200).write('begun ');
+    sockets.push(() => response.end('and ended'));
+  };
+  const runner = await bound(built);
+  const ask = (path: string) =>
+    send(
+      runner.door,
+      `GET http://api.allowed.test${path} HTTP/1.1\r\nHost: api.allowed.test\r\nConnection: close\r\n\r\n`,
+      1_000,
+    );
+  const [kept, cut] = [ask('/v1/kept'), ask('/v1/cut')];
+  await until(() => built.proxy.requests.length === 2);
+  const narrower = policyOf(
+    RULES.map((rule) => (rule.id === 'api' ? { ...rule, paths: ['/v1/kept'] } : rule)),
+  );
+  assert.equal((await runner.tighten(narrower, 'e'.repeat(64))).connectionsClosed, 1);
+  assert.doesNotMatch(await cut, /ended/);
+  await until(() => built.proxy.requests.length === 2);
+  for (const end of sockets) end();
+  assert.match(await kept, /begun[\s\S]*and ended/);
+  await runner.unbind();
+  const records = requestRecords(built.proxy).map(({ target, verdict, reason }) => [
+    String(target).split('/').at(-1),
+    verdict,
+    reason,
+  ]);
+  assert.deepEqual(records, [
+    ['cut', 'deny', 'path_not_allowed'],
+    ['kept', 'allow', undefined],
+  ]);
+});
+
+test('an opaque tunnel is closed when its rule wants to look at requests from now on', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  const hello = await helloFor('tls.allowed.test');
+  const tunnel = await throughTunnel(runner, hello);
+  await until(() => tunnel.received.length === hello.length);
+  const looking = policyOf([
+    { id: 'tls', hosts: ['tls.allowed.test'], methods: ['GET'], paths: 'any' },
+  ]);
+  assert.equal((await runner.tighten(looking, 'e'.repeat(64))).connectionsClosed, 1);
+  await until(() => tunnel.closed);
+});
+
+test('hellos that are none, behind an allowed CONNECT, fill no audit either', async (t) => {
+  const built = await rig(t);
+  const runner = await bound(built);
+  const bad = async () => {
+    const tunnel = await throughTunnel(runner, Buffer.from('GET / HTTP/1.1\r\n\r\n'));
+    await until(() => tunnel.closed);
+  };
+  for (let round = 0; round < 26; round++) await Promise.all(Array.from({ length: 10 }, bad));
+  const { denied } = await runner.unbind();
+  assert.equal(denied, 260n);
+  const records = requestRecords(built.proxy);
+  const each = records.filter(({ reason }) => reason === 'protocol_mismatch').length;
+  const counted = records
+    .filter(({ reason }) => reason === 'refusal_flood')
+    .reduce((sum, { detail }) => sum + Number.parseInt(String(detail), 10), 0);
+  assert.equal(each + counted, 260);
 });
 
 test('unbind cuts tunnels and requests under way, on both sides', async (t) => {
