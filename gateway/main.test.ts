@@ -60,16 +60,28 @@ test('what keeps it from starting is one clear line and exit code 1', async (t) 
   const empty = temporaryDirectory(t);
   createKeySet(join(empty, 'run/keys'));
   const cases: [string[], string, RegExp][] = [
-    [['--listen', busy.host], root, /^127\.0\.0\.1:\d+ is in use by another process$/m],
-    [['--lisen', 'x'], root, /^unknown option --lisen \(did you mean "--listen"\?\)$/m],
-    [['--config', '/does/not/exist'], root, /cannot be read$/m],
+    [
+      ['--listen', busy.host],
+      root,
+      /^outrider gateway: 127\.0\.0\.1:\d+ is in use by another process$/m,
+    ],
+    [
+      ['--lisen', 'x'],
+      root,
+      /^outrider gateway: unknown option --lisen \(did you mean "--listen"\?\)$/m,
+    ],
+    [['--config', '/does/not/exist'], root, /^outrider gateway: .*cannot be read$/m],
     [
       ['--insecure', '--listen', '0.0.0.0:0'],
       root,
-      /^gateway\.insecure is possible on a loopback/m,
+      /^outrider gateway: gateway\.insecure is possible on a loopback/m,
     ],
-    [['--listen', '127.0.0.1:0'], empty, /^nobody could be let in: /m],
-    [['--listen', '127.0.0.1:0'], temporaryDirectory(t), /^nobody could be let in: /m],
+    [['--listen', '127.0.0.1:0'], empty, /^outrider gateway: nobody could be let in: /m],
+    [
+      ['--listen', '127.0.0.1:0'],
+      temporaryDirectory(t),
+      /^outrider gateway: nobody could be let in: /m,
+    ],
   ];
   await Promise.all(
     cases.map(async ([options, directory, line]) => {

@@ -108,6 +108,8 @@ interface Live extends ExecRecord {
   readonly sandbox: Sandbox;
   /** The policy that it is held to, as far as it was told. */
   digest: string;
+  /** Before its bind a sidecar passes a tightening over. */
+  bound: boolean;
 }
 
 /** Runs programs: chooses role, sandbox and limits, binds the door, and accounts for every end. Knows no wire. */
@@ -251,7 +253,7 @@ export class Runner {
       };
       await this.#begin(
         caller,
-        { owner, facts, exec, sandbox, digest: policy.digest, ending: undefined },
+        { owner, facts, exec, sandbox, digest: policy.digest, bound: false, ending: undefined },
         place,
         release,
       );
@@ -284,7 +286,7 @@ export class Runner {
 
   /** The policy changed: what runs is held to the narrower of old and new. */
   tighten(policy: LoadedPolicy): void {
-    for (const live of this.#live.values()) this.#tightenOne(live, policy);
+    for (const live of this.#live.values()) if (live.bound) this.#tightenOne(live, policy);
   }
 
   /** Takes no new work, lets what runs end for `graceMs`, then ends everything. */
@@ -312,6 +314,7 @@ export class Runner {
       this.#record(caller, facts, failedToStart(toOutriderError(error)));
       throw error;
     }
+    live.bound = true;
     this.#tightenOne(live, this.#deps.policy());
     void exec.ended.then(async (ending) => {
       this.#live.delete(facts.execId);

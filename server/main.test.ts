@@ -60,8 +60,16 @@ test('what keeps it from starting is one clear line and exit code 1', {
   const address = formatAddress(await listen(busy, parseAddress('127.0.0.1:0')));
   t.after(() => busy.close());
   const cases: [string[], string, RegExp][] = [
-    [['--listen', address], root, /^127\.0\.0\.1:\d+ is in use by another process$/m],
-    [['--runer', 'x'], root, /^unknown option --runer \(did you mean "--runner"\?\)$/m],
+    [
+      ['--listen', address],
+      root,
+      /^outrider server: 127\.0\.0\.1:\d+ is in use by another process$/m,
+    ],
+    [
+      ['--runer', 'x'],
+      root,
+      /^outrider server: unknown option --runer \(did you mean "--runner"\?\)$/m,
+    ],
     [['--listen', '127.0.0.1:0'], temporaryDirectory(t), /assertion-issuers\.json cannot be read/],
   ];
   await Promise.all(

@@ -1,5 +1,5 @@
 // `npm test`: every test that needs no extra service: first those beside their files, then those of more than one part. With
-// arguments, only the files given.
+// arguments, only the files given. `npm run check` leaves out those that start processes of ours (main, service, mcp).
 import { spawnSync } from 'node:child_process';
 
 const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,cli,tools';
