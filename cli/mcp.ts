@@ -47,17 +47,20 @@ export async function mcp(argv: readonly string[], env: Env, streams: Streams): 
 
 /** @throws {OutriderError} CONFIG_INVALID */
 function readOptions(argv: readonly string[], env: Env): { url: URL; token: string | undefined } {
-  const { url, 'token-file': tokenFile } = parseOptions(argv);
+  const { url, 'token-file': tokenFile } = parseOptions(argv, env);
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
     throw new OutriderError('CONFIG_INVALID', `--url must be an http or https URL, not "${url}"`);
   return { url: new URL(url), token: readToken(tokenFile, env) };
 }
 
-function parseOptions(argv: readonly string[]): { url: string; 'token-file'?: string } {
+function parseOptions(argv: readonly string[], env: Env): { url: string; 'token-file'?: string } {
   try {
     return parseArgs({
       args: [...argv],
-      options: { url: { type: 'string', default: DEFAULT_URL }, 'token-file': { type: 'string' } },
+      options: {
+        url: { type: 'string', default: defaultUrl(env) },
+        'token-file': { type: 'string' },
+      },
     }).values;
   } catch (error) {
     throw new OutriderError(
@@ -66,6 +69,12 @@ function parseOptions(argv: readonly string[]): { url: string; 'token-file'?: st
       { cause: error },
     );
   }
+}
+
+/** Where the gateway of this environment listens. */
+function defaultUrl(env: Env): string {
+  const listen = env['OUTRIDER_GATEWAY_LISTEN'];
+  return listen ? `http://${listen}/mcp` : DEFAULT_URL;
 }
 
 /** The local token may be missing: a gateway started with `--insecure` asks for none. */

@@ -366,10 +366,14 @@ test('a reader that stops is waited for: no more is produced than fits the buffe
 });
 
 describe('an error of another part, back in our terms', () => {
-  const sent = (code: status, trailers: Record<string, string> = {}): ServiceError => {
+  const sent = (
+    code: status,
+    trailers: Record<string, string> = {},
+    details = 'said',
+  ): ServiceError => {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(trailers)) metadata.set(name, value);
-    return Object.assign(new Error('wire'), { code, details: 'said', metadata });
+    return Object.assign(new Error('wire'), { code, details, metadata });
   };
   const cases: readonly (readonly [string, ServiceError, string])[] = [
     [
@@ -386,7 +390,12 @@ describe('an error of another part, back in our terms', () => {
     ['too late', sent(status.DEADLINE_EXCEEDED), 'DEADLINE_EXCEEDED'],
     ['not there', sent(status.UNIMPLEMENTED), 'UNIMPLEMENTED'],
     ['too large', sent(status.RESOURCE_EXHAUSTED), 'BODY_TOO_LARGE'],
-    ['away', sent(status.UNAVAILABLE), 'UPSTREAM_UNREACHABLE'],
+    ['lost during the call', sent(status.UNAVAILABLE, {}, 'Connection dropped'), 'UPSTREAM_LOST'],
+    [
+      'never connected',
+      sent(status.UNAVAILABLE, {}, 'No connection established. Last error: connect ENOENT'),
+      'UPSTREAM_UNREACHABLE',
+    ],
   ];
   for (const [what, error, code] of cases)
     test(`${what} is ${code}`, () => {

@@ -119,6 +119,10 @@ export function unimplemented(method: string): never {
   throw new OutriderError('UNIMPLEMENTED', `${method} is not implemented in this version`);
 }
 
+/** What grpc-js says of a call that never left this process. */
+const NOT_SENT =
+  /^(No connection established|Channel closed before call started|Name resolution failed|Waiting for LB pick)/;
+
 /** An error of a call to another part, back in our terms: its code where it sent one. */
 export function fromServiceError(error: unknown): OutriderError {
   if (!isServiceError(error)) return toOutriderError(error);
@@ -135,6 +139,13 @@ export function fromServiceError(error: unknown): OutriderError {
     return new OutriderError('UNIMPLEMENTED', 'the other side does not do that', options);
   if (error.code === status.RESOURCE_EXHAUSTED)
     return new OutriderError('BODY_TOO_LARGE', 'the message is too large', options);
+  // Only where no connection was made is it certain that nothing was carried out.
+  if (error.code === status.UNAVAILABLE && !NOT_SENT.test(error.details))
+    return new OutriderError(
+      'UPSTREAM_LOST',
+      'a part of the mesh was lost during the call',
+      options,
+    );
   return new OutriderError('UPSTREAM_UNREACHABLE', 'a part of the mesh cannot be reached', options);
 }
 

@@ -164,7 +164,6 @@ async function start(
       : await serve(callServer(handler), config.tcp, lifecycle, DRAIN_MS);
   // Registered last, so that it goes first: a server waits for its tunnels otherwise.
   lifecycle.add('tunnels', () => open.closeTunnels());
-  log.info('ready', { address: formatAddress(listenAddress) });
   return { listen: listenAddress, tcp: tcpAddress, admin: adminAddress };
 }
 

@@ -53,8 +53,8 @@ export function execAsk(
   refuse(spec.idempotencyKey, 'idempotency_key');
   refuse(spec.detachGrace, 'detach_grace');
   const cwd = spec.workingDirectory || '/workspace';
-  if (!cwd.startsWith('/') || cwd.includes('\0'))
-    throw invalid('working_directory must be an absolute path');
+  if (!cwd.startsWith('/') || cwd.includes('\0') || cwd.split('/').includes('..'))
+    throw invalid('working_directory must be an absolute path without ".."');
   return {
     target: targetOf(spec),
     program: programOf(spec),

@@ -1,3 +1,4 @@
+import { toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { SandboxShape } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
@@ -22,6 +23,7 @@ export class WarmPool {
   >();
   readonly #making = new Set<Promise<void>>();
   #closed = false;
+  #problem: string | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -48,6 +50,11 @@ export class WarmPool {
     return { sandbox: await this.#options.create(shape), warm: false };
   }
 
+  /** What keeps warm sandboxes from being made, since the last that could; undefined where nothing does. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   get warm(): number {
     return [...this.#shelves.values()].reduce((sum, shelf) => sum + shelf.ready.length, 0);
   }
@@ -67,6 +74,7 @@ export class WarmPool {
       (sandbox) => {
         shelf.making -= 1;
         shelf.failures = 0;
+        this.#problem = undefined;
         if (this.#closed) return sandbox.end();
         shelf.ready.push(sandbox);
         void sandbox.ended.then(() => {
@@ -84,6 +92,7 @@ export class WarmPool {
         shelf.making -= 1;
         shelf.failures += 1;
         if (this.#closed) return undefined;
+        this.#problem = toOutriderError(error).message;
         this.#options.log.error('a warm sandbox could not be made', { error });
         setTimeout(
           () => this.#refill(key),

@@ -1,4 +1,5 @@
 import { chmodSync, readdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress, isLoopback } from '#core/address';
@@ -99,7 +100,7 @@ async function start(
   audit.startCheckpoints();
   lifecycle.add('audit', () => audit.close());
 
-  const backend = prepareBackend(config, lifecycle);
+  const backend = await prepareBackend(config, lifecycle);
   const unusable = await backend.probe();
   if (unusable)
     throw new OutriderError(
@@ -200,6 +201,7 @@ async function start(
             ? undefined
             : 'it takes no connections',
       },
+      { name: 'sandboxes', check: () => pool.problem },
       {
         name: 'audit',
         check: () => (running.auditBroken ? 'the audit cannot be written' : undefined),
@@ -228,9 +230,10 @@ const SERVICES = [
 ];
 
 /** Makes the directory that every sandbox's user may enter and nobody may list, without what an earlier runner left there. */
-function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Backend {
+async function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Promise<Backend> {
   const directory = config.sandboxDirectory;
   ensurePrivateDir(directory, 0o711); // never somebody else's, and never a link to somewhere else
+  await own(directory, lifecycle);
   for (const name of readdirSync(directory))
     if (/^(sbx|att|probe)-/.test(name))
       rmSync(join(directory, name), { recursive: true, force: true });
@@ -243,6 +246,24 @@ function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Backend {
     cgroups,
     command: config.bubblewrap,
   });
+}
+
+/**
+ * Makes the directory this runner's alone for as long as it lives: a socket in it that somebody answers is another runner's, which
+ * must lose nothing.
+ */
+async function own(directory: string, lifecycle: Lifecycle): Promise<void> {
+  const owner = createServer((socket) => socket.destroy());
+  try {
+    await listen(owner, { kind: 'unix', path: join(directory, 'owner.sock') });
+  } catch (error) {
+    throw new OutriderError(
+      'ADDRESS_IN_USE',
+      `another runner uses ${directory}: give this one a runner.sandboxDirectory of its own`,
+      { cause: error },
+    );
+  }
+  lifecycle.add('owner', () => void owner.close());
 }
 
 function services(

@@ -286,6 +286,23 @@ test('the three spellings of a datasource are one target', async (t) => {
   assert.deepEqual(new Set(targets), new Set(['prometheus/main/api/v1/query']));
 });
 
+test('two names for one datasource are refused; the same name twice is one', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const asked = (name: string) =>
+    get(
+      'http://prometheus-main.outrider.internal/api/v1/query?q=up',
+      'prometheus-main.outrider.internal',
+      `X-Datasource: ${name}\r\n`,
+    );
+  const refused = await send(runner.door, asked('other'), 60);
+  assert.equal(statusOf(refused), 403);
+  assert.match(refused, /header_forbidden/);
+  assert.equal(proxy.requests.length, 0);
+  assert.equal(statusOf(await send(runner.door, asked('main'), 60)), 200);
+});
+
 test('bodies go both ways whole: with a length, in chunks, and after Expect', async (t) => {
   const { attach, proxy } = await rig(t);
   const runner = await attach();

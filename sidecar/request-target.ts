@@ -40,7 +40,11 @@ export function requestTarget(request: IncomingMessage): HostTarget | Datasource
   if (!parts.ok) throw new Refused(parts.reason);
   // Plain bytes that claim https would make the door encrypt what the program did not.
   if (parts.scheme !== 'http') throw new Refused('scheme_not_allowed');
-  return canonical(hostTarget({ ...parts, method }));
+  const target = canonical(hostTarget({ ...parts, method }));
+  const named = headerOf(rawHeaders, 'x-datasource');
+  if (target.kind === 'datasource' && named !== undefined && named !== target.name)
+    throw new Refused('header_forbidden'); // two names for one target
+  return target;
 }
 
 /** The target of a CONNECT. @throws {Refused} */

@@ -152,13 +152,16 @@ test('a policy file that breaks is named with line and column, the old policy st
 test('Ctrl-C while a program runs and a session is kept: everything ends, nothing is left', async () => {
   const { mesh: other, api: origin } = await start('auto');
   await other.sdk.run('open("kept", "w")', { session: 'kept' });
-  const outcome: Promise<unknown> = other.sdk
-    .run('import time; time.sleep(60)', { timeoutMs: 60_000 })
-    .then(
-      ({ killedBy }) => killedBy,
-      (error: unknown) => error,
-    );
-  await until('it runs', async () => (await countRunning(other)) === 1);
+  const { events } = other.sdk.start('print("on", flush=True); import time; time.sleep(60)', {
+    timeoutMs: 60_000,
+  });
+  const said = events[Symbol.asyncIterator]();
+  await said.next(); // it runs
+  const outcome = (async (): Promise<unknown> => {
+    for (let next = await said.next(); !next.done; next = await said.next())
+      if (next.value.stream === 'end') return next.value.end.killedBy;
+    return undefined;
+  })().catch((error: unknown) => error);
   const started = performance.now();
   try {
     await other.stop();
@@ -169,11 +172,19 @@ test('Ctrl-C while a program runs and a session is kept: everything ends, nothin
   assert.equal(await outcome, 'runner');
 });
 
-/** Programs that run now, as the runner says. */
-async function countRunning({ ports }: RunningMesh): Promise<unknown> {
-  const answer = await fetch(`http://127.0.0.1:${ports.runner}/readyz`);
-  return Object(await answer.json()).running;
-}
+test('a second runner in the place of a running one is refused, and the first loses nothing', async () => {
+  const second = await mesh.outrider([
+    'runner',
+    `--policies=${mesh.policies}`,
+    `--listen=unix:${mesh.runtime}/second.sock`,
+    '--admin=127.0.0.1:0',
+    '--tcp=127.0.0.1:0',
+    '--bubblewrap=/no/such',
+  ]);
+  assert.equal(second.code, 1);
+  assert.match(second.stderr, /another runner uses .*: give this one a runner\.sandboxDirectory/);
+  for (let run = 0; run < 4; run++) assert.equal(await answers(mesh), true); // more than are warm
+});
 
 test('kill -9 of the supervisor ends every part, and `outrider up` starts again in the same place', async () => {
   const { mesh: other, api: origin } = await start('none');

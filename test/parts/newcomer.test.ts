@@ -82,8 +82,12 @@ for (const [who, uid] of [
     const exited = once(mesh, 'exit');
     assert.ok(mesh.pid);
     process.kill(-mesh.pid, 'SIGINT'); // as a terminal's Ctrl-C does: to everything in the foreground
-    const [code] = (await Promise.race([exited, sleep(20_000, ['still running'])])) as unknown[];
-    assert.equal(code, 0, said);
+    const [code, signal] = (await Promise.race([
+      exited,
+      sleep(20_000, ['still running']),
+    ])) as unknown[];
+    // npm itself ends by the signal that it got, after the mesh has ended.
+    assert.ok(code === 0 || signal === 'SIGINT', said);
     assert.deepEqual(processesIn(directory), []);
   });
 }
