@@ -61,7 +61,8 @@ for (const [who, uid] of [
     mesh.stdout.on('data', listen);
     mesh.stderr.on('data', listen);
     t.after(() => {
-      if (mesh.exitCode === null && mesh.pid !== undefined) process.kill(-mesh.pid, 'SIGKILL');
+      const running = mesh.exitCode === null && mesh.signalCode === null;
+      if (running && mesh.pid !== undefined) process.kill(-mesh.pid, 'SIGKILL');
     });
     const deadline = Date.now() + READY_WITHIN_MS;
     while (!said.includes('Outrider is ready')) {
