@@ -16,9 +16,10 @@ import {
 } from '#proto';
 import type { Attestation, ResourceLimits, Tier } from './backends/backend.ts';
 import type { KilledBy as Cause, Ending } from './exec.ts';
+import type { Target } from './places.ts';
 import type { Program } from './profiles.ts';
 import type { SandboxAsk } from './role-limits.ts';
-import { type ExecAsk, type ExecFacts, NOTHING_ASKED, type Target } from './runner.ts';
+import { type ExecAsk, type ExecFacts, NOTHING_ASKED } from './runner.ts';
 import type { Kept } from './sessions.ts';
 
 /** The generated messages and our own types, one into the other; nothing else in the runner knows the wire. */

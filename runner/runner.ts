@@ -11,29 +11,13 @@ import type { Caller } from './callers.ts';
 import { type Ending, Exec, type ExecEvent, NO_EGRESS } from './exec.ts';
 import { FRAME_MAX_BYTES } from './frames.ts';
 import type { RunnerMetrics } from './metrics.ts';
+import { type Place, Places, profileOf, type Target } from './places.ts';
 import type { WarmPool } from './pool.ts';
-import { PROFILES, type Program, programOrder, sandboxEnvironment } from './profiles.ts';
-import {
-  type RoleLimits,
-  roleLimits,
-  type SandboxAsk,
-  type SandboxShape,
-  shapeFor,
-} from './role-limits.ts';
+import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
+import { roleLimits, type SandboxAsk } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type Kept, Sessions } from './sessions.ts';
 import type { DeniedEvent } from './sidecar-link.ts';
-
-/** Where an exec runs. */
-export type Target =
-  | { readonly kind: 'fresh'; readonly ask: SandboxAsk }
-  | { readonly kind: 'sandbox'; readonly id: string }
-  | {
-      readonly kind: 'session';
-      readonly name: string;
-      readonly ask: SandboxAsk;
-      readonly mustExist: boolean;
-    };
 
 /** What a caller wants run, checked for form by the service and held against the role here. */
 export interface ExecAsk {
@@ -116,14 +100,11 @@ interface Live extends ExecRecord {
 export class Runner {
   readonly #deps: RunnerDeps;
   readonly sessions: Sessions;
-  readonly #running = new Map<string, number>();
+  readonly #places: Places;
   readonly #live = new Map<string, Live>();
   readonly #ended = new Map<string, ExecRecord & { readonly endedAt: number }>();
   #auditBroken = false;
-  /** Sandboxes to be kept whose claim is under way: their names are taken and they count. */
-  readonly #making = new Set<{ owner: string; name: string; role: string }>();
   #number = 0;
-  draining = false;
 
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
@@ -137,10 +118,20 @@ export class Runner {
         detail: `ended: ${reason}`,
       });
     });
+    this.#places = new Places({ ...deps, sessions: this.sessions });
   }
 
   get running(): number {
-    return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
+    return this.#places.running;
+  }
+
+  /** Whether no new work is taken. */
+  get draining(): boolean {
+    return this.#places.closed;
+  }
+
+  set draining(draining: boolean) {
+    this.#places.closed = draining;
   }
 
   /** Whether the last record could not be written. */
@@ -158,11 +149,10 @@ export class Runner {
 
   /** Keeps warm what the roles of the policy need. */
   warmUp(): void {
-    const { pool, backend, policy } = this.#deps;
-    for (const role of policy().documents.roles) {
+    for (const role of this.#deps.policy().documents.roles) {
       const limits = roleLimits(role);
       try {
-        pool.keep(shapeFor(limits, NOTHING_ASKED, backend, KNOWN));
+        this.#places.warm(limits, NOTHING_ASKED);
       } catch {
         // This runner cannot serve that role: the caller is told when one comes.
       }
@@ -179,7 +169,7 @@ export class Runner {
     const limits = roleLimits(role);
     const owner = principalKey(caller.principal);
     const start = {
-      ...programOrder(ask.program, profileOf(ask, limits)),
+      ...programOrder(ask.program, profileOf(ask.target, limits)),
       env: sandboxEnvironment(ask.env),
       cwd: ask.cwd,
       stdin: ask.openStdin,
@@ -197,10 +187,10 @@ export class Runner {
     );
     const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
     const outputBytes = bounded('output.bytes', ask.outputBytes, outputMost, outputMost);
-    const release = this.#reserve(owner, limits);
+    const release = this.#places.reserve(owner, limits);
     let place: Place | undefined;
     try {
-      place = await this.#place(owner, role, limits, ask, policy);
+      place = await this.#places.take(owner, role, limits, ask.target, policy.digest);
       const { sandbox } = place;
       for (const file of ask.files) await sandbox.link.write(file.path, [file.content], file.mode);
       const id = newId('exec');
@@ -260,7 +250,7 @@ export class Runner {
       return { facts, exec, events: this.#observed(exec, facts.warm, queuedAt) };
     } catch (error) {
       release();
-      if (place) await this.#leave(place);
+      if (place) await this.#places.leave(place);
       throw error;
     }
   }
@@ -281,7 +271,7 @@ export class Runner {
     const owner = principalKey(caller.principal);
     if (name !== '' && this.sessions.byName(owner, name))
       throw new OutriderError('SESSION_EXISTS', `a session "${name}" exists`);
-    return (await this.#keep(owner, name, role, roleLimits(role), ask, policy)).kept;
+    return (await this.#places.keep(owner, name, role, roleLimits(role), ask, policy.digest)).kept;
   }
 
   /** The policy changed: what runs is held to the narrower of old and new. */
@@ -321,7 +311,7 @@ export class Runner {
       this.#remember(live, ending);
       this.#record(caller, facts, ending);
       release();
-      await this.#leave(place);
+      await this.#places.leave(place);
     });
   }
 
@@ -360,115 +350,6 @@ export class Runner {
     if (caller.role !== '' && asked !== '' && asked !== caller.role)
       throw new OutriderError('ROLE_DENIED', `the call was authorised for the role ${caller.role}`);
     return chooseRole(policy.set, caller.principal, caller.role || asked, Date.now());
-  }
-
-  #reserve(owner: string, limits: RoleLimits): () => void {
-    const mine = this.#running.get(owner) ?? 0;
-    if (mine >= limits.concurrent)
-      throw new OutriderError(
-        'QUOTA_EXCEEDED',
-        `${limits.concurrent} programs of yours run already`,
-        { retryAfterMs: 1_000 },
-      );
-    if (this.running >= this.#deps.capacity)
-      throw new OutriderError('QUOTA_EXCEEDED', 'the runner is busy', { retryAfterMs: 1_000 });
-    this.#running.set(owner, mine + 1);
-    this.#deps.metrics.running.inc();
-    let done = false;
-    return () => {
-      if (done) return;
-      done = true;
-      this.#deps.metrics.running.dec();
-      const left = (this.#running.get(owner) ?? 1) - 1;
-      if (left > 0) this.#running.set(owner, left);
-      else this.#running.delete(owner);
-    };
-  }
-
-  async #place(
-    owner: string,
-    role: Role,
-    limits: RoleLimits,
-    { target }: ExecAsk,
-    policy: LoadedPolicy,
-  ): Promise<Place> {
-    if (target.kind === 'fresh')
-      return this.#claim(shapeFor(limits, target.ask, this.#deps.backend, KNOWN));
-    const kept =
-      target.kind === 'sandbox'
-        ? this.sessions.byId(owner, target.id)
-        : this.sessions.byName(owner, target.name);
-    if (!kept) {
-      if (target.kind === 'sandbox' || target.mustExist)
-        throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
-      const made = await this.#keep(owner, target.name, role, limits, target.ask, policy);
-      made.kept.busy = true;
-      return { sandbox: made.kept.sandbox, warm: made.warm, kept: made.kept };
-    }
-    if (kept.role !== role.metadata.name)
-      throw new OutriderError('ROLE_DENIED', `the session belongs to the role ${kept.role}`);
-    if (kept.busy)
-      throw new OutriderError('SESSION_BUSY', 'another program runs in this session', {
-        retryAfterMs: 1_000,
-      });
-    kept.busy = true;
-    try {
-      await kept.sandbox.link.ready();
-    } catch (error) {
-      kept.busy = false;
-      throw error;
-    }
-    return { sandbox: kept.sandbox, warm: true, kept };
-  }
-
-  async #claim(shape: SandboxShape): Promise<Place> {
-    const { sandbox, warm } = await this.#deps.pool.claim(shape);
-    if (this.draining) {
-      await sandbox.end();
-      throw new OutriderError('DRAINING', 'the runner is stopping');
-    }
-    this.#deps.metrics.claims.inc({ warm: String(warm) });
-    this.#deps.metrics.sandboxes.inc();
-    return { sandbox, warm, kept: undefined };
-  }
-
-  async #keep(
-    owner: string,
-    name: string,
-    role: Role,
-    limits: RoleLimits,
-    ask: SandboxAsk,
-    policy: LoadedPolicy,
-  ): Promise<{ kept: Kept; warm: boolean }> {
-    const mine = [...this.#making].filter((making) => making.owner === owner);
-    if (name !== '' && mine.some((making) => making.name === name))
-      throw new OutriderError('SESSION_BUSY', 'the session is being made', { retryAfterMs: 1_000 });
-    const coming = mine.filter((making) => making.role === role.metadata.name).length;
-    if (this.sessions.count(owner, role.metadata.name) + coming >= limits.sessions)
-      throw new OutriderError(
-        'QUOTA_EXCEEDED',
-        `you keep ${limits.sessions} sandboxes already: delete one`,
-      );
-    const shape = shapeFor(limits, ask, this.#deps.backend, KNOWN);
-    const making = { owner, name, role: role.metadata.name };
-    this.#making.add(making);
-    const { sandbox, warm } = await this.#claim(shape).finally(() => this.#making.delete(making));
-    const now = Date.now();
-    const kept: Kept = {
-      sandbox,
-      owner,
-      name,
-      role: role.metadata.name,
-      policyDigest: policy.digest,
-      createdAt: now,
-      lastUsedAt: now,
-      expiresAt: now + limits.sessionMaxMs,
-      idleMs: limits.sessionIdleMs,
-      busy: false,
-      running: undefined,
-    };
-    this.sessions.add(kept);
-    return { kept, warm };
   }
 
   #record(caller: Caller, facts: ExecFacts, ending: Ending): void {
@@ -516,17 +397,6 @@ export class Runner {
     this.#auditBroken = false;
   }
 
-  async #leave({ sandbox, kept }: Place): Promise<void> {
-    if (kept && sandbox.alive) {
-      kept.busy = false;
-      kept.running = undefined;
-      kept.lastUsedAt = Date.now();
-      return;
-    }
-    if (!kept) this.#deps.metrics.sandboxes.dec();
-    await sandbox.end();
-  }
-
   #remember({ owner, facts }: Live, ending: Ending): void {
     const now = Date.now();
     const artefacts = ending.artefacts.map((artefact) => ({
@@ -547,23 +417,12 @@ export class Runner {
   }
 }
 
-interface Place {
-  readonly sandbox: Sandbox;
-  readonly warm: boolean;
-  readonly kept: Kept | undefined;
-}
-
-const KNOWN = PROFILES.map((profile) => profile.name);
 export const NOTHING_ASKED: SandboxAsk = {
   profile: '',
   backend: '',
   minimumTier: undefined,
   resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
 };
-
-function profileOf({ target }: ExecAsk, limits: RoleLimits): string {
-  return (target.kind === 'sandbox' ? '' : target.ask.profile) || (limits.profiles[0] ?? '');
-}
 
 function bounded(name: string, asked: number, fallback: number, most: number): number {
   if (asked > most)

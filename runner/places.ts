@@ -1,0 +1,191 @@
+import { OutriderError } from '#core/errors';
+import type { Role } from '#policies';
+import type { Backend } from './backends/backend.ts';
+import type { RunnerMetrics } from './metrics.ts';
+import type { WarmPool } from './pool.ts';
+import { PROFILES } from './profiles.ts';
+import { type RoleLimits, type SandboxAsk, type SandboxShape, shapeFor } from './role-limits.ts';
+import type { Sandbox } from './sandbox.ts';
+import type { Kept, Sessions } from './sessions.ts';
+
+/** Where an exec runs. */
+export type Target =
+  | { readonly kind: 'fresh'; readonly ask: SandboxAsk }
+  | { readonly kind: 'sandbox'; readonly id: string }
+  | {
+      readonly kind: 'session';
+      readonly name: string;
+      readonly ask: SandboxAsk;
+      readonly mustExist: boolean;
+    };
+
+/** The sandbox that one exec has for itself until it leaves it. */
+export interface Place {
+  readonly sandbox: Sandbox;
+  readonly warm: boolean;
+  readonly kept: Kept | undefined;
+}
+
+export interface PlacesDeps {
+  readonly backend: Backend;
+  readonly pool: WarmPool;
+  readonly metrics: RunnerMetrics;
+  readonly sessions: Sessions;
+  /** Execs at one time, of everybody. */
+  readonly capacity: number;
+}
+
+/** Who may run something now, and in which sandbox: quotas, fresh sandboxes and sessions. */
+export class Places {
+  readonly #deps: PlacesDeps;
+  readonly #running = new Map<string, number>();
+  /** Sandboxes to be kept whose claim is under way: their names are taken and they count. */
+  readonly #making = new Set<{ owner: string; name: string; role: string }>();
+  /** Nothing new is placed. */
+  closed = false;
+
+  constructor(deps: PlacesDeps) {
+    this.#deps = deps;
+  }
+
+  /** Execs that have a place, or wait for one. */
+  get running(): number {
+    return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Keeps warm what a role's fresh sandboxes need. @throws {OutriderError} where this runner cannot serve it */
+  warm(limits: RoleLimits, ask: SandboxAsk): void {
+    this.#deps.pool.keep(shapeFor(limits, ask, this.#deps.backend, KNOWN));
+  }
+
+  /** Counts one exec of this owner until the function returned is called. @throws {OutriderError} QUOTA_EXCEEDED */
+  reserve(owner: string, limits: RoleLimits): () => void {
+    const mine = this.#running.get(owner) ?? 0;
+    if (mine >= limits.concurrent)
+      throw new OutriderError(
+        'QUOTA_EXCEEDED',
+        `${limits.concurrent} programs of yours run already`,
+        { retryAfterMs: 1_000 },
+      );
+    if (this.running >= this.#deps.capacity)
+      throw new OutriderError('QUOTA_EXCEEDED', 'the runner is busy', { retryAfterMs: 1_000 });
+    this.#running.set(owner, mine + 1);
+    this.#deps.metrics.running.inc();
+    let done = false;
+    return () => {
+      if (done) return;
+      done = true;
+      this.#deps.metrics.running.dec();
+      const left = (this.#running.get(owner) ?? 1) - 1;
+      if (left > 0) this.#running.set(owner, left);
+      else this.#running.delete(owner);
+    };
+  }
+
+  /** Takes the sandbox that the target names. @throws {OutriderError} SESSION_NOT_FOUND, SESSION_BUSY, ROLE_DENIED and what `keep` throws */
+  async take(
+    owner: string,
+    role: Role,
+    limits: RoleLimits,
+    target: Target,
+    policyDigest: string,
+  ): Promise<Place> {
+    if (target.kind === 'fresh')
+      return this.#claim(shapeFor(limits, target.ask, this.#deps.backend, KNOWN));
+    const kept =
+      target.kind === 'sandbox'
+        ? this.#deps.sessions.byId(owner, target.id)
+        : this.#deps.sessions.byName(owner, target.name);
+    if (!kept) {
+      if (target.kind === 'sandbox' || target.mustExist)
+        throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
+      const made = await this.keep(owner, target.name, role, limits, target.ask, policyDigest);
+      made.kept.busy = true;
+      return { sandbox: made.kept.sandbox, warm: made.warm, kept: made.kept };
+    }
+    if (kept.role !== role.metadata.name)
+      throw new OutriderError('ROLE_DENIED', `the session belongs to the role ${kept.role}`);
+    if (kept.busy)
+      throw new OutriderError('SESSION_BUSY', 'another program runs in this session', {
+        retryAfterMs: 1_000,
+      });
+    kept.busy = true;
+    try {
+      await kept.sandbox.link.ready();
+    } catch (error) {
+      kept.busy = false;
+      throw error;
+    }
+    return { sandbox: kept.sandbox, warm: true, kept };
+  }
+
+  /** Makes a sandbox that outlives its execs. @throws {OutriderError} QUOTA_EXCEEDED, SESSION_BUSY, DRAINING and what the pool throws */
+  async keep(
+    owner: string,
+    name: string,
+    role: Role,
+    limits: RoleLimits,
+    ask: SandboxAsk,
+    policyDigest: string,
+  ): Promise<{ kept: Kept; warm: boolean }> {
+    const mine = [...this.#making].filter((making) => making.owner === owner);
+    if (name !== '' && mine.some((making) => making.name === name))
+      throw new OutriderError('SESSION_BUSY', 'the session is being made', { retryAfterMs: 1_000 });
+    const coming = mine.filter((making) => making.role === role.metadata.name).length;
+    if (this.#deps.sessions.count(owner, role.metadata.name) + coming >= limits.sessions)
+      throw new OutriderError(
+        'QUOTA_EXCEEDED',
+        `you keep ${limits.sessions} sandboxes already: delete one`,
+      );
+    const shape = shapeFor(limits, ask, this.#deps.backend, KNOWN);
+    const making = { owner, name, role: role.metadata.name };
+    this.#making.add(making);
+    const { sandbox, warm } = await this.#claim(shape).finally(() => this.#making.delete(making));
+    const now = Date.now();
+    const kept: Kept = {
+      sandbox,
+      owner,
+      name,
+      role: role.metadata.name,
+      policyDigest,
+      createdAt: now,
+      lastUsedAt: now,
+      expiresAt: now + limits.sessionMaxMs,
+      idleMs: limits.sessionIdleMs,
+      busy: false,
+      running: undefined,
+    };
+    this.#deps.sessions.add(kept);
+    return { kept, warm };
+  }
+
+  /** Gives a place back: a kept sandbox to its owner's next exec, any other ends. Resolves when that is done. */
+  async leave({ sandbox, kept }: Place): Promise<void> {
+    if (kept && sandbox.alive) {
+      kept.busy = false;
+      kept.running = undefined;
+      kept.lastUsedAt = Date.now();
+      return;
+    }
+    if (!kept) this.#deps.metrics.sandboxes.dec();
+    await sandbox.end();
+  }
+
+  async #claim(shape: SandboxShape): Promise<Place> {
+    const { sandbox, warm } = await this.#deps.pool.claim(shape);
+    if (this.closed) {
+      await sandbox.end();
+      throw new OutriderError('DRAINING', 'the runner is stopping');
+    }
+    this.#deps.metrics.claims.inc({ warm: String(warm) });
+    this.#deps.metrics.sandboxes.inc();
+    return { sandbox, warm, kept: undefined };
+  }
+}
+
+const KNOWN = PROFILES.map((profile) => profile.name);
+
+/** The profile that a target asks for, or the role's first. */
+export function profileOf(target: Target, limits: RoleLimits): string {
+  return (target.kind === 'sandbox' ? '' : target.ask.profile) || (limits.profiles[0] ?? '');
+}
