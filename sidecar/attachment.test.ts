@@ -285,20 +285,26 @@ test('with a spool file, undelivered records outlive the process, and delivered 
   await until(() => readFileSync(spoolPath, 'utf8') === '');
 });
 
-test('the admin routes: ready while the proxy can be reached, metrics by verdict', async (t) => {
+test('the metrics count requests by verdict, refusals by reason, and what is not delivered yet', async (t) => {
   const { attach, metrics, proxy } = await rig(t);
   const runner = await attach();
   await runner.bind();
   await send(runner.door, OK);
   await send(runner.door, get('http://evil.test/', 'evil.test'));
   await until(() => proxy.auditLines.length === 3);
-  const { body } = await metrics.text();
+  // What the proxy has stored is pending until its answer is here.
+  const pending = 'outrider_audit_pending_records{part="sidecar"}';
+  let body = '';
+  for (let tries = 0; tries < 100 && !body.includes(`${pending} 0`); tries++) {
+    ({ body } = await metrics.text());
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
   for (const line of [
     'outrider_requests_total{verdict="allow",part="sidecar"} 1',
     'outrider_requests_total{verdict="deny",part="sidecar"} 1',
     'outrider_denials_total{reason="host_denied",part="sidecar"} 1',
     'outrider_attachments{part="sidecar"} 1',
-    'outrider_audit_pending_records{part="sidecar"} 0',
+    `${pending} 0`,
   ])
     assert.ok(body.includes(line), line);
 });
