@@ -1,4 +1,4 @@
-import { type HostPattern, parseHostPattern } from './host-pattern.ts';
+import { type HostPattern } from './host-pattern.ts';
 
 /**
  * Finds what is filed under a host in a time that depends on its labels alone: one look-up for the exact name and one for
@@ -29,15 +29,4 @@ export class HostIndex<T> {
   has(host: string): boolean {
     return !this.buckets(host).next().done;
   }
-}
-
-/** An index of patterns that were checked at load. */
-export function hostIndex<T>(entries: Iterable<readonly [string, T]>): HostIndex<T> {
-  const index = new HostIndex<T>();
-  for (const [text, item] of entries) {
-    const pattern = parseHostPattern(text);
-    if (typeof pattern === 'string') throw new Error(`unreachable: ${text}: ${pattern}`);
-    index.add(pattern, item);
-  }
-  return index;
 }

@@ -1,4 +1,4 @@
-import type { AuditChain } from '#core/audit';
+import type { AuditChain, AuditFields } from '#core/audit';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
@@ -110,7 +110,8 @@ export class Runner {
     this.#deps = deps;
     this.sessions = new Sessions((kept, reason) => {
       deps.metrics.sandboxes.dec();
-      deps.audit.append({
+      // Called from a timer: what cannot be recorded must not keep the sandbox from ending.
+      this.#append({
         event: 'sandbox',
         sandboxId: kept.sandbox.id,
         role: kept.role,
@@ -353,36 +354,42 @@ export class Runner {
   }
 
   #record(caller: Caller, facts: ExecFacts, ending: Ending): void {
-    const { metrics, audit, log, backend } = this.#deps;
+    const { metrics, backend } = this.#deps;
     metrics.execs.inc({ killed_by: ending.killedBy });
     metrics.duration.observe({ killed_by: ending.killedBy }, ending.wallMs / 1000);
     const { issuer, subject, tenant } = caller.principal;
+    this.#append({
+      event: 'exec',
+      requestId: facts.requestId,
+      issuer,
+      subject,
+      tenant,
+      role: facts.role,
+      sandboxId: facts.sandboxId,
+      execId: facts.execId,
+      session: facts.session || undefined,
+      policyDigest: facts.policyDigest,
+      killedBy: ending.killedBy,
+      exitCode: ending.exitCode,
+      code: ending.errorCode || undefined,
+      durationMs: Math.round(ending.wallMs),
+      cpuMs: ending.cpuMs,
+      maxRssBytes: ending.maxRssBytes,
+      stdoutBytes: ending.stdout.total,
+      stderrBytes: ending.stderr.total,
+      backend: backend.name,
+      tier: backend.tier,
+      head: ending.egress.auditHead,
+    });
+  }
+
+  /** Ends are recorded after the fact: where that fails, nothing new is started until it works again. */
+  #append(fields: AuditFields): void {
     try {
-      audit.append({
-        event: 'exec',
-        requestId: facts.requestId,
-        issuer,
-        subject,
-        tenant,
-        role: facts.role,
-        sandboxId: facts.sandboxId,
-        execId: facts.execId,
-        session: facts.session || undefined,
-        policyDigest: facts.policyDigest,
-        killedBy: ending.killedBy,
-        exitCode: ending.exitCode,
-        code: ending.errorCode || undefined,
-        durationMs: Math.round(ending.wallMs),
-        cpuMs: ending.cpuMs,
-        maxRssBytes: ending.maxRssBytes,
-        stdoutBytes: ending.stdout.total,
-        stderrBytes: ending.stderr.total,
-        backend: backend.name,
-        tier: backend.tier,
-        head: ending.egress.auditHead,
-      });
+      this.#deps.audit.append(fields);
     } catch (error) {
-      log.error('an exec could not be recorded', { error, execId: facts.execId });
+      const { execId, sandboxId } = fields;
+      this.#deps.log.error('an end could not be recorded', { error, execId, sandboxId });
       this.#auditBroken = true;
     }
   }

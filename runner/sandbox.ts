@@ -116,8 +116,13 @@ export class Sandbox {
   }
 }
 
+/** Never rejects: a step that fails must not keep the others from running, and what it leaves is swept at the next start. */
 async function runAll(steps: readonly (() => Promise<void> | void)[]): Promise<void> {
-  for (const step of steps) await step();
+  for (const step of steps) {
+    try {
+      await step();
+    } catch {}
+  }
 }
 
 async function openAttachment(
