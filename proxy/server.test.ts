@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { formatAddress } from '#core/address';
 import { verifyAudit } from '#core/audit';
 import { OutriderError } from '#core/errors';
+import { accepts } from '#core/http';
 import { packageRoot } from '#core/package-root';
 import {
   BOUNDARY,
@@ -378,7 +379,9 @@ test('when the disk takes no more audit, nothing goes out, and no record is torn
   );
   t.after(() => child.kill('SIGKILL'));
   const socket = join(mesh.directory, 'run', 'proxy.sock');
-  for (let tries = 0; !existsSync(socket) && tries < 500; tries++) await sleep(20);
+  // The file is there a moment before anybody listens on it.
+  const listening = () => accepts({ kind: 'unix', path: socket });
+  for (let tries = 0; !(await listening()) && tries < 500; tries++) await sleep(20);
   const target = '/prometheus/main/api/v1/labels';
   assert.equal((await mesh.ask(target)).status, 200);
   let refused: Got | undefined;
