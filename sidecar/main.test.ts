@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { credentials } from '@grpc/grpc-js';
+import { accepts } from '#core/http';
 import { SidecarServiceClient } from '#proto';
-import { Runner, until } from './test-rig.ts';
+import { Runner } from './test-rig.ts';
 
 const RUN = `import('./sidecar/main.ts').then(async ({ main }) => {
   process.exit(await main(process.argv.slice(1), process.env));
@@ -40,9 +41,18 @@ function exitOf(child: ChildProcess): Promise<number | null> {
     : Promise.resolve(child.exitCode);
 }
 
+/** The file is there a moment before anybody listens on it. */
+async function untilListening(path: string): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await accepts({ kind: 'unix', path }))) {
+    assert.ok(Date.now() < deadline, `${path} takes no connections`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 test('the process of one sandbox ends with its attachment, cleanly and silently', async (t) => {
   const { child, directory, output, socket } = start(t, '--exit-with-attachment');
-  await until(() => existsSync(socket), 10_000);
+  await untilListening(socket);
   const client = new SidecarServiceClient(`unix:${socket}`, credentials.createInsecure());
   t.after(() => client.close());
   const runner = new Runner(client, join(directory, 'door.sock'));
@@ -65,7 +75,7 @@ test('the process of one sandbox ends with its attachment, cleanly and silently'
 
 test('a sidecar that watches its stdin ends with its parent', async (t) => {
   const { child, socket } = start(t, '--exit-with-attachment', '--watch-stdin');
-  await until(() => existsSync(socket), 10_000);
+  await untilListening(socket);
   child.stdin.end();
   assert.equal(await exitOf(child), 0);
   assert.ok(!existsSync(socket));
@@ -87,7 +97,7 @@ for (const [options, message] of UNUSABLE)
 
 test('a second sidecar on the same socket is refused, and the first stays where it is', async (t) => {
   const first = start(t, '--admin', '127.0.0.1:0');
-  await until(() => existsSync(first.socket), 10_000);
+  await untilListening(first.socket);
   const second = start(t, '--admin', '127.0.0.1:0', '--listen', `unix:${first.socket}`);
   assert.equal(await exitOf(second.child), 1);
   assert.match(second.output.stderr, /sidecar\.sock is in use by another process/);
@@ -97,7 +107,7 @@ test('a second sidecar on the same socket is refused, and the first stays where 
 
 test('a sidecar takes over the socket that a killed one left behind', async (t) => {
   const first = start(t, '--admin', '127.0.0.1:0');
-  await until(() => existsSync(first.socket), 10_000);
+  await untilListening(first.socket);
   first.child.kill('SIGKILL');
   await new Promise((resolve) => first.child.once('exit', resolve));
   assert.ok(existsSync(first.socket));
