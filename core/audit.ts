@@ -48,6 +48,8 @@ export interface AuditFields {
   readonly role?: string | undefined;
   readonly sandboxId?: string | undefined;
   readonly execId?: string | undefined;
+  /** On whose behalf the caller says that it runs, e.g. the name of a tool. */
+  readonly purpose?: string | undefined;
   /** `forward`, `connect`, `alias`, `socks5`, `grpc`, `mcp`. */
   readonly ingress?: string | undefined;
   readonly method?: string | undefined;
@@ -136,27 +138,44 @@ export class AuditChain {
   #prev = ZERO_HASH;
   #timer: NodeJS.Timeout | undefined;
   #checkpointed = -1;
+  #started = false;
 
+  /** With `silent` the chain begins with its first record: one that has nothing to tell holds no record at all. */
   constructor(
     part: string,
     sink: AuditSink,
-    options: { now?: () => number; signingKey?: SigningKey | undefined; writer?: string } = {},
+    options: {
+      now?: () => number;
+      signingKey?: SigningKey | undefined;
+      writer?: string;
+      silent?: boolean;
+    } = {},
   ) {
     this.#part = part;
     this.#sink = sink;
     this.#now = options.now ?? Date.now;
     this.writer = options.writer ?? newId('w');
     this.#signer = options.signingKey === undefined ? undefined : headSigner(options.signingKey);
-    this.append({ event: 'start', previous: sink.previous });
+    if (options.silent !== true) this.#start();
   }
 
-  /** The last record written. */
+  /** The last record written; its number is -1 while there is none. */
   get head(): AuditHead {
     return { writer: this.writer, seq: this.#seq - 1, hash: this.#prev };
   }
 
   /** Writes one record. @throws {OutriderError} AUDIT_UNAVAILABLE: what was to be recorded must then not happen */
   append(fields: AuditFields): void {
+    if (!this.#started) this.#start();
+    this.#append(fields);
+  }
+
+  #start(): void {
+    this.#append({ event: 'start', previous: this.#sink.previous });
+    this.#started = true;
+  }
+
+  #append(fields: AuditFields): void {
     const line = redactText(
       JSON.stringify({
         v: 1,

@@ -7,7 +7,7 @@ import { get, policyOf, Runner, reasonOf, rig, send, statusOf, TOKEN, until } fr
 
 const OK = get('http://api.allowed.test/v1/ok', 'api.allowed.test');
 
-test('the socket of a door is for its owner only, and gone when the stream ends, however it ends', async (t) => {
+test('the socket of a door is for its owner and the group of its directory only, and gone when the stream ends, however it ends', async (t) => {
   const { attach } = await rig(t);
   const ends: readonly (readonly [string, (runner: Runner) => void])[] = [
     ['half-closed', (runner) => runner.call.end()],
@@ -16,7 +16,7 @@ test('the socket of a door is for its owner only, and gone when the stream ends,
   for (const [how, end] of ends) {
     const runner = await attach(how);
     await runner.bind();
-    assert.equal(statSync(runner.door).mode & 0o777, 0o600);
+    assert.equal(statSync(runner.door).mode & 0o777, 0o660);
     assert.equal(statusOf(await send(runner.door, OK)), 200);
     end(runner);
     await until(() => !existsSync(runner.door));
@@ -253,9 +253,27 @@ test('while the proxy is only away, delivery is tried again and again', async (t
   proxy.storesAudit = false;
   const runner = await attach();
   await runner.bind();
+  await send(runner.door, OK);
   await until(() => proxy.deliveries >= 2, 3_000);
   proxy.storesAudit = true;
-  await until(() => proxy.auditLines.length === 1);
+  await until(() => proxy.auditLines.length === 2);
+});
+
+test('a door of which nothing was asked has no record and delivers nothing', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const silent = await attach();
+  await silent.bind();
+  const { auditHead, undeliveredRecords } = await silent.unbind();
+  assert.equal(auditHead, undefined);
+  assert.equal(undeliveredRecords, 0n);
+  await silent.close();
+  assert.equal(proxy.deliveries, 0);
+  const asked = await attach();
+  await asked.bind();
+  await send(asked.door, OK);
+  assert.ok((await asked.unbind()).auditHead);
+  assert.equal(proxy.deliveries, 1);
+  await asked.close();
 });
 
 test('with a spool file, undelivered records outlive the process, and delivered ones leave it', async (t) => {

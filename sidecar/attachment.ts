@@ -46,7 +46,7 @@ export interface AttachmentDeps {
 export interface UnboundReport {
   readonly totals: Totals;
   readonly undelivered: number;
-  readonly auditHead: AuditHead;
+  readonly auditHead: AuditHead | undefined;
 }
 
 /** Connections of one exec to the proxy. */
@@ -64,7 +64,7 @@ export class Attachment {
   readonly #chain: AuditChain;
   readonly #journal: Journal;
   readonly #delivery: Delivery;
-  readonly #auditPool: Pool;
+  #auditPool: Pool | undefined;
   #door: Door | undefined;
   #binding: Binding | undefined;
   #lastToken: string | undefined;
@@ -77,8 +77,7 @@ export class Attachment {
     this.#spool = new Spool(spec.spoolRecords, spec.spoolPath);
     // The name says whose records they are: the proxy takes no others with a token of this sandbox.
     const writer = `sc-${spec.sandboxId}`;
-    this.#chain = new AuditChain('sidecar', this.#spool, { now: deps.now, writer });
-    this.#auditPool = this.#newPool(1);
+    this.#chain = new AuditChain('sidecar', this.#spool, { now: deps.now, writer, silent: true });
     this.#delivery = new Delivery({
       spool: this.#spool,
       writer: this.#chain.writer,
@@ -111,22 +110,17 @@ export class Attachment {
     if (!isLoopback(spec.listen))
       throw new OutriderError('INVALID_REQUEST', 'the address of a door must be on loopback');
     const attachment = new Attachment(spec, deps);
-    try {
-      const { door } = await Door.open(spec.listen, spec.owner, {
-        limits: spec.limits,
-        journal: attachment.#journal,
-        measures: deps.measures,
-        ruleLimits: new RuleLimits(),
-        binding: () => attachment.#binding,
-        now: deps.now,
-        onFault: (error, requestId) =>
-          deps.log.error('a request failed by a fault of ours', { error, requestId }),
-      });
-      attachment.#door = door;
-    } catch (error) {
-      await attachment.#auditPool.destroy();
-      throw error;
-    }
+    const { door } = await Door.open(spec.listen, spec.owner, {
+      limits: spec.limits,
+      journal: attachment.#journal,
+      measures: deps.measures,
+      ruleLimits: new RuleLimits(),
+      binding: () => attachment.#binding,
+      now: deps.now,
+      onFault: (error, requestId) =>
+        deps.log.error('a request failed by a fault of ours', { error, requestId }),
+    });
+    attachment.#door = door;
     deps.measures.attachments.inc();
     return attachment;
   }
@@ -176,9 +170,9 @@ export class Attachment {
     };
   }
 
-  /** The last record of the attachment's chain. */
-  get auditHead(): AuditHead {
-    return this.#chain.head;
+  /** The last record of the attachment's chain; undefined where nothing was ever asked of the door. */
+  get auditHead(): AuditHead | undefined {
+    return this.#chain.head.seq < 0 ? undefined : this.#chain.head;
   }
 
   /** The lines that the proxy has not acknowledged. They are kept, and still delivered where that is possible. */
@@ -204,15 +198,14 @@ export class Attachment {
     this.#door?.close();
     await this.#shut();
     this.#journal.finish();
-    this.#chain.append({ event: 'end', sandboxId: this.#spec.sandboxId });
+    if (this.auditHead) this.#chain.append({ event: 'end', sandboxId: this.#spec.sandboxId });
     const delivered = this.#lastToken !== undefined && (await this.#delivery.flush(FLUSH_MS, true));
     this.#delivery.stop();
     this.#spool.close();
     this.#lastToken = undefined;
-    await this.#auditPool.destroy();
+    await this.#auditPool?.destroy();
     this.#deps.measures.attachments.dec();
-    // A door that never opened has only its own start and end to tell.
-    if (!delivered && this.#chain.head.seq > 1)
+    if (!delivered && this.auditHead)
       this.#deps.log.error('audit records of a sandbox were not delivered before its end', {
         sandboxId: this.#spec.sandboxId,
         detail: {
@@ -249,6 +242,7 @@ export class Attachment {
   #post(lines: readonly string[]) {
     if (this.#lastToken === undefined)
       throw new OutriderError('AUDIT_UNAVAILABLE', 'no exec was bound yet');
+    this.#auditPool ??= this.#newPool(1);
     return postAudit(this.#auditPool, this.#lastToken, lines);
   }
 

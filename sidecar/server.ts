@@ -9,6 +9,7 @@ import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { SidecarServiceService } from '#proto';
 import { Attachment } from './attachment.ts';
+import { CompiledPolicies } from './compiled-policies.ts';
 import { adminAddress, type SidecarConfig } from './config.ts';
 import { createMeasures } from './measures.ts';
 import { proxyProblem } from './proxy-link.ts';
@@ -69,6 +70,7 @@ export function createSidecar(
 class Host implements ServiceHost {
   readonly limits;
   readonly spoolRecords: number;
+  readonly policies = new CompiledPolicies();
   readonly firstEnded: Promise<void>;
   readonly #attachments = new Map<string, Attachment>();
   /** Ids that are being opened: taken before the first await, so that two streams cannot share one. */

@@ -2,7 +2,6 @@ import type { handleBidiStreamingCall } from '@grpc/grpc-js';
 import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { bidiStream, type CallContext, type Report, unimplemented } from '#core/grpc';
-import { compileRole, parseProjection } from '#policies';
 import type {
   AttachRequest,
   AttachResponse,
@@ -16,6 +15,7 @@ import type {
 } from '#proto';
 import type { Attachment, AttachmentDeps, AttachmentSpec } from './attachment.ts';
 import type { ExecGrant, ExecPolicy, ExecToken } from './binding.ts';
+import type { CompiledPolicies } from './compiled-policies.ts';
 import type { DoorLimits } from './door.ts';
 import { Outbox } from './outbox.ts';
 
@@ -36,6 +36,7 @@ export interface ServiceHost {
   /** Where a message names no others. */
   readonly limits: DoorLimits;
   readonly spoolRecords: number;
+  readonly policies: CompiledPolicies;
 }
 
 /** SidecarService: translates between the wire and attachments. Only this file knows the generated messages. */
@@ -110,7 +111,7 @@ class Session {
     if (!attachment) throw new OutriderError('INVALID_REQUEST', 'the first message must be `open`');
     switch (request.$case) {
       case 'bind':
-        attachment.bind(execGrant(request.value));
+        attachment.bind(execGrant(request.value, this.#host.policies));
         return this.#send({
           $case: 'bound',
           value: { execId: request.value.execId, caCertificate: '' },
@@ -123,7 +124,10 @@ class Session {
       case 'tighten': {
         const { execId, policyDigest } = request.value;
         if (!attachment.isBound(execId)) return;
-        const connectionsClosed = attachment.tighten(execId, execPolicy(request.value));
+        const connectionsClosed = attachment.tighten(
+          execId,
+          execPolicy(request.value, this.#host.policies),
+        );
         return this.#send({ $case: 'tightened', value: { policyDigest, connectionsClosed } });
       }
       case 'unbind':
@@ -206,13 +210,13 @@ function attachmentSpec(
   };
 }
 
-function execGrant(message: BindExec): ExecGrant {
+function execGrant(message: BindExec, policies: CompiledPolicies): ExecGrant {
   if (message.execId === '') throw new OutriderError('INVALID_REQUEST', 'bind needs an exec_id');
   return {
     execId: message.execId,
     role: message.role,
     requestId: message.requestId || undefined,
-    policy: execPolicy(message),
+    policy: execPolicy(message, policies),
     token: token(message.token),
     principal: message.principal ?? { issuer: '', subject: '', tenant: '' },
   };
@@ -241,17 +245,18 @@ function tokenId(jwt: string): string | undefined {
 /** @throws {OutriderError} POLICY_INVALID */
 function execPolicy(
   message: Pick<BindExec, 'policy' | 'policyDigest' | 'policyCommit' | 'policySerial'>,
+  policies: CompiledPolicies,
 ): ExecPolicy {
   return {
-    compiled: compileRole(parseProjection(message.policy.toString('utf8'))),
+    compiled: policies.compile(message.policy),
     digest: message.policyDigest,
     commit: message.policyCommit || undefined,
     serial: message.policySerial === 0n ? undefined : Number(message.policySerial),
   };
 }
 
-function wireHead({ auditHead }: Attachment): AuditHead {
-  return { ...auditHead, seq: BigInt(auditHead.seq) };
+function wireHead({ auditHead }: Attachment): AuditHead | undefined {
+  return auditHead && { ...auditHead, seq: BigInt(auditHead.seq) };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
