@@ -1,32 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { connect, type Outrider } from '#sdk';
+import { bareArguments, bwrapArguments, firstByteOf } from './floors.ts';
 import { quantile, timed } from './measure.ts';
 import { startBuilt } from './mesh.ts';
 
 const ROUNDS = 60;
 const PROGRAM = 'print(1)';
-const BUBBLEWRAP = [
-  '--unshare-all',
-  '--die-with-parent',
-  '--ro-bind',
-  '/usr',
-  '/usr',
-  '--symlink',
-  'usr/lib',
-  '/lib',
-  '--symlink',
-  'usr/lib64',
-  '/lib64',
-  '--proc',
-  '/proc',
-  '--dev',
-  '/dev',
-  '--tmpfs',
-  '/tmp',
-];
-
 /**
  * From request to first output byte of a fresh single-use Python sandbox behind its sidecar, beside a bare `python3 -c` and
  * bubblewrap by hand in the same run, one after another in turns, so that a slow moment of the machine meets all of them.
@@ -45,8 +24,8 @@ export async function execPart(): Promise<Record<string, number>> {
     for (let round = 0; round < ROUNDS + 5; round++) {
       const counts = round >= 5;
       const warm = await firstByte(client);
-      const bare = await firstByteOf('/usr/bin/python3', ['-c', PROGRAM]);
-      const bwrap = await firstByteOf('bwrap', [...BUBBLEWRAP, '/usr/bin/python3', '-c', PROGRAM]);
+      const bare = await firstByteOf(bareArguments(PROGRAM));
+      const bwrap = await firstByteOf(bwrapArguments(PROGRAM));
       const whole = await timed(() => client.run(PROGRAM));
       await new Promise((resolve) => setTimeout(resolve, 100)); // the pool refills
       if (counts)
@@ -74,14 +53,5 @@ async function firstByte(client: Outrider): Promise<number> {
   let first = 0;
   for await (const event of client.start(PROGRAM).events)
     if (event.stream === 'stdout') first ||= performance.now() - from;
-  return first;
-}
-
-async function firstByteOf(program: string, args: readonly string[]): Promise<number> {
-  const from = performance.now();
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  const first = performance.now() - from;
-  await once(child, 'exit');
   return first;
 }

@@ -13,9 +13,11 @@ const USAGE = `usage: outrider COMMAND
   token                    print the local token
   policy check|explain     check policy documents; say what a request would get
   audit verify FILE|DIR    check audit chains
+  redteam                  attack the sandboxes, and say what came of it
   mcp                      speak MCP on stdin and stdout to the running mesh
   gateway|server|runner|sidecar|proxy [--config FILE]
                            run one part alone
+  launcher                 make sandboxes for the runner that started it
   keys DIRECTORY           make the keys of one mesh
 
 Each command explains itself with --help. Configuration: docs/config.md.
@@ -38,11 +40,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     import('./policy.ts').then(({ policy }) => policy(argv, process.stdout, process.stderr)),
   audit: (argv) =>
     import('./audit.ts').then(({ audit }) => audit(argv, process.stdout, process.stderr)),
+  redteam: (argv) => import('./redteam.ts').then(({ redteam }) => redteam(argv, self)),
   mcp: (argv) => import('./mcp.ts').then(({ mcp }) => mcp(argv, env, process)),
   gateway: (argv) => part(() => import('../gateway/main.ts').then((door) => door.main(argv, env))),
   server: (argv) => part(() => import('../server/main.ts').then((door) => door.main(argv, env))),
   runner: (argv) =>
     part(() => import('../runner/main.ts').then((door) => door.main(argv, env, self))),
+  // The runner starts it and holds its stdin.
+  launcher: (argv) => import('../runner/launcher/main.ts').then((door) => door.main(argv, env)),
   sidecar: (argv) => part(() => import('../sidecar/main.ts').then((door) => door.main(argv, env))),
   proxy: (argv) => part(() => import('../proxy/main.ts').then((door) => door.main(argv, env))),
 };

@@ -106,6 +106,10 @@ const wrong = [
   [['check', QUICKSTART, '--strict'], /--strict/],
   [['explain', QUICKSTART], /which request/],
   [['explain', QUICKSTART, '--request', 'GET https://a.example.com/'], /as whom/],
+  [
+    ['explain', QUICKSTART, '--role', 'analyst', '--request', 'GET /', '--phase', 'build'],
+    /which phase/,
+  ],
   [['diff', 'a', 'b'], /`outrider policy diff` is not in this version/],
   [['chek'], /there is no `outrider policy chek`/],
 ] as const;

@@ -4,6 +4,7 @@ import {
   chooseRole,
   type Decision,
   explain,
+  type Phase,
   type PolicySet,
   REASONS,
   type RuleExplanation,
@@ -15,6 +16,7 @@ import { evaluate, type LoadedPolicy, loadDirectory } from '#policystore';
 
 const USAGE = `usage: outrider policy check DIR [--json]
        outrider policy explain DIR (--role R | --issuer I --subject S [--group G]...) [--tenant T]
+                               [--phase run|install]
                                --request "GET https://host/path" [--resolve IP]... [--json]
 
 check    reads every policy document of DIR, checks each and all together, and runs the PolicyTests.
@@ -68,6 +70,7 @@ interface Explain {
   readonly subject: string;
   readonly groups: readonly string[];
   readonly tenant: string;
+  readonly phase: Phase;
   readonly request: string;
   readonly resolve: readonly string[];
 }
@@ -101,6 +104,7 @@ const EXPLAIN_OPTIONS = {
   subject: { type: 'string' },
   group: { type: 'string', multiple: true },
   tenant: { type: 'string' },
+  phase: { type: 'string' },
   request: { type: 'string' },
   resolve: { type: 'string', multiple: true },
 } as const;
@@ -123,6 +127,8 @@ function explainOf(
   if (role === undefined && (issuer === undefined || subject === undefined)) {
     return 'as whom? --role R, or --issuer I and --subject S';
   }
+  const phase = text('phase') ?? 'run';
+  if (phase !== 'run' && phase !== 'install') return 'which phase? --phase run, or install';
   return {
     verb: 'explain',
     directory,
@@ -132,6 +138,7 @@ function explainOf(
     subject: subject ?? '',
     groups: list('group'),
     tenant: text('tenant') ?? '',
+    phase,
     request,
     resolve: list('resolve'),
   };
@@ -159,7 +166,7 @@ function check(
 function explainRequest(asked: Explain, set: PolicySet, out: NodeJS.WritableStream): number {
   const nowMs = Date.now();
   const role = roleOf(asked, set, nowMs);
-  const compiled = rolePolicy(set, role, asked.tenant);
+  const compiled = rolePolicy(set, role, asked.tenant, asked.phase);
   const canonical = requestTarget(asked.request);
   const { target, decision } = canonical.ok
     ? evaluate(set, compiled, canonical.target, asked.resolve, nowMs)

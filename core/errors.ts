@@ -85,6 +85,12 @@ export const FAILURES = {
     true,
     'Wait for the time that the answer gives, or delete sandboxes that are not needed.',
   ),
+  RUNNER_BUSY: f(
+    503,
+    'RESOURCE_EXHAUSTED',
+    true,
+    "All of this runner's places are taken, whoever asks; another runner, or a later try, can do.",
+  ),
   RATE_LIMITED: f(429, 'RESOURCE_EXHAUSTED', true, 'Wait for `Retry-After`.'),
   BODY_TOO_LARGE: f(
     413,
@@ -156,6 +162,18 @@ export const FAILURES = {
     'PERMISSION_DENIED',
     false,
     "Add the image to the role's and the runner's allowlist.",
+  ),
+  DEPENDENCY_REFUSED: f(
+    403,
+    'PERMISSION_DENIED',
+    false,
+    "Ask for packages that the role's `dependencies` allow, of a manager that the runner is configured for.",
+  ),
+  DEPENDENCY_FAILED: f(
+    424,
+    'FAILED_PRECONDITION',
+    false,
+    'The package manager failed; the message ends with its last lines.',
   ),
   SANDBOX_FAILED: f(
     500,

@@ -109,9 +109,19 @@ const CANCEL_FOLLOWS_MS = 10;
 async function* untilCancelled<Q>(call: Readable, signal: AbortSignal): AsyncGenerator<Q> {
   // The end of the requests must not destroy the stream, as iterating over `call` itself would: responses still follow it.
   const requests: AsyncIterable<Q> = call.iterator({ destroyOnReturn: false });
-  yield* requests;
+  try {
+    yield* requests;
+  } catch (error) {
+    if (!isCut(error)) throw error;
+    throw new OutriderError('CANCELLED', 'the caller is gone', { cause: error });
+  }
   await new Promise((resolve) => setTimeout(resolve, CANCEL_FOLLOWS_MS));
   if (signal.aborted) throw new OutriderError('CANCELLED', 'the caller gave up');
+}
+
+/** What Node says of a stream whose connection is gone. */
+function isCut(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE';
 }
 
 /** A method whose place is kept. @throws {OutriderError} UNIMPLEMENTED */

@@ -64,13 +64,13 @@ describe('what a signer makes, the verifier of that kind accepts whole', () => {
 
   test('an execution token carries every claim and the name of its runner', async () => {
     const { jwt, expiresAt } = await new ExecutionSigner(runner).sign(
-      claims({ certificateThumbprint: 'print' }),
+      claims({ certificateThumbprint: 'print', phase: 'install' }),
     );
     const verified = await executions.verify(jwt);
     assert.deepEqual(
       { ...verified, startedAt: 0, issuedAt: 0, expiresAt: 0, tokenId: '' },
       {
-        ...claims({ certificateThumbprint: 'print', startedAt: 0 }),
+        ...claims({ certificateThumbprint: 'print', phase: 'install', startedAt: 0 }),
         issuer: 'outrider:runner',
         issuedAt: 0,
         expiresAt: 0,
@@ -371,6 +371,8 @@ describe('an execution token', () => {
     ['bound to a key in an unknown way', { cnf: { jkt: 'x' } }],
     ['bound to an empty thumbprint', { cnf: { 'x5t#S256': '' } }],
     ['bound to nothing that can be read', { cnf: 'x' }],
+    ['of a phase that is not known', { phase: 'build' }],
+    ['whose phase is no text', { phase: true }],
     ['without a start', { started: undefined }],
     ['whose start is text', { started: '5' }],
     ['without its exec', { exec: undefined }],
@@ -382,6 +384,11 @@ describe('an execution token', () => {
         code: 'UNAUTHENTICATED',
       });
     });
+
+  test('of a program names no phase', async () => {
+    const { phase } = await executions.verify(await execution({}));
+    assert.equal(phase, undefined);
+  });
 
   test('bound to a certificate carries its thumbprint', async () => {
     const jwt = await execution({ cnf: { 'x5t#S256': 'print' } });

@@ -16,11 +16,16 @@ export function checkReferences(
   const datasources = documents.datasources.map(
     ({ metadata, spec }) => `${spec.type}/${metadata.name}`,
   );
+  const installing = new Set(
+    documents.roles
+      .filter(({ spec }) => spec.sandbox.dependencies)
+      .map(({ metadata }) => metadata.name),
+  );
   const tested = new Set(documents.tests.map(({ spec }) => spec.as.role));
   const mustTest = documents.boundaries.some(({ spec }) => spec.requireTests === true);
 
   for (const { document, report } of checked.policies) {
-    const { subjects, allow, deny = [] } = document.spec;
+    const { subjects, allow, deny = [], phase } = document.spec;
     for (const [index, { role }] of subjects.entries()) {
       if (role === undefined) continue;
       const path = ['spec', 'subjects', index, 'role'];
@@ -28,6 +33,8 @@ export function checkReferences(
       if (missing !== undefined) report(path, missing);
       else if (mustTest && !tested.has(role))
         report(path, `the Boundary requires a PolicyTest as the role "${role}"`);
+      else if (phase === 'install' && !installing.has(role))
+        report(path, `the role "${role}" may install nothing: it has no spec.sandbox.dependencies`);
     }
     for (const [index, rule] of allow.entries()) {
       const path = ['spec', 'allow', index];

@@ -5,6 +5,7 @@ import type {
   AllowRuleSpec,
   BoundarySpec,
   DatasourceSpec,
+  DependenciesSpec,
   PolicyDocuments,
   PolicyTestCase,
 } from './document.ts';
@@ -61,6 +62,15 @@ const tested = (one: Partial<PolicyTestCase['expect']>, as = 'analyst') =>
     },
   );
 
+const installing = (dependencies: DependenciesSpec): PolicyDocuments =>
+  documents({
+    roles: [
+      { ...role('analyst'), spec: { ...role('analyst').spec, sandbox: { dependencies } } },
+      role('plain'),
+    ],
+    egressPolicies: [egress('packages', [API], [], { phase: 'install' })],
+  });
+
 const sound: readonly (readonly [string, PolicyDocuments])[] = [
   ['nothing at all', documents({ roles: [] })],
   ['one plain rule', rule({})],
@@ -107,12 +117,41 @@ const sound: readonly (readonly [string, PolicyDocuments])[] = [
     'datasources of two types with one name',
     documents({ datasources: [datasource('prometheus', 'main'), datasource('loki', 'main')] }),
   ],
+  [
+    'a role that installs, and a policy for that',
+    installing({ managers: ['pip', 'npm'], allow: ['@acme/*', 'a_b'], block: ['a-b-c', 'x*'] }),
+  ],
   ['a test that expects a known reason', tested({ verdict: 'deny', reason: 'host_not_allowed' })],
 ];
 for (const [what, from] of sound)
   test(`${what} is sound`, () => assert.deepEqual(problemsOf(from), []));
 
 const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
+  [
+    'a policy for installing whose role may install nothing',
+    documents({ egressPolicies: [egress('packages', [API], [], { phase: 'install' })] }),
+    /subjects\[0\]\.role: the role "analyst" may install nothing: it has no spec\.sandbox\.dep/,
+  ],
+  [
+    'a package with a version in a list of names',
+    installing({ managers: ['pip'], block: ['evil==1.0'] }),
+    /dependencies\.block\[0\]: "evil==1\.0" is no package name of pip/,
+  ],
+  [
+    'a scope for a role without npm',
+    installing({ managers: ['pip'], allow: ['@acme/*'] }),
+    /dependencies\.allow\[0\]: "@acme\/\*" is no package name of pip/,
+  ],
+  [
+    'a star in the middle of a name',
+    installing({ managers: ['npm'], allow: ['a*b'] }),
+    /"a\*b" is no package name of npm/,
+  ],
+  [
+    'a package that is allowed and blocked in another spelling',
+    installing({ managers: ['pip'], allow: ['Foo_Bar'], block: ['foo-bar'] }),
+    /allow\[0\]: "Foo_Bar" stands in block, too/,
+  ],
   [
     'two roles of one name',
     documents({ roles: [role('a'), role('a')] }),

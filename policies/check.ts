@@ -2,6 +2,7 @@ import { checkBoundary, withinBoundaries } from './check-boundary.ts';
 import { checkCredentials } from './check-credential.ts';
 import { checkDatasource } from './check-datasource.ts';
 import { checkReferences } from './check-reference.ts';
+import { checkDependencies } from './check-role.ts';
 import { checkPolicyRules } from './check-rule.ts';
 import type { Checked, Report } from './checked.ts';
 import type { PolicyDocument, PolicyDocuments } from './document.ts';
@@ -33,6 +34,7 @@ export function checkDocuments(documents: PolicyDocuments): PolicyProblem[] {
       notInThisVersion(document, report);
     }
   }
+  for (const role of roles) checkDependencies(role);
   for (const boundary of boundaries) checkBoundary(boundary);
   for (const policy of policies) checkPolicyRules(policy);
   for (const datasource of datasources) checkDatasource(datasource, documents.boundaries);

@@ -70,6 +70,19 @@ export interface Member {
   readonly claim?: Readonly<Record<string, string>>;
 }
 
+export type PackageManager = 'pip' | 'npm';
+/** When an EgressPolicy is in force: while programs run, or while the dependencies of a sandbox are installed. */
+export type Phase = 'run' | 'install';
+
+/** What a role's sandboxes may have installed before their first program. */
+export interface DependenciesSpec {
+  readonly managers: readonly PackageManager[];
+  /** Names, or the beginnings of names with `*`, of what may be asked for; absent: whatever is not blocked. */
+  readonly allow?: readonly string[];
+  /** The same of what must not be there, also not as a dependency of another. Beats `allow`. */
+  readonly block?: readonly string[];
+}
+
 export interface SandboxSpec {
   readonly minimumTier?: Tier;
   readonly profiles?: readonly string[];
@@ -84,6 +97,8 @@ export interface SandboxSpec {
   readonly sessions?: number;
   readonly sessionIdle?: Duration;
   readonly sessionMax?: Duration;
+  /** Absent: nothing may be installed. */
+  readonly dependencies?: DependenciesSpec;
 }
 
 export interface RoleSpec {
@@ -153,6 +168,8 @@ export interface Subject {
 
 export interface EgressPolicySpec {
   readonly subjects: readonly Subject[];
+  /** Default run. */
+  readonly phase?: Phase;
   readonly mode: 'enforce' | 'report';
   /** The last day, in UTC, of report mode; enforced from the next. */
   readonly until?: string;
@@ -249,6 +266,6 @@ export interface PolicyTestCase {
 }
 
 export interface PolicyTestSpec {
-  readonly as: { readonly role: string; readonly tenant?: string };
+  readonly as: { readonly role: string; readonly tenant?: string; readonly phase?: Phase };
   readonly cases: readonly PolicyTestCase[];
 }

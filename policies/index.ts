@@ -7,6 +7,12 @@ export {
   readClientHello,
 } from './client-hello.ts';
 export { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
+export {
+  dependencyRefusal,
+  isPackageName,
+  PACKAGE_MANAGERS,
+  packageName,
+} from './dependency.ts';
 export type * from './document.ts';
 export { type Endpoint, parseEndpoint } from './endpoint.ts';
 export { type Explanation, explain, type RuleExplanation } from './explain.ts';
@@ -21,6 +27,7 @@ export {
   compilePolicySet,
   credentialOf,
   datasourceOf,
+  mayInstall,
   type PolicySet,
   policyInvalid,
   projectRole,

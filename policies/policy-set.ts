@@ -4,6 +4,7 @@ import type {
   CredentialBinding,
   Datasource,
   DatasourceType,
+  Phase,
   PolicyDocuments,
   Role,
 } from './document.ts';
@@ -65,11 +66,17 @@ export function credentialOf(set: PolicySet, name: string): CredentialBinding | 
 }
 
 /**
- * The role's part of a set for one tenant: what a sidecar decides with. A role that the set does not have gets a projection
- * without policies, which denies everything.
+ * The role's part of a set for one tenant in one phase: what a sidecar decides with. A role that the set does not have gets a
+ * projection without policies, which denies everything; so does one that may install nothing, in the phase `install`.
  */
-export function projectRole(set: PolicySet, roleName: string, tenant: string): RoleProjection {
+export function projectRole(
+  set: PolicySet,
+  roleName: string,
+  tenant: string,
+  phase: Phase = 'run',
+): RoleProjection {
   const role = set.roles.get(roleName);
+  const has = role && (phase === 'run' || mayInstall(role));
   return {
     version: 1,
     role: roleName,
@@ -77,20 +84,30 @@ export function projectRole(set: PolicySet, roleName: string, tenant: string): R
     expiresMs:
       role?.metadata.expires === undefined ? null : (endOfDayMs(role.metadata.expires) ?? 0),
     boundaries: set.documents.boundaries.map(boundaryProjection),
-    policies: role ? projectPolicies(set.documents, roleName, tenant) : [],
+    policies: has ? projectPolicies(set.documents, roleName, tenant, phase) : [],
   };
 }
 
+/** Whether the role's sandboxes may have anything installed. */
+export function mayInstall(role: Role): boolean {
+  return role.spec.sandbox.dependencies !== undefined;
+}
+
 /** `compileRole(projectRole(...))`, kept for as long as the set is. */
-export function rolePolicy(set: PolicySet, roleName: string, tenant: string): RolePolicy {
+export function rolePolicy(
+  set: PolicySet,
+  roleName: string,
+  tenant: string,
+  phase: Phase = 'run',
+): RolePolicy {
   let compiled = COMPILED.get(set);
   if (!compiled) COMPILED.set(set, (compiled = new Map()));
-  const key = JSON.stringify([roleName, tenant]);
+  const key = JSON.stringify([roleName, tenant, phase]);
   let policy = compiled.get(key);
   if (!policy) {
     // Tenants come from tokens: a set does not remember more of them than it can hold.
     if (compiled.size >= COMPILED_MAX) compiled.clear();
-    compiled.set(key, (policy = compileRole(projectRole(set, roleName, tenant))));
+    compiled.set(key, (policy = compileRole(projectRole(set, roleName, tenant, phase))));
   }
   return policy;
 }

@@ -5,6 +5,7 @@ import type {
   EgressPolicy,
   LimitsSpec,
   Metadata,
+  Phase,
   PolicyDocuments,
   Subject,
 } from './document.ts';
@@ -19,13 +20,15 @@ import type {
 import { DEFAULT_PORT, isDatasourceType } from './target.ts';
 import { bytesOf, durationMsOf, endOfDayMs, rateOf } from './units.ts';
 
-/** The policies whose subjects name the role, or the tenant, or both; with every default spelled out. */
+/** The policies of a phase whose subjects name the role, or the tenant, or both; with every default spelled out. */
 export function projectPolicies(
   documents: PolicyDocuments,
   role: string,
   tenant: string,
+  phase: Phase,
 ): PolicyProjection[] {
   return documents.egressPolicies
+    .filter(({ spec }) => (spec.phase ?? 'run') === phase)
     .filter(({ spec }) => spec.subjects.some((subject) => isSubject(subject, role, tenant)))
     .map((policy) => projectPolicy(documents, policy))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));

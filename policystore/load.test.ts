@@ -98,6 +98,30 @@ const broken = [
     'mode: enforced',
     'p.yaml:11:9: this must be one of enforce, report (did you mean "enforce"?)',
   ],
+  [
+    'a phase that is not one',
+    'mode: enforce',
+    'mode: enforce\n  phase: instal',
+    'p.yaml:12:10: this must be one of run, install (did you mean "install"?)',
+  ],
+  [
+    'a manager that is not one',
+    'sandbox: {',
+    'sandbox: {dependencies: {managers: [pipx]}, ',
+    'p.yaml:4:81: this must be one of pip, npm (did you mean "pip"?)',
+  ],
+  [
+    'an empty list of managers',
+    'sandbox: {',
+    'sandbox: {dependencies: {managers: []}, ',
+    'p.yaml:4:70: an empty list is not accepted',
+  ],
+  [
+    'a misspelt list of packages',
+    'sandbox: {',
+    'sandbox: {dependencies: {managers: [npm], blocks: [x]}, ',
+    'p.yaml:4:87: unknown field "blocks" (did you mean "block"?)',
+  ],
   ['report mode without a day', 'mode: enforce', 'mode: report', 'p.yaml:9:1: "until" is missing'],
   [
     'a wildcard for everything',

@@ -36,9 +36,9 @@ function runCase(set: PolicySet, test: PolicyTest, one: PolicyTestCase): string 
   if (one.request === undefined) {
     return `case "${one.name}" has no request; this version tests requests alone`;
   }
-  const { role, tenant = '' } = test.spec.as;
+  const { role, tenant = '', phase } = test.spec.as;
   const canonical = requestTarget(one.request);
-  const policy = rolePolicy(set, role, tenant);
+  const policy = rolePolicy(set, role, tenant, phase);
   const outcome: Outcome = canonical.ok
     ? enforced(
         evaluate(set, policy, canonical.target, one.resolve ?? [], BEFORE_EVERYTHING).decision,

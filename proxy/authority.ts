@@ -1,4 +1,11 @@
-import { type PolicySet, type RolePolicy, rolePolicy, rolesOf, sandboxBounds } from '#policies';
+import {
+  mayInstall,
+  type PolicySet,
+  type RolePolicy,
+  rolePolicy,
+  rolesOf,
+  sandboxBounds,
+} from '#policies';
 import type { Identity } from './identify.ts';
 import { refused } from './refusal.ts';
 
@@ -24,7 +31,8 @@ const END_GRACE_MS = 60_000;
 /** What a verified identity may do here. */
 export interface Authority {
   /**
-   * The role that the token names, where this proxy's own Role documents give it to the principal of the assertion.
+   * The role that the token names, where this proxy's own Role documents give it to the principal of the assertion; with the
+   * policy of the token's phase.
    * @throws {OutriderError} ROLE_DENIED, UNAUTHENTICATED (the exec is over), POLICY_MISMATCH
    */
   callerOf(identity: Identity): Caller;
@@ -43,6 +51,8 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
         throw refused('ROLE_DENIED', 'the role is not one of the principal', 'role_denied');
       if (grantedRole !== '' && grantedRole !== execution.role)
         throw refused('ROLE_DENIED', 'the role is not the one that was granted', 'role_denied');
+      if (execution.phase === 'install' && !mayInstall(role))
+        throw refused('ROLE_DENIED', 'the role may install nothing', 'role_denied');
       const endsAtMs = execution.startedAt * 1_000 + sandboxBounds(role).timeoutMs + END_GRACE_MS;
       if (now() > endsAtMs)
         throw refused(
@@ -63,14 +73,14 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
           'sidecar and proxy hold different policies',
           'policy_mismatch',
         );
-      const policy = rolePolicy(set, execution.role, principal.tenant);
+      const policy = rolePolicy(set, execution.role, principal.tenant, execution.phase);
       return { identity, role: execution.role, policy, set, endsAtMs };
     },
 
     policyNow({ execution, principal }) {
       const { set } = source.current;
       return rolesOf(set, principal, now()).includes(execution.role)
-        ? rolePolicy(set, execution.role, principal.tenant)
+        ? rolePolicy(set, execution.role, principal.tenant, execution.phase)
         : undefined;
     },
   };

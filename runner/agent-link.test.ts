@@ -4,7 +4,8 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { type AgentEnd, AgentLink, type ExecSink, type StartOrder } from './agent-link.ts';
+import { AgentLink, type ExecSink, type StartOrder } from './agent-link.ts';
+import type { AgentEnd } from './agent-reports.ts';
 import { encodeFrame, FRAME, type Frame, readFrames } from './frames.ts';
 
 /** A link over a real unix socket, whose other end is played here. What is sent to the agent is kept. */
@@ -15,7 +16,7 @@ async function rig(t: TestContext) {
   const near = new Promise<Socket>((resolve) => server.once('connection', resolve));
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const agent = connect(path);
-  const link = new AgentLink(await near);
+  const link = new AgentLink(await near, WAITING);
   const sent: Frame[] = [];
   const waiting: (() => void)[] = [];
   void (async () => {
@@ -43,6 +44,7 @@ async function rig(t: TestContext) {
   return { link, agent, sent, next, say };
 }
 
+const WAITING = { profile: 'python', env: { PATH: '/bin' } };
 const ORDER: StartOrder = { code: 'x', env: {}, cwd: '/', stdin: false, rlimits: {} };
 
 /** Keeps what a sink is told. */
@@ -54,8 +56,8 @@ function sink() {
   });
   const state: { end?: AgentEnd } = {};
   const listens: ExecSink = {
-    started: () => void told.push('started'),
     output: (stream, data) => void told.push(`${stream} ${data.toString()}`),
+    skipped: (stream, bytes) => void told.push(`${stream} skipped ${bytes}`),
     end: (end) => {
       state.end = end;
       told.push('end');
@@ -69,7 +71,7 @@ function sink() {
   return { ...state, state, told, ended, listens };
 }
 
-const END = { exit: 0, utime: 0.5, stime: 0.25, maxrss: 4096, exception: null, artefacts: [] };
+const END = { exit: 0, cpu: 0.75, maxrss: 4096, exception: null, artefacts: [] };
 
 test('a program is started, heard and ended, in order', async (t) => {
   const { link, next, say } = await rig(t);
@@ -78,14 +80,88 @@ test('a program is started, heard and ended, in order', async (t) => {
   await link.ready();
   link.start(7, ORDER, listens);
   assert.deepEqual(JSON.parse((await next(FRAME.START)).body.toString()), ORDER);
-  say(FRAME.STARTED, 7);
   say(FRAME.STDOUT, 7, Buffer.from('a'));
   say(FRAME.STDERR, 7, Buffer.from('b'));
   say(FRAME.STDOUT, 8, Buffer.from("another's"));
   say(FRAME.END, 7, END);
   await ended;
-  assert.deepEqual(told, ['started', 'stdout a', 'stderr b', 'end']);
+  assert.deepEqual(told, ['stdout a', 'stderr b', 'end']);
   assert.deepEqual([state.end?.exit, state.end?.cpuMs, state.end?.maxRssBytes], [0, 750, 4_096]);
+  assert.equal(state.end?.diskFull, false);
+});
+
+describe('an interpreter is asked for', () => {
+  test('at once, by the profile and its environment', async (t) => {
+    const { next } = await rig(t);
+    assert.deepEqual(JSON.parse((await next(FRAME.PREPARE)).body.toString()), WAITING);
+  });
+
+  test('once for each program, and not while one runs', async (t) => {
+    const { link, next, say, sent } = await rig(t);
+    await next(FRAME.PREPARE);
+    link.prepare();
+    const { ended, listens } = sink();
+    link.start(1, ORDER, listens);
+    link.prepare();
+    await next(FRAME.START);
+    assert.deepEqual(sent, []);
+    say(FRAME.END, 1, END);
+    await ended;
+    link.prepare();
+    await next(FRAME.PREPARE);
+    say(FRAME.READY, 0);
+    await link.ready();
+  });
+
+  test('again after a program, for whoever waits for it meanwhile', async (t) => {
+    const { link, next, say } = await rig(t);
+    await next(FRAME.PREPARE);
+    const { listens } = sink();
+    link.start(1, ORDER, listens);
+    say(FRAME.READY, 0); // it was on its way: of the one that runs already
+    const ready = link.ready();
+    say(FRAME.END, 1, END);
+    await next(FRAME.PREPARE);
+    say(FRAME.READY, 0);
+    await ready;
+  });
+
+  test('and where there is none, whoever waits is told what the agent says', async (t) => {
+    const { link, say } = await rig(t);
+    const ready = link.ready();
+    say(FRAME.FATAL, 0, { message: 'the sandbox has no node' });
+    await assert.rejects(ready, { code: 'SANDBOX_FAILED', message: 'the sandbox has no node' });
+    await assert.rejects(link.ready(), { code: 'SANDBOX_FAILED' });
+  });
+
+  test('and what the agent says of it is bounded', async (t) => {
+    const { link, say } = await rig(t);
+    const ready = link.ready();
+    say(FRAME.FATAL, 0, { message: 'x'.repeat(100_000) });
+    await assert.rejects(ready, ({ message }: Error) => message.length <= 500);
+  });
+});
+
+test('a door is opened and everything killed by the number of the program', async (t) => {
+  const { link, next } = await rig(t);
+  link.start(7, { ...ORDER, door: 'shut' }, sink().listens);
+  assert.equal(JSON.parse((await next(FRAME.START)).body.toString()).door, 'shut');
+  link.openDoor(7);
+  link.kill(7);
+  assert.deepEqual([(await next(FRAME.DOOR)).id, (await next(FRAME.KILL)).id], [7, 7]);
+});
+
+test('a path that would lead out of where artefacts are saved is none', async (t) => {
+  const { link, say } = await rig(t);
+  const { state, ended, listens } = sink();
+  link.start(1, ORDER, listens);
+  const paths = ['../a', '/a', 'a/../../b', 'a//b', './a', 'a/.', '', 'a\0b', 'a/b', '..a'];
+  say(FRAME.END, 1, { ...END, artefacts: paths.map((path) => ({ path, size: 1 })) });
+  await ended;
+  assert.deepEqual(
+    state.end?.artefacts.map(({ path }) => path),
+    ['a/b', '..a'],
+  );
 });
 
 test('two programs at once are refused; one after the other are not', async (t) => {
@@ -139,8 +215,7 @@ test('what the agent says is bounded before it is believed', async (t) => {
   link.start(1, ORDER, listens);
   say(FRAME.END, 1, {
     exit: 1_000,
-    utime: -5,
-    stime: 1e308,
+    cpu: 1e308,
     maxrss: 'much',
     exception: { type: 5 },
     artefacts: [...Array.from({ length: 300 }, () => ({ path: 'a', size: 1.5 })), 'x'],

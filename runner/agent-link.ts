@@ -1,9 +1,27 @@
 import type { Socket } from 'node:net';
 import { OutriderError } from '#core/errors';
+import {
+  type AgentEnd,
+  type AgentFile,
+  endOf,
+  fileOf,
+  numberField,
+  parseObject,
+  skippedOf,
+  textField,
+} from './agent-reports.ts';
 import { encodeFrame, FRAME, type Frame, readFrames } from './frames.ts';
 
-/** What a payload is told at its start; `argv` runs a command, `code` a Python program in the warm interpreter. */
+/** What waits in a sandbox: the interpreter of a profile, with the environment that it is started with. */
+export interface Waiting {
+  readonly profile: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** What a payload is told at its start: `code` of a `language`, or the command line `argv`. */
 export interface StartOrder {
+  /** "python", "javascript", "typescript" or "shell"; absent: Python. */
+  readonly language?: string;
   readonly code?: string;
   readonly name?: string;
   readonly args?: readonly string[];
@@ -12,43 +30,29 @@ export interface StartOrder {
   readonly cwd: string;
   readonly stdin: boolean;
   readonly rlimits: Readonly<Record<string, number>>;
-}
-
-/** How the main process of an exec ended, as the agent saw it. */
-export interface AgentEnd {
-  readonly exit: number | undefined;
-  readonly signal: number | undefined;
-  readonly cpuMs: number;
-  readonly maxRssBytes: number;
-  readonly exception: { type: string; message: string; traceback: string } | undefined;
-  readonly artefacts: readonly { path: string; size: number }[];
+  /** The program's connections wait until `openDoor`; absent: they are served from its start on. */
+  readonly door?: 'shut';
+  /** Of each output stream the agent sends so many of the first bytes and of the last, and counts the others; absent: everything. */
+  readonly keep?: { readonly head: number; readonly tail: number };
 }
 
 export interface ExecSink {
-  started(): void;
   output(stream: 'stdout' | 'stderr', data: Buffer): void;
+  /** So many bytes were dropped before what comes next of the stream. */
+  skipped(stream: 'stdout' | 'stderr', bytes: number): void;
   end(end: AgentEnd): void;
   /** The agent could not start it, or is gone. */
   lost(message: string): void;
-}
-
-export interface AgentFile {
-  readonly path: string;
-  readonly type: string;
-  readonly size: number;
-  readonly mode: number;
-  readonly modifiedAtMs: number;
-  readonly link: string;
 }
 
 /** How much of stdin may be under way before the agent has taken any. */
 const STDIN_WINDOW = 256 * 1024;
 const WRITE_CHUNK = 256 * 1024;
 const START_TIMEOUT_MS = 15_000;
+/** How much of what the agent says of itself is passed on. */
+const PROBLEM_MAX = 500;
 /** What one read answers at most. */
 const ANSWER_MAX_BYTES = 2 ** 20;
-/** The last moment that google.protobuf.Timestamp can say: the end of the year 9999. */
-const DATE_MAX_MS = 253_402_300_799_000;
 
 /**
  * The runner's end of one control connection. Nothing that comes from the agent is believed beyond this sandbox: every field is
@@ -56,8 +60,11 @@ const DATE_MAX_MS = 253_402_300_799_000;
  */
 export class AgentLink {
   readonly #socket: Socket;
+  #waiting: Waiting;
   readonly #closed: Promise<void>;
   #alive = true;
+  /** Why there is no interpreter, as the agent said. */
+  #problem = '';
   #nextRequest = 1;
   #exec:
     | {
@@ -76,13 +83,17 @@ export class AgentLink {
       reject: (error: Error) => void;
     }
   >();
-  #warm = false;
+  /** Whether an interpreter waits, is being made ready, or has not been asked for. */
+  #warm: 'no' | 'coming' | 'yes' = 'no';
   #warmWaiting: (() => void)[] = [];
 
-  constructor(socket: Socket) {
+  /** Asks for the first interpreter at once. */
+  constructor(socket: Socket, waiting: Waiting) {
     this.#socket = socket;
+    this.#waiting = waiting;
     socket.setNoDelay(true);
     this.#closed = this.#run();
+    this.prepare();
   }
 
   /** Resolves when the connection is over. Never rejects. */
@@ -90,9 +101,23 @@ export class AgentLink {
     return this.#closed;
   }
 
+  /** Has an interpreter waiting for the next program; without it that one starts its own. */
+  prepare(): void {
+    if (this.#warm !== 'no' || this.#exec) return;
+    this.#warm = 'coming';
+    this.#send(FRAME.PREPARE, 0, JSON.stringify(this.#waiting));
+  }
+
+  /** Has another interpreter wait from the next time on. */
+  become(waiting: Waiting): void {
+    this.#waiting = waiting;
+    this.prepare();
+  }
+
   /** Resolves when a rehearsed payload waits. @throws {OutriderError} SANDBOX_FAILED */
   async ready(): Promise<void> {
-    if (this.#warm) return;
+    if (this.#warm === 'yes') return;
+    this.prepare();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(
@@ -103,7 +128,8 @@ export class AgentLink {
     });
     const warm = new Promise<void>((resolve) => this.#warmWaiting.push(resolve));
     const gone = this.#closed.then(() => {
-      throw new OutriderError('SANDBOX_FAILED', 'the sandbox ended before it was ready');
+      const why = this.#problem || 'the sandbox ended before it was ready';
+      throw new OutriderError('SANDBOX_FAILED', why);
     });
     gone.catch(() => {});
     try {
@@ -117,9 +143,14 @@ export class AgentLink {
   start(id: number, order: StartOrder, sink: ExecSink): void {
     if (this.#exec) throw new OutriderError('SESSION_BUSY', 'another program runs in this sandbox');
     this.#exec = { id, sink, stdinCredit: STDIN_WINDOW, stdinWaiting: undefined };
-    this.#warm = false;
+    this.#warm = 'no';
     if (this.#alive) this.#send(FRAME.START, id, JSON.stringify(order));
     else this.#lose('the sandbox is gone');
+  }
+
+  /** Lets the connections of a program pass that was started with its door shut. */
+  openDoor(id: number): void {
+    this.#send(FRAME.DOOR, id);
   }
 
   /** Lets the agent send that many more bytes of output. */
@@ -151,6 +182,11 @@ export class AgentLink {
 
   signal(id: number, signal: number): void {
     this.#send(FRAME.SIGNAL, id, JSON.stringify({ signal }));
+  }
+
+  /** Ends every process in the sandbox but the agent, also those that left the program's group or session. */
+  kill(id: number): void {
+    this.#send(FRAME.KILL, id);
   }
 
   /** Reads at most 512 KiB from `offset`. @throws {OutriderError} FILE_NOT_FOUND, FILE_REFUSED */
@@ -255,9 +291,13 @@ export class AgentLink {
   }
 
   #onFrame({ type, id, body }: Frame): void {
-    if (type === FRAME.FATAL && id === 0) throw new Error('the waiting interpreter ended');
+    if (type === FRAME.FATAL && id === 0) {
+      this.#problem = textField(parseObject(body), 'message').slice(0, PROBLEM_MAX);
+      throw new Error(this.#problem);
+    }
     if (type === FRAME.READY) {
-      this.#warm = true;
+      if (this.#warm !== 'coming') return; // of the one that runs by now
+      this.#warm = 'yes';
       for (const resolve of this.#warmWaiting.splice(0)) resolve();
       return;
     }
@@ -267,9 +307,9 @@ export class AgentLink {
     }
     const exec = this.#exec;
     if (exec?.id !== id) return; // HELLO, or late
-    if (type === FRAME.STDOUT) exec.sink.output('stdout', body);
+    if (type === FRAME.SKIPPED) exec.sink.skipped(...skippedOf(body));
+    else if (type === FRAME.STDOUT) exec.sink.output('stdout', body);
     else if (type === FRAME.STDERR) exec.sink.output('stderr', body);
-    else if (type === FRAME.STARTED) exec.sink.started();
     else if (type === FRAME.TAKEN) {
       exec.stdinCredit += body.readUInt32BE(0);
       if (exec.stdinCredit > 0) exec.stdinWaiting?.();
@@ -279,6 +319,7 @@ export class AgentLink {
       this.#exec = undefined;
       exec.stdinWaiting?.();
       exec.sink.end(end);
+      if (this.#warmWaiting.length > 0) this.prepare();
     }
   }
 
@@ -308,63 +349,4 @@ export class AgentLink {
 function fileError(errno: string, message: string): OutriderError {
   const code = errno === 'ENOENT' || errno === 'ENOTDIR' ? 'FILE_NOT_FOUND' : 'FILE_REFUSED';
   return new OutriderError(code, message === '' ? 'the file cannot be used' : message);
-}
-
-function endOf(value: Record<string, unknown>): AgentEnd {
-  const exception = value['exception'];
-  const artefacts: unknown[] = Array.isArray(value['artefacts'])
-    ? value['artefacts'].slice(0, 256)
-    : [];
-  return {
-    exit: typeof value['exit'] === 'number' ? value['exit'] & 0xff : undefined,
-    signal: typeof value['signal'] === 'number' ? value['signal'] : undefined,
-    cpuMs: Math.round((numberField(value, 'utime') + numberField(value, 'stime')) * 1000),
-    maxRssBytes: numberField(value, 'maxrss'),
-    exception: isRecord(exception)
-      ? {
-          type: textField(exception, 'type'),
-          message: textField(exception, 'message'),
-          traceback: textField(exception, 'traceback'),
-        }
-      : undefined,
-    artefacts: artefacts.filter(isRecord).map((entry) => ({
-      path: textField(entry, 'path'),
-      size: Math.trunc(numberField(entry, 'size')),
-    })),
-  };
-}
-
-function fileOf(value: unknown): AgentFile {
-  const entry = isRecord(value) ? value : {};
-  return {
-    path: textField(entry, 'path'),
-    type: textField(entry, 'type'),
-    size: Math.trunc(numberField(entry, 'size')),
-    mode: numberField(entry, 'mode') & 0o7777,
-    modifiedAtMs: Math.min(Math.round(numberField(entry, 'mtime') * 1000), DATE_MAX_MS),
-    link: textField(entry, 'link'),
-  };
-}
-
-function parseObject(body: Buffer): Record<string, unknown> {
-  const value: unknown = JSON.parse(body.toString('utf8'));
-  if (!isRecord(value)) throw new Error('a control frame must hold an object');
-  return value;
-}
-
-/** Not negative, and a whole number of that size is exact. */
-function numberField(value: Record<string, unknown>, name: string): number {
-  const field = value[name];
-  return typeof field === 'number' && Number.isFinite(field)
-    ? Math.min(Math.max(0, field), Number.MAX_SAFE_INTEGER)
-    : 0;
-}
-
-function textField(value: Record<string, unknown>, name: string): string {
-  const field = value[name];
-  return typeof field === 'string' ? field : '';
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -11,9 +11,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { cgroupHost } from './cgroup.ts';
+import { cgroupHost, cgroupOf } from './cgroup.ts';
 
 const LIMITS = { memoryBytes: 64 * 2 ** 20, cpuMillis: 500, pids: 20, diskBytes: 1 };
 
@@ -103,10 +103,10 @@ test('the limits are written, and what a kernel does not have is said to be miss
   assert.equal(readFileSync(memory, 'utf8'), String(64 * 2 ** 20));
 });
 
-test('a process is put under every controller, and the count of kills is read', (t) => {
+test('a process is put under every controller, and the count of kills is read', async (t) => {
   const two = asVersion2(tree(t), 'memory pids cpu');
   const box2 = cgroupHost('here', two)?.create('box', LIMITS);
-  box2?.add(42);
+  await box2?.add(42);
   const at2 = join(baseOf(two), 'box');
   assert.equal(readFileSync(join(at2, 'cgroup.procs'), 'utf8'), '42');
   assert.equal(box2?.oomKills(), 0);
@@ -115,7 +115,7 @@ test('a process is put under every controller, and the count of kills is read', 
 
   const one = asVersion1(tree(t), ['memory', 'pids', 'cpu']);
   const box1 = cgroupHost('here', one)?.create('box', LIMITS);
-  box1?.add(42);
+  await box1?.add(42);
   for (const controller of ['memory', 'pids', 'cpu'])
     assert.equal(
       readFileSync(join(baseOf(join(one, controller)), 'box', 'cgroup.procs'), 'utf8'),
@@ -155,6 +155,58 @@ test('removing twice is removing once', (t) => {
   assert.doesNotThrow(() => box?.remove());
 });
 
+describe('the groups that an engine made', () => {
+  const files: Readonly<Record<string, string>> = {
+    'memory/d/x/memory.limit_in_bytes': '4096',
+    'memory/d/x/memory.oom_control': 'oom_kill_disable 0\noom_kill 2',
+    'pids/d/x/pids.max': '7',
+    'pids/d/x/pids.events': 'max 3',
+    'cpu/d/x/cpu.cfs_quota_us': '50000',
+    'cpu/d/x/cpu.cfs_period_us': '100000',
+    'd/x/memory.max': '4096',
+    'd/x/memory.events': 'oom 9\noom_kill 2',
+    'd/x/pids.max': '7',
+    'd/x/pids.events': 'max 3',
+    'd/x/cpu.max': '50000 100000',
+  };
+  const version1 = '9:name=systemd:/d/x\n8:pids:/d/x\n4:memory:/d/x\n1:cpu,cpuacct:/d/x\n0::/d/x';
+  const groundOf = (t: TestContext, groups: string): string => {
+    const root = tree(t);
+    for (const [path, text] of Object.entries({ ...files, 'proc/42/cgroup': groups })) {
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      writeFileSync(join(root, path), `${text}\n`);
+    }
+    return root;
+  };
+  for (const [mechanism, groups] of [
+    ['cgroup-v1', version1],
+    ['cgroup-v2', '0::/d/x'],
+  ] as const)
+    test(`are read: ${mechanism}`, (t) => {
+      const root = groundOf(t, groups);
+      const found = cgroupOf(42, root, join(root, 'proc'));
+      assert.ok(found);
+      assert.deepEqual(
+        [found.mechanism, found.memoryBytes, found.cpuMillis, found.pids, found.counters()],
+        [mechanism, 4_096, 500, 7, { oomKills: 2, pidsRefused: 3 }],
+      );
+      rmSync(join(root, 'memory'), { recursive: true });
+      rmSync(join(root, 'd'), { recursive: true });
+      assert.equal(found.counters().oomKills, 0, 'gone with the container');
+    });
+  test('are not guessed where they cannot be seen', (t) => {
+    const root = groundOf(t, '0::/another/place');
+    assert.equal(cgroupOf(42, root, join(root, 'proc')), undefined);
+  });
+  test('without a limit are unlimited', (t) => {
+    const root = groundOf(t, '0::/d/x');
+    writeFileSync(join(root, 'd/x/memory.max'), 'max\n');
+    writeFileSync(join(root, 'd/x/cpu.max'), 'max 100000\n');
+    const found = cgroupOf(42, root, join(root, 'proc'));
+    assert.deepEqual([found?.memoryBytes, found?.cpuMillis], [Infinity, Infinity]);
+  });
+});
+
 describe("the kernel's own control groups", {
   skip: cgroupHost(`probe-${process.pid}`) ? false : 'this host gives none; .ci/run has them',
 }, () => {
@@ -189,7 +241,7 @@ while True: keep.append(bytearray(1 << 20))
       ],
       { stdio: ['pipe', 'pipe', 'ignore'] },
     );
-    box.add(child.pid ?? 0);
+    await box.add(child.pid ?? 0);
     child.stdin.write('\n');
     const [made] = await once(child.stdout, 'data');
     assert.equal(Number(String(made)), LIMITS.pids - 1);

@@ -9,8 +9,9 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ResourceLimits } from './backends/backend.ts';
+import type { BoxCounters, ResourceLimits } from './backends/backend.ts';
 
 /** The period of the cpu controller's quota, in microseconds. */
 const PERIOD_US = 100_000;
@@ -20,9 +21,11 @@ export interface Cgroup {
   readonly mechanism: 'cgroup-v1' | 'cgroup-v2';
   /** Whether this kernel limits processor time, too; memory and processes are always limited. */
   readonly limitsCpu: boolean;
-  /** Puts a process, and what it will fork, under the limits. */
-  add(pid: number): void;
+  /** Puts a process, and what it will fork, under the limits. The kernel takes its milliseconds for that. */
+  add(pid: number): Promise<void>;
   oomKills(): number;
+  /** Forks that failed because the group had as many processes as it may. */
+  pidsRefused(): number;
   /** Removes it; call when no process is left. Safe to call twice. */
   remove(): void;
 }
@@ -62,7 +65,7 @@ function version2(root: string, name: string): CgroupHost | undefined {
   }
   return {
     sweep: () => sweep(base),
-    close: () => remove(base),
+    close: () => close(base),
     create(id, limits) {
       const path = join(base, id);
       mkdirSync(path);
@@ -76,8 +79,9 @@ function version2(root: string, name: string): CgroupHost | undefined {
       return {
         mechanism: 'cgroup-v2',
         limitsCpu,
-        add: (pid) => writeFileSync(join(path, 'cgroup.procs'), String(pid)),
+        add: (pid) => writeFile(join(path, 'cgroup.procs'), String(pid)),
         oomKills: () => counter(join(path, 'memory.events'), 'oom_kill'),
+        pidsRefused: () => counter(join(path, 'pids.events'), 'max'),
         remove: () => remove(path),
       };
     },
@@ -103,7 +107,7 @@ function version1(root: string, name: string): CgroupHost | undefined {
   const all = Object.values(bases);
   return {
     sweep: () => all.forEach(sweep),
-    close: () => all.forEach(remove),
+    close: () => all.forEach(close),
     create(id, limits) {
       const paths = all.map((base) => join(base, id));
       for (const path of paths) mkdirSync(path);
@@ -119,14 +123,86 @@ function version1(root: string, name: string): CgroupHost | undefined {
       return {
         mechanism: 'cgroup-v1',
         limitsCpu,
-        add: (pid) => {
-          for (const path of paths) writeFileSync(join(path, 'cgroup.procs'), String(pid));
+        add: async (pid) => {
+          await Promise.all(
+            paths.map((path) => writeFile(join(path, 'cgroup.procs'), String(pid))),
+          );
         },
         oomKills: () => counter(join(bases.memory, id, 'memory.oom_control'), 'oom_kill'),
+        pidsRefused: () => counter(join(bases.pids, id, 'pids.events'), 'max'),
         remove: () => paths.forEach(remove),
       };
     },
   };
+}
+
+/** The control groups that somebody else, an engine, made for a process. */
+export interface ForeignCgroup {
+  readonly mechanism: 'cgroup-v1' | 'cgroup-v2';
+  readonly memoryBytes: number;
+  /** Thousandths of a core; Infinity where it is not limited. */
+  readonly cpuMillis: number;
+  readonly pids: number;
+  /** Zeros once the groups are gone. */
+  counters(): BoxCounters;
+}
+
+/** Reads the groups of a process; undefined where they are not to be seen from here, as from within another container. */
+export function cgroupOf(
+  pid: number,
+  root = '/sys/fs/cgroup',
+  proc = '/proc',
+): ForeignCgroup | undefined {
+  const lines = read(join(proc, String(pid), 'cgroup')).split('\n');
+  const pathOf = (controller: string): string | undefined =>
+    lines.find((line) => line.split(':')[1]?.split(',').includes(controller))?.split(':')[2];
+  const [memory, pids, cpu] = ['memory', 'pids', 'cpu'].map(pathOf);
+  try {
+    if (memory !== undefined && pids !== undefined && cpu !== undefined)
+      return foreign1(
+        join(root, 'memory', memory),
+        join(root, 'pids', pids),
+        join(root, 'cpu', cpu),
+      );
+    const unified = pathOf('');
+    return unified === undefined ? undefined : foreign2(join(root, unified));
+  } catch {
+    return undefined;
+  }
+}
+
+function foreign1(memory: string, pids: string, cpu: string): ForeignCgroup {
+  const quota = limitIn(join(cpu, 'cpu.cfs_quota_us'));
+  return {
+    mechanism: 'cgroup-v1',
+    memoryBytes: limitIn(join(memory, 'memory.limit_in_bytes')),
+    cpuMillis: (quota * 1000) / limitIn(join(cpu, 'cpu.cfs_period_us')),
+    pids: limitIn(join(pids, 'pids.max')),
+    counters: () => ({
+      oomKills: counter(join(memory, 'memory.oom_control'), 'oom_kill'),
+      pidsRefused: counter(join(pids, 'pids.events'), 'max'),
+    }),
+  };
+}
+
+function foreign2(path: string): ForeignCgroup {
+  const [quota = 'max', period = '1'] = read(join(path, 'cpu.max')).split(' ');
+  return {
+    mechanism: 'cgroup-v2',
+    memoryBytes: limitIn(join(path, 'memory.max')),
+    cpuMillis: quota === 'max' ? Infinity : (Number(quota) * 1000) / Number(period),
+    pids: limitIn(join(path, 'pids.max')),
+    counters: () => ({
+      oomKills: counter(join(path, 'memory.events'), 'oom_kill'),
+      pidsRefused: counter(join(path, 'pids.events'), 'max'),
+    }),
+  };
+}
+
+/** A limit as the kernel writes it: `max` and -1 are none. */
+function limitIn(path: string): number {
+  const text = read(path);
+  return text === 'max' || text === '-1' ? Infinity : Number(text);
 }
 
 /** Sets the limits of new groups; where one cannot be set, nothing is left of them. */
@@ -152,6 +228,12 @@ function remove(path: string): void {
   } catch {
     // Gone already, or a process is left: `sweep` tries again at the next start.
   }
+}
+
+/** What was still ending when it was swept is gone by now. */
+function close(base: string): void {
+  sweep(base);
+  remove(base);
 }
 
 function sweep(base: string): void {

@@ -2,14 +2,19 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import {
   address,
+  bytes,
   type ConfigOf,
   choice,
   duration,
+  type Field,
   integer,
+  list,
   optionalAddress,
+  optionalText,
   text,
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
+import { BACKENDS, type BackendName } from './backends/backend.ts';
 
 /** The runner's configuration; docs/config.md is made from it. */
 export function runnerSpec({ runtime, state }: { runtime: string; state: string }) {
@@ -28,8 +33,26 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       ...text('What this runner calls itself in answers', hostname()),
       show: () => '<host name>',
     },
-    backend: choice('How sandboxes are isolated', ['bubblewrap'], 'bubblewrap'),
+    backends: list<BackendName>(
+      'How sandboxes can be isolated; the first is the default, the others are taken when asked for by name or tier',
+      choice('', BACKENDS),
+      ['bubblewrap'],
+    ),
     bubblewrap: text('The bubblewrap program', 'bwrap'),
+    'docker.socket': text(
+      "The container engine's socket, for docker and gvisor",
+      '/var/run/docker.sock',
+    ),
+    'docker.images': list(
+      'Images that docker and gvisor may use, by name or digest, never pulled; the first is the default',
+      text(''),
+      ['outrider-sandbox:latest'],
+    ),
+    'gvisor.runtime': text("The engine's name for gVisor's runtime", 'runsc'),
+    maxMemory: bytes('The most that any sandbox gets, whatever its role says', 64 * 2 ** 30),
+    maxCpus: integer('The same of processors', 1, 1_024, 64),
+    maxPids: integer('The same of processes and threads', 1, 100_000, 4_096),
+    maxDisk: bytes('The same of each of its file systems', 64 * 2 ** 30),
     sandboxDirectory: text(
       'Where sandboxes have their sockets; enterable by their users',
       `${runtime}-sandboxes`,
@@ -41,8 +64,29 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       1_900_000_000, // above every range that distributions give to users and containers
     ),
     uidCount: integer('As root: how many', 1, 65_536, 4_096),
-    poolSize: integer('Warm sandboxes kept for each shape that roles ask for', 0, 64, 2),
+    poolSize: integer('Warm sandboxes kept for each profile of each role', 0, 64, 2),
+    poolMax: integer(
+      'Warm sandboxes of one kind at most, when many are asked for at a time',
+      0,
+      256,
+      16,
+    ),
+    artefactBytes: integer(
+      'Of the files that one exec leaves in /output, so many bytes are kept for ReadArtefact',
+      0,
+      2 ** 32,
+      64 * 2 ** 20,
+    ),
+    artefactTotalBytes: integer(
+      'Of all execs; the oldest exec goes first',
+      0,
+      2 ** 36,
+      512 * 2 ** 20,
+    ),
+    pipIndex: registry('The simple index that pip installs dependencies from; without it, none'),
+    npmRegistry: registry('The registry that npm installs dependencies from; without it, none'),
     capacity: integer('Programs at one time', 1, 10_000, 32),
+    memory: bytes('The memory limits of all sandboxes in use, together; 0 for no bound', 0),
     sharing: choice(
       'A sidecar process for each sandbox, or one for all on a machine with a single tenant',
       ['none', 'host'],
@@ -62,8 +106,28 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
     ),
     audit: text('The audit file', join(state, 'audit', 'runner.jsonl')),
     auditKeys: text('The directory of audit signing keys', join(state, 'audit-keys')),
+    journal: text(
+      'Where it is noted which programs run, so that those which a restart loses are reported',
+      join(state, 'runner', 'execs.jsonl'),
+    ),
     drainTimeout: duration('How long running programs may go on at the end', 30_000),
     logLevel: choice('How much is logged', ['debug', 'info', 'warn', 'error'], 'info'),
+  };
+}
+
+/** A user or a password in it would be seen by every program: credentials are the proxy's. */
+function registry(doc: string): Field<string | undefined> {
+  return {
+    ...optionalText(doc),
+    kind: 'URL',
+    parse(raw) {
+      if (raw === '') return undefined;
+      const url = typeof raw === 'string' ? URL.parse(raw) : null;
+      const plain = url && /^https?:$/.test(url.protocol) && url.username + url.password === '';
+      if (!plain || url.search + url.hash !== '')
+        throw new Error('must be http(s)://host/path, without user information or query');
+      return url.href;
+    },
   };
 }
 

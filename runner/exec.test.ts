@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,15 +7,19 @@ import { after, before, describe, test } from 'node:test';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { type AttachRequest, type AttachResponse, SidecarServiceService } from '#proto';
-import { createBubblewrapBackend } from './backends/bubblewrap/backend.ts';
+import { ArtefactStore } from './artefacts.ts';
 import { cgroupHost } from './cgroup.ts';
-import { type Ending, Exec, type ExecOrder } from './exec.ts';
-import { createIdentities } from './identities.ts';
+import { type Ending, Exec, type ExecOrder, NO_EGRESS } from './exec.ts';
+import type { LauncherClient } from './launcher/client.ts';
+import { startLauncher } from './launcher/test-rig.ts';
+import type { SandboxShape } from './role-limits.ts';
 import { Sandbox } from './sandbox.ts';
 import { type DeniedEvent, sidecarClient } from './sidecar-link.ts';
 
 const MIB = 2 ** 20;
-const SHAPE = {
+const SHAPE: SandboxShape = {
+  backend: 'bubblewrap',
+  image: '',
   profile: 'python',
   resources: { memoryBytes: 128 * MIB, cpuMillis: 2_000, pids: 40, diskBytes: 8 * MIB },
 };
@@ -35,6 +40,16 @@ class PlayedSidecar {
   readonly #calls = new Set<ServerDuplexStream<AttachRequest, AttachResponse>>();
   #last: ServerDuplexStream<AttachRequest, AttachResponse> | undefined;
   readonly path = join(root, 'sidecar.sock');
+  #held: (() => void)[] | undefined;
+  /** Answers no `bind` until the function returned is called. */
+  holdBind(): () => void {
+    this.#held = [];
+    return () => {
+      const held = this.#held ?? [];
+      this.#held = undefined;
+      for (const answer of held) answer();
+    };
+  }
   /** Answers `bind` by going away. */
   refusesToBind = false;
 
@@ -78,7 +93,9 @@ class PlayedSidecar {
       if (request.$case === 'bind' && this.refusesToBind) call.end();
       else {
         const response = answerTo(request);
-        if (response) call.write({ response });
+        const answer = () => void (response && call.write({ response }));
+        if (request.$case === 'bind' && this.#held) this.#held.push(answer);
+        else answer();
       }
     });
   }
@@ -107,17 +124,20 @@ function answerTo(request: Asked): Answer | undefined {
 
 const sidecar = new PlayedSidecar();
 const cgroups = cgroupHost(directory);
-const identities = createIdentities(220_000, 256);
-const backend = createBubblewrapBackend({ sharedDirectory: directory, cgroups, command: 'bwrap' });
+let boxes: LauncherClient;
 const client = sidecarClient({ kind: 'unix', path: sidecar.path });
+const artefacts = new ArtefactStore({
+  directory: join(root, 'artefacts'),
+  perExecBytes: 4 * MIB,
+  totalBytes: 16 * MIB,
+  keepMs: 60_000,
+});
 const made: Sandbox[] = [];
 
 async function sandbox(): Promise<Sandbox> {
   const one = await Sandbox.create(
     {
-      backend,
-      identities,
-      directory,
+      boxes,
       sidecars: { take: async () => ({ client, release() {} }), close: async () => {} },
     },
     SHAPE,
@@ -129,13 +149,15 @@ async function sandbox(): Promise<Sandbox> {
 let kept: Sandbox;
 before(async () => {
   await sidecar.start();
+  boxes = await startLauncher(directory);
   kept = await sandbox();
 });
 after(async () => {
   await Promise.all(made.map((one) => one.end()));
   client.close();
   sidecar.stop();
-  cgroups?.close();
+  artefacts.close();
+  await boxes.stop();
   rmSync(root, { recursive: true, force: true });
 });
 
@@ -178,6 +200,7 @@ function execOf(
       overflow: 'truncate',
       signal: new AbortController().signal,
       onDenied: () => {},
+      artefacts,
       ...over,
     },
     number,
@@ -208,17 +231,18 @@ async function read(exec: Exec): Promise<Outcome> {
 async function started(where: Sandbox, code: string, options?: Options): Promise<Exec> {
   await where.link.ready();
   const exec = execOf(where, code, options);
-  await exec.start();
+  exec.start();
   return exec;
 }
 
 const run = async (code: string, options?: Options, where = kept): Promise<Outcome> =>
   read(await started(where, code, options));
 
-/** Waits until the program has written something, which it does when it has got to where it will stay. */
+/** Waits until the program has written something, which it does when it has got to where it will stay, and its door is bound. */
 async function firstChunk(exec: Exec): Promise<AsyncGenerator> {
   const events = exec.events();
   await events.next();
+  await exec.bound;
   return events;
 }
 
@@ -292,8 +316,37 @@ describe('a program that ends by itself', () => {
     const [large, small] = ending.artefacts.toSorted((a, b) => b.size - a.size);
     assert.deepEqual([small?.path, small?.content.toString()], ['small', 'abc']);
     assert.deepEqual([large?.path, large?.size, large?.content.length], ['large', 300_000, 0]);
+    assert.equal(small?.sha256, createHash('sha256').update('abc').digest('hex'));
+    assert.equal(large?.sha256, createHash('sha256').update(Buffer.alloc(300_000)).digest('hex'));
     await run('import os; os.unlink("/output/small"); os.unlink("/output/large")');
   });
+});
+
+test('what a program leaves can be read when its sandbox is gone', async () => {
+  const one = await sandbox();
+  const exec = await started(one, 'open("/output/large", "wb").write(b"x" * 300_000)');
+  await read(exec);
+  await one.end();
+  const pieces: Buffer[] = [];
+  for await (const piece of artefacts.open(exec.order.id, 'large')) pieces.push(piece);
+  assert.ok(Buffer.concat(pieces).equals(Buffer.alloc(300_000, 'x')));
+});
+
+test('a program runs while its door is being bound, and passes nothing before', async () => {
+  const one = await sandbox();
+  const said = sidecar.holdBind();
+  const exec = await started(one, FOREVER);
+  await exec.events().next();
+  let bound: boolean | undefined;
+  void exec.bound.then((value) => {
+    bound = value;
+  });
+  await one.link.stat('/workspace');
+  assert.equal(bound, undefined);
+  said();
+  assert.equal(await exec.bound, true);
+  exec.kill('disconnect', 'enough');
+  assert.equal((await exec.ended).egress.allowed, 1, 'it was bound, and so it was unbound');
 });
 
 describe('a program that is ended', () => {
@@ -396,6 +449,69 @@ describe('a program that is ended', () => {
     );
   });
 
+  test('by the kernel in one of its children is oom, where it then fails of that', {
+    skip: cgroups ? false : 'this host gives no control groups; .ci/run has them',
+  }, async () => {
+    const one = await sandbox();
+    const child = 'keep = []\nwhile True: keep.append(bytearray(4 << 20))';
+    const code = (end: string) =>
+      `import subprocess, sys\nsubprocess.run([sys.executable, '-c', ${JSON.stringify(child)}])\n${end}`;
+    const failed = await run(code('sys.exit(3)'), {}, one);
+    assert.deepEqual(
+      [failed.ending.killedBy, failed.ending.exitCode, failed.ending.detail],
+      ['oom', undefined, 'memory limit of 128 MiB reached; the program ended with 3'],
+    );
+    const coped = await run(code('sys.exit(0)'), {}, one);
+    assert.deepEqual([coped.ending.killedBy, coped.ending.exitCode], ['exit', 0]);
+    const later = await run('raise SystemExit(3)', {}, one);
+    assert.deepEqual([later.ending.killedBy, later.ending.exitCode], ['exit', 3], 'not by then');
+  });
+
+  const FORKS = `
+import os, time
+try:
+    while True:
+        if os.fork() == 0: time.sleep(60)
+except BlockingIOError:
+    `;
+  test('by the limit of processes is pids, and says which limit', {
+    skip: cgroups ? false : 'this host gives no control groups; .ci/run has them',
+  }, async () => {
+    const one = await sandbox();
+    const { ending } = await run(`${FORKS}raise`, {}, one);
+    assert.deepEqual(
+      [ending.killedBy, ending.exitCode, ending.detail],
+      ['pids', undefined, 'limit of 40 processes reached; the program ended with 1'],
+    );
+    assert.equal(ending.exception?.type, 'BlockingIOError');
+    const coped = await run(`${FORKS}pass`, {}, one);
+    assert.deepEqual([coped.ending.killedBy, coped.ending.exitCode], ['exit', 0]);
+    const later = await run('raise SystemExit(1)', {}, one);
+    assert.deepEqual([later.ending.killedBy, later.ending.exitCode], ['exit', 1], 'not by then');
+  });
+
+  test('by a full disk is disk, and says which limit', async () => {
+    const one = await sandbox();
+    const fill = 'while True: file.write(bytes(65536))';
+    const { ending } = await run(`with open('a', 'wb') as file:\n    ${fill}`, {}, one);
+    assert.deepEqual(
+      [ending.killedBy, ending.exitCode, ending.detail],
+      ['disk', undefined, 'disk limit of 8 MiB reached; the program ended with 1'],
+    );
+    const later = await run('import os; os.unlink("a"); raise SystemExit(1)', {}, one);
+    assert.deepEqual([later.ending.killedBy, later.ending.exitCode], ['exit', 1]);
+  });
+
+  test('by its time-out takes every process of it along, at once', async () => {
+    const one = await sandbox();
+    const code = `import os\nfor _ in range(20):\n    if os.fork() == 0: os.setsid(); break\n${FOREVER}`;
+    const from = performance.now();
+    const { ending } = await run(code, { timeoutMs: 300 }, one);
+    assert.equal(ending.killedBy, 'timeout');
+    assert.ok(performance.now() - from < 300 + 1_000);
+    assert.equal(one.alive, true, 'the agent did it: the sandbox was not needed to go');
+  });
+
   test('control: SIGKILL of its own is no oom', async () => {
     const { ending } = await run('import os; os.kill(os.getpid(), 9)');
     assert.deepEqual([ending.killedBy, ending.signal], ['signal', 'SIGKILL']);
@@ -436,13 +552,14 @@ describe('a sandbox that is lost', () => {
     await one.ended;
   });
 
-  test('before the door could be opened: nothing runs, and the caller is told', async () => {
+  test('before the door could be opened: the program ends as runner, and nothing has left', async () => {
     const one = await sandbox();
     sidecar.refusesToBind = true;
     try {
-      await assert.rejects(execOf(one, 'open("/workspace/ran", "w")').start(), {
-        code: 'SIDECAR_LOST',
-      });
+      const exec = await started(one, FOREVER);
+      const { killedBy, errorCode, egress } = await exec.ended;
+      assert.deepEqual([killedBy, errorCode, egress], ['runner', 'SIDECAR_LOST', NO_EGRESS]);
+      assert.equal(await exec.bound, false);
     } finally {
       sidecar.refusesToBind = false;
     }

@@ -1,6 +1,9 @@
 import { constants } from 'node:os';
 import { type ErrorCode, OutriderError } from '#core/errors';
-import type { AgentEnd, StartOrder } from './agent-link.ts';
+import type { StartOrder } from './agent-link.ts';
+import type { AgentEnd } from './agent-reports.ts';
+import type { Artefact, ArtefactStore } from './artefacts.ts';
+import type { BoxCounters } from './backends/backend.ts';
 import { OutputAccount, type OutputChunk } from './output.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { Binding, DeniedEvent, EgressAccount } from './sidecar-link.ts';
@@ -34,13 +37,6 @@ export interface Ending {
   readonly errorCode: ErrorCode | '';
 }
 
-export interface Artefact {
-  readonly path: string;
-  readonly size: number;
-  /** Empty where it was too large to be taken along. */
-  readonly content: Buffer;
-}
-
 export type ExecEvent =
   | { readonly kind: 'chunk'; readonly stream: 'stdout' | 'stderr'; readonly chunk: OutputChunk }
   | { readonly kind: 'end'; readonly ending: Ending };
@@ -57,14 +53,15 @@ export interface ExecOrder {
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;
   readonly onDenied: (event: DeniedEvent) => void;
+  /** Where what the program leaves in /output is kept. */
+  readonly artefacts: ArtefactStore;
 }
 
 const RENEW_EVERY_MS = 30_000;
 /** How long the agent has to report an end that was forced, before the whole sandbox goes. */
 const KILL_GRACE_MS = 250;
-const INLINE_FILE_MAX = 256 * 1024;
-const INLINE_TOTAL_MAX = 2 * 2 ** 20;
-const SIGKILL = 9;
+/** How long the end of a lost box is waited for, to hear why. */
+const LAST_WORD_MS = 1_000;
 /** Of an exec whose door never opened, or whose sidecar is gone. */
 export const NO_EGRESS: EgressAccount = {
   allowed: 0,
@@ -82,13 +79,12 @@ export const NO_EGRESS: EgressAccount = {
  */
 export class Exec {
   readonly order: ExecOrder;
-  /** How it ended, once its door is closed again. Never rejects; pending until `start` has resolved. */
+  /** How it ended, once its door is closed again. Never rejects; pending until `start` has returned. */
   readonly ended: Promise<Ending>;
   readonly #sandbox: Sandbox;
   readonly #number: number;
   readonly #startedAt = performance.now();
   readonly #accounts: Record<'stdout' | 'stderr', OutputAccount>;
-  readonly #oomBefore: number;
   readonly #queue: { stream: 'stdout' | 'stderr'; chunk: OutputChunk; credit: number }[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
   /** Resolved when the agent knows of the program: it drops what comes for one that it does not know. */
@@ -97,7 +93,10 @@ export class Exec {
   #settle: (ending: Ending) => void = () => {};
   #wake: (() => void) | undefined;
   #cause: { killedBy: KilledBy; detail: string; errorCode: ErrorCode | '' } | undefined;
+  #bound: Promise<boolean> = Promise.resolve(false);
   #agentEnd: AgentEnd | undefined;
+  /** What was said when the sandbox was lost before the program's end. */
+  #lostMessage = 'the end was not reported';
   #over = false;
   #unread = false;
 
@@ -109,7 +108,6 @@ export class Exec {
       stdout: new OutputAccount(order.outputBytes),
       stderr: new OutputAccount(order.outputBytes),
     };
-    this.#oomBefore = sandbox.box.oomKills();
     this.#begun = new Promise((resolve) => {
       this.#begin = resolve;
     });
@@ -118,28 +116,43 @@ export class Exec {
     });
   }
 
-  /** Opens the door and starts the program. @throws {OutriderError} SIDECAR_LOST, SESSION_BUSY; then nothing has run */
-  async start(): Promise<void> {
+  /**
+   * Starts the program and binds its door, both at once: its connections wait until the sidecar has answered, and where it
+   * cannot be bound the program is ended with SIDECAR_LOST and nothing has left the sandbox.
+   * @throws {OutriderError} SESSION_BUSY; then nothing has run
+   */
+  start(): void {
     const { link, attachment } = this.#sandbox;
     const { order } = this;
+    const { keep } = this.#accounts.stdout; // of both the same
     attachment.onDenied = order.onDenied;
     attachment.onPolicyEnded = (code) =>
       this.kill('policy', 'the policy ended this exec', code === '' ? '' : 'EGRESS_DENIED');
-    await attachment.bind(order.binding);
-    link.start(this.#number, order.start, {
-      started: () => {},
-      output: (stream, data) => this.#onOutput(stream, data),
-      end: (end) => {
-        this.#agentEnd = end;
-        this.#finish();
+    link.start(
+      this.#number,
+      // Where it would be dropped here, the agent does it: a flood costs this process nothing.
+      { ...order.start, door: 'shut', ...(order.overflow === 'truncate' && { keep }) },
+      {
+        output: (stream, data) => this.#onOutput(stream, data),
+        skipped: (stream, bytes) => this.#accounts[stream].skip(bytes),
+        end: (end) => {
+          this.#agentEnd = end;
+          this.#finish();
+        },
+        lost: (message) => {
+          this.#lostMessage = message;
+          this.#finish();
+        },
       },
-      lost: (message) => {
-        this.#onLost(message);
-        this.#finish();
-      },
-    });
+    );
+    this.#bound = this.#bind();
     this.#begin();
     if (!this.#over) this.#watch();
+  }
+
+  /** Whether the door could be bound; before that the sidecar knows nothing of this exec. Never rejects. */
+  get bound(): Promise<boolean> {
+    return this.#bound;
   }
 
   /** What the program writes, then its end, once and last. Asking for the next event gives the program room for more output. */
@@ -172,11 +185,22 @@ export class Exec {
   kill(killedBy: KilledBy, detail: string, errorCode: ErrorCode | '' = ''): void {
     if (this.#over || this.#cause) return;
     this.#cause = { killedBy, detail, errorCode };
-    this.signal(SIGKILL);
+    void this.#begun.then(() => this.#sandbox.link.kill(this.#number));
     this.#creditQueued(); // what is left in the pipes must not wait for a slow reader
     setTimeout(() => {
       if (!this.#over) void this.#sandbox.end();
     }, KILL_GRACE_MS).unref();
+  }
+
+  async #bind(): Promise<boolean> {
+    try {
+      await this.#sandbox.attachment.bind(this.order.binding);
+      this.#sandbox.link.openDoor(this.#number);
+      return true;
+    } catch {
+      this.kill('runner', SIDECAR_ENDED, 'SIDECAR_LOST');
+      return false;
+    }
   }
 
   #watch(): void {
@@ -224,19 +248,6 @@ export class Exec {
     }
   }
 
-  #onLost(message: string): void {
-    const { lostBy, box } = this.#sandbox;
-    if (box.oomKills() > this.#oomBefore)
-      this.#cause ??= { killedBy: 'oom', detail: this.#memoryDetail(), errorCode: '' };
-    else if (lostBy === 'sidecar')
-      this.#cause ??= {
-        killedBy: 'runner',
-        detail: 'the sidecar of the sandbox ended',
-        errorCode: 'SIDECAR_LOST',
-      };
-    else this.#cause ??= { killedBy: 'runner', detail: message, errorCode: 'SANDBOX_FAILED' };
-  }
-
   #finish(): void {
     if (this.#over) return;
     this.#over = true;
@@ -271,11 +282,19 @@ export class Exec {
   async #ending(): Promise<Ending> {
     const wallMs = performance.now() - this.#startedAt;
     const end = this.#agentEnd;
-    const egress = await this.#unbind();
-    const artefacts = end && this.#sandbox.alive ? await this.#collect(end.artefacts) : [];
+    const { lostBy } = this.#sandbox;
+    const [egress, grown, artefacts] = await Promise.all([
+      this.#unbind(),
+      this.#grown(),
+      this.#collect(end?.artefacts ?? []),
+    ]);
     const { stdout, stderr } = this.#accounts;
     return {
-      ...this.#verdict(end),
+      exitCode: undefined,
+      signal: '',
+      detail: '',
+      errorCode: '',
+      ...(this.#cause ?? (end ? this.#endOf(end, grown) : this.#lossOf(lostBy, grown))),
       wallMs,
       cpuMs: end?.cpuMs ?? 0,
       maxRssBytes: end?.maxRssBytes ?? 0,
@@ -287,30 +306,54 @@ export class Exec {
     };
   }
 
-  #verdict(
-    end: AgentEnd | undefined,
-  ): Pick<Ending, 'killedBy' | 'exitCode' | 'signal' | 'detail' | 'errorCode'> {
-    const plain = { exitCode: undefined, signal: '', detail: '', errorCode: '' } as const;
-    if (this.#cause) return { ...plain, ...this.#cause };
-    if (end?.signal === SIGKILL && this.#sandbox.box.oomKills() > this.#oomBefore)
-      return { ...plain, killedBy: 'oom', detail: this.#memoryDetail() };
-    if (end?.signal !== undefined)
-      return { ...plain, killedBy: 'signal', signal: signalName(end.signal) };
-    if (end?.exit !== undefined) return { ...plain, killedBy: 'exit', exitCode: end.exit };
+  /** How often the box's limits were hit by this exec: of one box, only one runs at a time. */
+  async #grown(): Promise<BoxCounters> {
+    const { counted, box } = this.#sandbox;
+    const soon = await box.counters().catch(() => counted);
+    // Where the box was lost its last word may come with its end only, as an engine's word of memory that ran out does.
+    if (!this.#agentEnd) await within(LAST_WORD_MS, box.ended);
+    const late = this.#agentEnd ? soon : await box.counters().catch(() => soon);
+    const now = {
+      oomKills: Math.max(soon.oomKills, late.oomKills),
+      pidsRefused: Math.max(soon.pidsRefused, late.pidsRefused),
+    };
+    this.#sandbox.counted = now;
     return {
-      ...plain,
-      killedBy: 'runner',
-      errorCode: 'SANDBOX_FAILED',
-      detail: 'the end was not reported',
+      oomKills: now.oomKills - counted.oomKills,
+      pidsRefused: now.pidsRefused - counted.pidsRefused,
     };
   }
 
+  /** A program that ended badly after it had hit a limit was ended by that limit; one that coped with it was not. */
+  #endOf(end: AgentEnd, grown: BoxCounters): Verdict {
+    const { exit, signal, diskFull } = end;
+    if (exit === 0) return { killedBy: 'exit', exitCode: 0 };
+    const then = exit === undefined ? '' : `; the program ended with ${exit}`;
+    if (grown.oomKills > 0) return { killedBy: 'oom', detail: this.#memoryDetail() + then };
+    const { pids, diskBytes } = this.#sandbox.shape.resources;
+    if (grown.pidsRefused > 0)
+      return { killedBy: 'pids', detail: `limit of ${pids} processes reached${then}` };
+    if (diskFull)
+      return { killedBy: 'disk', detail: `disk limit of ${inMib(diskBytes)} reached${then}` };
+    if (signal !== undefined) return { killedBy: 'signal', signal: signalName(signal) };
+    if (exit !== undefined) return { killedBy: 'exit', exitCode: exit };
+    return lostAs('the end was not reported');
+  }
+
+  #lossOf(lostBy: Sandbox['lostBy'], grown: BoxCounters): Verdict {
+    if (grown.oomKills > 0) return { killedBy: 'oom', detail: this.#memoryDetail() };
+    if (lostBy === 'sidecar')
+      return { killedBy: 'runner', detail: SIDECAR_ENDED, errorCode: 'SIDECAR_LOST' };
+    return lostAs(this.#lostMessage);
+  }
+
   #memoryDetail(): string {
-    return `memory limit of ${Math.round(this.#sandbox.shape.resources.memoryBytes / 2 ** 20)} MiB reached`;
+    return `memory limit of ${inMib(this.#sandbox.shape.resources.memoryBytes)} reached`;
   }
 
   async #unbind(): Promise<EgressAccount> {
     try {
+      if (!(await this.#bound)) return NO_EGRESS;
       return await this.#sandbox.attachment.unbind(this.order.id);
     } catch {
       return NO_EGRESS; // the sidecar is gone: the exec's own end says so
@@ -318,17 +361,10 @@ export class Exec {
   }
 
   async #collect(found: AgentEnd['artefacts']): Promise<Artefact[]> {
-    const artefacts: Artefact[] = [];
-    let room = INLINE_TOTAL_MAX;
-    for (const { path, size } of found) {
-      const small = size <= Math.min(INLINE_FILE_MAX, room);
-      const content = small
-        ? await this.#sandbox.link.read(`/output/${path}`).catch(() => Buffer.alloc(0))
-        : Buffer.alloc(0);
-      room -= content.length;
-      artefacts.push({ path, size, content });
-    }
-    return artefacts;
+    const { artefacts, id } = this.order;
+    return artefacts.keep(id, found, (path, offset, length) =>
+      this.#sandbox.link.read(`/output/${path}`, offset, length),
+    );
   }
 }
 
@@ -342,6 +378,27 @@ export async function collect(
     chunks[event.stream].push(event.chunk);
   }
   throw new OutriderError('SANDBOX_FAILED', "the program's end was not reported");
+}
+
+type Verdict = Pick<Ending, 'killedBy'> & Partial<Ending>;
+
+const SIDECAR_ENDED = 'the sidecar of the sandbox ended';
+
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}
+
+function lostAs(detail: string): Verdict {
+  return { killedBy: 'runner', detail, errorCode: 'SANDBOX_FAILED' };
+}
+
+function inMib(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MiB`;
 }
 
 function signalName(number: number): string {

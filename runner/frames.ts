@@ -8,7 +8,6 @@ export const FRAME = {
   // agent → runner
   HELLO: 0x01,
   READY: 0x02,
-  STARTED: 0x03,
   STDOUT: 0x04,
   STDERR: 0x05,
   END: 0x06,
@@ -16,6 +15,8 @@ export const FRAME = {
   DATA: 0x08,
   FATAL: 0x09,
   TAKEN: 0x0c,
+  /** So many bytes of a stream were counted and dropped before what comes of it next: u8 4 or 5, u64. */
+  SKIPPED: 0x0d,
   // runner → agent
   START: 0x41,
   STDIN: 0x42,
@@ -24,6 +25,12 @@ export const FRAME = {
   CREDIT: 0x45,
   REQUEST: 0x46,
   DATA_IN: 0x47,
+  /** Have an interpreter of this profile waiting; before the first and between two programs. */
+  PREPARE: 0x48,
+  /** The sidecar is bound: the program's connections may pass. */
+  DOOR: 0x49,
+  /** Every process of the box but the agent, at once. */
+  KILL: 0x4a,
   SHUTDOWN: 0x4f,
 } as const;
 

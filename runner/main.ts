@@ -5,7 +5,7 @@ import { startRunner } from './server.ts';
 
 /**
  * `outrider runner [--config FILE] [options]`: runs until a signal; resolves to the exit code. `self` is argv of the `outrider` command, for
- * the sidecars that it starts.
+ * the sidecars and the launcher that it starts. The launcher reads the same options and environment.
  */
 export function main(argv: readonly string[], env: Env, self: readonly string[]): Promise<number> {
   return runPart(
@@ -13,8 +13,17 @@ export function main(argv: readonly string[], env: Env, self: readonly string[])
       name: 'runner',
       spec: runnerSpec,
       start: async (config, log) => {
-        const runner = await startRunner(config, { log, sidecarCommand: [...self, 'sidecar'] });
-        return { address: formatAddress(runner.listen), stop: () => runner.stop() };
+        const runner = await startRunner(config, {
+          log,
+          sidecarCommand: [...self, 'sidecar'],
+          launcherCommand: [...self, 'launcher', ...argv],
+          env,
+        });
+        return {
+          address: formatAddress(runner.listen),
+          over: runner.over,
+          stop: () => runner.stop(),
+        };
       },
     },
     argv,

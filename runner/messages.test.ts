@@ -31,6 +31,7 @@ describe('what is sent becomes an ask', () => {
           ask: {
             profile: '',
             backend: '',
+            image: '',
             minimumTier: undefined,
             resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
           },
@@ -44,6 +45,8 @@ describe('what is sent becomes an ask', () => {
         outputBytes: 0,
         overflow: 'truncate',
         openStdin: false,
+        labels: {},
+        purpose: '',
         requestId: 'req-1',
         signal: undefined,
       },
@@ -87,7 +90,7 @@ describe('what is sent becomes an ask', () => {
     ['a time-out below nothing', spec({ timeout: { seconds: -1n, nanos: 0 } }), 'INVALID_REQUEST'],
     ['a terminal', spec({ terminal: { rows: 1, columns: 1, term: '' } }), 'UNIMPLEMENTED'],
     ['a context', spec({ contextId: 'c' }), 'UNIMPLEMENTED'],
-    ['an idempotency key', spec({ idempotencyKey: 'k' }), 'UNIMPLEMENTED'],
+    ['a label without a name', spec({ labels: { '': 'x' } }), 'INVALID_REQUEST'],
     ['a grace', spec({ detachGrace: { seconds: 1n, nanos: 0 } }), 'UNIMPLEMENTED'],
     ...['', '/etc/passwd', '../a', 'a/../../b', 'a\0b'].map(
       (path) =>
@@ -116,10 +119,10 @@ describe('a sandbox that is asked for', () => {
     assert.deepEqual(ask.resources, { memoryBytes: 5, cpuMillis: 0, pids: 3, diskBytes: 0 });
   });
   const refused: readonly (readonly [string, Partial<SandboxSpecMessage>, string])[] = [
-    ['an image', { image: 'x' }, 'IMAGE_NOT_ALLOWED'],
     ['a checkpoint', { checkpointId: 'x' }, 'UNIMPLEMENTED'],
-    ['dependencies', { dependencies: [{ manager: 'pip', requirement: 'x' }] }, 'UNIMPLEMENTED'],
-    ['an idle time of its own', { idleTimeout: { seconds: 1n, nanos: 0 } }, 'UNIMPLEMENTED'],
+    ['dependencies', { dependencies: [{ manager: 'pip', requirement: './x' }] }, 'INVALID_REQUEST'],
+    ['an idle time of nothing', { idleTimeout: { seconds: 0n, nanos: 0 } }, 'INVALID_REQUEST'],
+    ['a life below nothing', { maxLifetime: { seconds: -1n, nanos: 0 } }, 'INVALID_REQUEST'],
   ];
   for (const [what, message, code] of refused)
     test(`${what} is ${code}`, () => {
@@ -161,14 +164,17 @@ const ending = (over: Partial<Ending> = {}): Ending => {
   };
 };
 
+const QUEUED = { queuedMs: 0 };
+
 describe('an end becomes a message', () => {
   test('that says everything, and survives the wire', () => {
-    const message = endMessage(ending({ exitCode: 0 }));
+    const message = endMessage(ending({ exitCode: 0 }), { queuedMs: 2.5 });
     const sent = ExecEnd.decode(ExecEnd.encode(message).finish());
     assert.equal(sent.killedBy, KilledBy.EXIT);
     assert.equal(sent.exitCode, 0, 'present, though it is zero');
     assert.deepEqual(sent.usage?.wall, { seconds: 1n, nanos: 234_500_000 });
-    assert.equal(sent.usage?.maxRssBytes, 4_096n);
+    assert.deepEqual(sent.usage.queued, { seconds: 0n, nanos: 2_500_000 });
+    assert.equal(sent.usage.maxRssBytes, 4_096n);
     assert.deepEqual(sent.stdout, { captured: 3n, total: 5n, dropped: 2n });
     assert.deepEqual(sent.egress, {
       allowed: 1n,
@@ -183,6 +189,7 @@ describe('an end becomes a message', () => {
   test('with no exit code where the program did not exit', () => {
     const message = endMessage(
       ending({ killedBy: 'signal', exitCode: undefined, signal: 'SIGSEGV' }),
+      QUEUED,
     );
     const sent = ExecEnd.decode(ExecEnd.encode(message).finish());
     assert.equal(sent.exitCode, undefined);
@@ -202,23 +209,21 @@ describe('an end becomes a message', () => {
       'disconnect',
       'runner',
     ] satisfies Cause[];
-    const numbers = causes.map((killedBy) => endMessage(ending({ killedBy })).killedBy);
+    const numbers = causes.map((killedBy) => endMessage(ending({ killedBy }), QUEUED).killedBy);
     assert.equal(new Set(numbers).size, causes.length);
     assert.ok(!numbers.includes(KilledBy.UNSPECIFIED));
   });
 
-  test('an artefact has its hash and content only where all of it was taken along', () => {
-    const [whole, large] = endMessage(
-      ending({
-        artefacts: [
-          { path: 'a', size: 3, content: Buffer.from('abc') },
-          { path: 'b', size: 9_999, content: Buffer.alloc(0) },
-        ],
-      }),
-    ).artefacts;
-    assert.equal(whole?.sha256, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
-    assert.equal(whole.content.toString(), 'abc');
-    assert.deepEqual([large?.size, large?.sha256, large?.content.length], [9_999n, '', 0]);
+  test('an artefact is as it was kept', () => {
+    const artefacts = [
+      { path: 'a', size: 3, sha256: 'ab', content: Buffer.from('abc') },
+      { path: 'b', size: 9_999, sha256: '', content: Buffer.alloc(0) },
+    ];
+    const message = endMessage(ending({ artefacts }), QUEUED);
+    assert.deepEqual(message.artefacts, [
+      { ...artefacts[0], size: 3n },
+      { ...artefacts[1], size: 9_999n },
+    ]);
   });
 });
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { OutriderError } from '#core/errors';
 import {
   type Attestation as AttestationMessage,
@@ -15,11 +14,13 @@ import {
   SandboxState,
 } from '#proto';
 import type { Attestation, ResourceLimits, Tier } from './backends/backend.ts';
+import { parseRequirements } from './dependencies.ts';
 import type { KilledBy as Cause, Ending } from './exec.ts';
+import type { ExecFacts } from './exec-facts.ts';
 import type { Target } from './places.ts';
 import type { Program } from './profiles.ts';
 import type { SandboxAsk } from './role-limits.ts';
-import { type ExecAsk, type ExecFacts, NOTHING_ASKED } from './runner.ts';
+import { type ExecAsk, NOTHING_ASKED } from './runner.ts';
 import type { Kept } from './sessions.ts';
 
 /** The generated messages and our own types, one into the other; nothing else in the runner knows the wire. */
@@ -41,6 +42,9 @@ const TIER: Readonly<Record<Tier, IsolationTier>> = {
   container: IsolationTier.CONTAINER,
   gvisor: IsolationTier.GVISOR,
 };
+const LABELS_MAX = 16;
+const LABEL_NAME = /^[^\p{Cc}]{1,63}$/u;
+const LABEL_VALUE = /^[^\p{Cc}]{0,256}$/u;
 const SESSION_NAME = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** @throws {OutriderError} INVALID_REQUEST, UNIMPLEMENTED */
@@ -51,7 +55,6 @@ export function execAsk(
   if (!spec) throw invalid('spec is missing');
   refuse(spec.terminal, 'terminal');
   refuse(spec.contextId, 'context_id');
-  refuse(spec.idempotencyKey, 'idempotency_key');
   refuse(spec.detachGrace, 'detach_grace');
   const cwd = spec.workingDirectory || '/workspace';
   if (!cwd.startsWith('/') || cwd.includes('\0') || cwd.split('/').includes('..'))
@@ -67,10 +70,12 @@ export function execAsk(
       content,
       mode: mode || 0o644,
     })),
-    timeoutMs: durationMs(spec.timeout),
+    timeoutMs: durationMs('timeout', spec.timeout),
     outputBytes: Number(spec.output?.bytes ?? 0n),
     overflow: spec.output?.overflow === OutputOverflow.KILL ? 'kill' : 'truncate',
     openStdin: spec.openStdin || spec.stdin.length > 0,
+    labels: labelsOf(spec.labels),
+    purpose: purposeOf(spec.purpose),
     requestId: call.requestId,
     signal: call.signal,
   };
@@ -80,21 +85,17 @@ export function execAsk(
 export function sandboxAsk(spec: SandboxSpec | undefined): SandboxAsk {
   if (!spec) return NOTHING_ASKED;
   refuse(spec.checkpointId, 'checkpoint_id');
-  if (spec.image) throw new OutriderError('IMAGE_NOT_ALLOWED', 'this backend has no images');
-  if (spec.dependencies.length > 0)
-    throw new OutriderError('UNIMPLEMENTED', 'dependencies are not implemented in this version');
-  if (spec.idleTimeout || spec.maxLifetime)
-    throw new OutriderError(
-      'UNIMPLEMENTED',
-      'idle_timeout and max_lifetime come from the role in this version',
-    );
   const { memoryBytes = 0n, cpuMillis = 0, pids = 0, diskBytes = 0n } = spec.limits ?? {};
   const tier = (Object.keys(TIER) as Tier[]).find((name) => TIER[name] === spec.minimumTier); // oxlint-disable-line typescript/no-unsafe-type-assertion -- the keys of a record by Tier
   return {
     profile: spec.profile,
     backend: spec.backend,
+    image: spec.image,
     minimumTier: tier,
     resources: { memoryBytes: Number(memoryBytes), cpuMillis, pids, diskBytes: Number(diskBytes) },
+    idleMs: durationMs('idle_timeout', spec.idleTimeout),
+    lifeMs: durationMs('max_lifetime', spec.maxLifetime),
+    ...(spec.dependencies.length > 0 ? { dependencies: parseRequirements(spec.dependencies) } : {}),
   };
 }
 
@@ -104,20 +105,25 @@ export function sessionName(name: string): string {
   return name;
 }
 
-export function startedMessage(
-  { attestation, ...facts }: ExecFacts,
-  runnerId: string,
-): ExecStarted {
+export function startedMessage(facts: ExecFacts, runnerId: string): ExecStarted {
+  const { execId, sandboxId, session, role, policyDigest, startedAt, requestId, warm } = facts;
   return {
-    ...facts,
-    attestation: attestationMessage(attestation),
+    execId,
+    sandboxId,
+    session,
+    role,
+    policyDigest,
+    attestation: facts.attestation && attestationMessage(facts.attestation),
+    startedAt,
+    requestId,
+    warm,
     runnerId,
     policyCommit: '',
     policySerial: 0n,
   };
 }
 
-export function endMessage(ending: Ending): ExecEnd {
+export function endMessage(ending: Ending, { queuedMs }: Pick<ExecFacts, 'queuedMs'>): ExecEnd {
   const { egress } = ending;
   return {
     killedBy: CAUSES[ending.killedBy],
@@ -127,17 +133,12 @@ export function endMessage(ending: Ending): ExecEnd {
       wall: durationOf(ending.wallMs),
       cpu: durationOf(ending.cpuMs),
       maxRssBytes: BigInt(Math.round(ending.maxRssBytes)),
-      queued: undefined,
+      queued: durationOf(queuedMs),
     },
     stdout: account(ending.stdout),
     stderr: account(ending.stderr),
     exception: ending.exception,
-    artefacts: ending.artefacts.map(({ path, size, content }) => ({
-      path,
-      size: BigInt(size),
-      sha256: content.length === size ? createHash('sha256').update(content).digest('hex') : '',
-      content: content.length === size ? content : Buffer.alloc(0),
-    })),
+    artefacts: ending.artefacts.map(({ size, ...rest }) => ({ ...rest, size: BigInt(size) })),
     egress: {
       allowed: BigInt(egress.allowed),
       denied: BigInt(egress.denied),
@@ -155,7 +156,7 @@ export function sandboxMessage(kept: Kept, runnerId: string): SandboxMessage {
   return {
     sandboxId: kept.sandbox.id,
     name: kept.name,
-    state: kept.busy ? SandboxState.BUSY : SandboxState.READY,
+    state: stateOf(kept),
     profile: kept.sandbox.shape.profile,
     role: kept.role,
     attestation: attestationMessage(kept.sandbox.box.attestation),
@@ -168,11 +169,17 @@ export function sandboxMessage(kept: Kept, runnerId: string): SandboxMessage {
   };
 }
 
+function stateOf({ sandbox, busy }: Kept): SandboxState {
+  if (!sandbox.alive) return SandboxState.ENDED;
+  return busy ? SandboxState.BUSY : SandboxState.READY;
+}
+
 export function tierMessage(tier: Tier): IsolationTier {
   return TIER[tier];
 }
 
-function attestationMessage({
+/** What was read from outside when the sandbox was made. */
+export function attestationMessage({
   tier,
   limits,
   limitMechanisms,
@@ -206,7 +213,10 @@ function targetOf({ target }: ExecSpec): Target {
       ask: sandboxAsk(target.value.create),
       mustExist: target.value.mustExist,
     };
-  return { kind: 'fresh', ask: sandboxAsk(target?.value) };
+  const ask = sandboxAsk(target?.value);
+  if (ask.idleMs || ask.lifeMs)
+    throw invalid('idle_timeout and max_lifetime are for sandboxes that are kept: use timeout');
+  return { kind: 'fresh', ask };
 }
 
 function programOf({ program }: ExecSpec): Program {
@@ -216,6 +226,23 @@ function programOf({ program }: ExecSpec): Program {
   }
   if (program?.$case === 'command') return { kind: 'command', argv: program.value.argv };
   throw invalid('program is missing: give source or command');
+}
+
+/** At most 16, without control characters. @throws {OutriderError} INVALID_REQUEST */
+function labelsOf(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const all = Object.entries(labels);
+  const fits = ([name, value]: [string, string]) =>
+    LABEL_NAME.test(name) && LABEL_VALUE.test(value);
+  if (all.length > LABELS_MAX || !all.every(fits))
+    throw invalid(
+      `labels: at most ${LABELS_MAX}, names of 1 to 63 characters, values of at most 256`,
+    );
+  return labels;
+}
+
+function purposeOf(purpose: string): string {
+  if (!LABEL_VALUE.test(purpose)) throw invalid('purpose: at most 256 characters of text');
+  return purpose;
 }
 
 function relativePath(path: string): string {
@@ -229,10 +256,10 @@ function account({ captured, total, dropped }: Ending['stdout']) {
   return { captured: BigInt(captured), total: BigInt(total), dropped: BigInt(dropped) };
 }
 
-function durationMs(duration: Duration | undefined): number {
+function durationMs(name: string, duration: Duration | undefined): number {
   if (!duration) return 0;
   const ms = Number(duration.seconds) * 1000 + duration.nanos / 1e6;
-  if (!(ms > 0)) throw invalid('timeout must be above zero');
+  if (!(ms > 0)) throw invalid(`${name} must be above zero`);
   return ms;
 }
 

@@ -12,6 +12,8 @@ const TAIL_MAX = 64 * 1024;
  * what is between is dropped; memory is bounded by the tail. `limit` is in bytes.
  */
 export class OutputAccount {
+  /** How many bytes pass at once, and how many of the last are kept. */
+  readonly keep: { readonly head: number; readonly tail: number };
   readonly #head: number;
   readonly #tailMax: number;
   #tail: Buffer[] = [];
@@ -22,6 +24,7 @@ export class OutputAccount {
   constructor(limit: number) {
     this.#tailMax = Math.min(TAIL_MAX, Math.floor(limit / 2));
     this.#head = limit - this.#tailMax;
+    this.keep = { head: this.#head, tail: this.#tailMax };
   }
 
   /** Whether more was written than the limit keeps. */
@@ -39,6 +42,13 @@ export class OutputAccount {
     const passing = data.subarray(0, room);
     this.#passed += passing.length;
     return { offset, data: passing };
+  }
+
+  /** Counts what was dropped before it got here; what was kept of the tail came before that, and goes. */
+  skip(bytes: number): void {
+    this.total += bytes;
+    this.#tail = [];
+    this.#tailBytes = 0;
   }
 
   /** The kept tail; call once, at the end. */

@@ -1,10 +1,17 @@
 import { OutriderError } from '#core/errors';
 import type { Role } from '#policies';
-import type { Backend } from './backends/backend.ts';
+import type { KnownBackend } from './choose-backend.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import type { WarmPool } from './pool.ts';
 import { PROFILES } from './profiles.ts';
-import { type RoleLimits, type SandboxAsk, type SandboxShape, shapeFor } from './role-limits.ts';
+import { Quota } from './quota.ts';
+import {
+  lifeFor,
+  type RoleLimits,
+  type SandboxAsk,
+  type SandboxShape,
+  shapeFor,
+} from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { Kept, Sessions } from './sessions.ts';
 
@@ -23,22 +30,27 @@ export type Target =
 export interface Place {
   readonly sandbox: Sandbox;
   readonly warm: boolean;
+  /** Nothing has run in it yet. */
+  readonly fresh: boolean;
   readonly kept: Kept | undefined;
 }
 
 export interface PlacesDeps {
-  readonly backend: Backend;
+  /** As last looked at. */
+  readonly backends: () => readonly KnownBackend[];
   readonly pool: WarmPool;
   readonly metrics: RunnerMetrics;
   readonly sessions: Sessions;
   /** Execs at one time, of everybody. */
   readonly capacity: number;
+  /** The memory limits of all sandboxes in use, together; 0 for no bound. */
+  readonly memoryBytes: number;
 }
 
 /** Who may run something now, and in which sandbox: quotas, fresh sandboxes and sessions. */
 export class Places {
   readonly #deps: PlacesDeps;
-  readonly #running = new Map<string, number>();
+  readonly quota: Quota;
   /** Sandboxes to be kept whose claim is under way: their names are taken and they count. */
   readonly #making = new Set<{ owner: string; name: string; role: string }>();
   /** Nothing new is placed. */
@@ -46,40 +58,45 @@ export class Places {
 
   constructor(deps: PlacesDeps) {
     this.#deps = deps;
+    const { capacity, memoryBytes, metrics } = deps;
+    this.quota = new Quota({
+      capacity,
+      memoryBytes,
+      onRunning: (running) => metrics.running.set(running),
+    });
   }
 
   /** Execs that have a place, or wait for one. */
   get running(): number {
-    return [...this.#running.values()].reduce((sum, count) => sum + count, 0);
+    return this.quota.running;
   }
 
-  /** Keeps warm what a role's fresh sandboxes need. @throws {OutriderError} where this runner cannot serve it */
-  warm(limits: RoleLimits, ask: SandboxAsk): void {
-    this.#deps.pool.keep(shapeFor(limits, ask, this.#deps.backend, KNOWN));
+  /** Keeps warm what fresh sandboxes of these roles need, one shape for each of their profiles, and nothing else. */
+  warm(roles: readonly RoleLimits[], ask: SandboxAsk): void {
+    const shapes = roles.flatMap((limits) =>
+      limits.profiles.flatMap((profile) => {
+        try {
+          return [shapeFor(limits, { ...ask, profile }, this.#deps.backends(), KNOWN)];
+        } catch {
+          return []; // this runner cannot serve that: the caller is told when one comes
+        }
+      }),
+    );
+    this.#deps.pool.keep(shapes);
   }
 
-  /** Counts one exec of this owner until the function returned is called. @throws {OutriderError} QUOTA_EXCEEDED */
+  /** The profile of the sandbox that a target names; where there is none yet, the one that it asks for, or the role's first. */
+  profileOf(owner: string, target: Target, limits: RoleLimits): string {
+    const { sessions } = this.#deps;
+    if (target.kind === 'sandbox')
+      return sessions.byId(owner, target.id)?.sandbox.shape.profile ?? limits.profiles[0] ?? '';
+    const kept = target.kind === 'session' ? sessions.byName(owner, target.name) : undefined;
+    return kept?.sandbox.shape.profile ?? (target.ask.profile || (limits.profiles[0] ?? ''));
+  }
+
+  /** A place for one exec of this owner until the function returned is called. @throws {OutriderError} QUOTA_EXCEEDED, RUNNER_BUSY */
   reserve(owner: string, limits: RoleLimits): () => void {
-    const mine = this.#running.get(owner) ?? 0;
-    if (mine >= limits.concurrent)
-      throw new OutriderError(
-        'QUOTA_EXCEEDED',
-        `${limits.concurrent} programs of yours run already`,
-        { retryAfterMs: 1_000 },
-      );
-    if (this.running >= this.#deps.capacity)
-      throw new OutriderError('QUOTA_EXCEEDED', 'the runner is busy', { retryAfterMs: 1_000 });
-    this.#running.set(owner, mine + 1);
-    this.#deps.metrics.running.inc();
-    let done = false;
-    return () => {
-      if (done) return;
-      done = true;
-      this.#deps.metrics.running.dec();
-      const left = (this.#running.get(owner) ?? 1) - 1;
-      if (left > 0) this.#running.set(owner, left);
-      else this.#running.delete(owner);
-    };
+    return this.quota.reserve(owner, limits.concurrent);
   }
 
   /** Takes the sandbox that the target names. @throws {OutriderError} SESSION_NOT_FOUND, SESSION_BUSY, ROLE_DENIED and what `keep` throws */
@@ -91,7 +108,7 @@ export class Places {
     policyDigest: string,
   ): Promise<Place> {
     if (target.kind === 'fresh')
-      return this.#claim(shapeFor(limits, target.ask, this.#deps.backend, KNOWN));
+      return this.#claim(shapeFor(limits, target.ask, this.#deps.backends(), KNOWN));
     const kept =
       target.kind === 'sandbox'
         ? this.#deps.sessions.byId(owner, target.id)
@@ -101,7 +118,7 @@ export class Places {
         throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
       const made = await this.keep(owner, target.name, role, limits, target.ask, policyDigest);
       made.kept.busy = true;
-      return { sandbox: made.kept.sandbox, warm: made.warm, kept: made.kept };
+      return { sandbox: made.kept.sandbox, warm: made.warm, fresh: true, kept: made.kept };
     }
     if (kept.role !== role.metadata.name)
       throw new OutriderError('ROLE_DENIED', `the session belongs to the role ${kept.role}`);
@@ -116,7 +133,7 @@ export class Places {
       kept.busy = false;
       throw error;
     }
-    return { sandbox: kept.sandbox, warm: true, kept };
+    return { sandbox: kept.sandbox, warm: true, fresh: false, kept };
   }
 
   /** Makes a sandbox that outlives its execs. @throws {OutriderError} QUOTA_EXCEEDED, SESSION_BUSY, DRAINING and what the pool throws */
@@ -137,7 +154,8 @@ export class Places {
         'QUOTA_EXCEEDED',
         `you keep ${limits.sessions} sandboxes already: delete one`,
       );
-    const shape = shapeFor(limits, ask, this.#deps.backend, KNOWN);
+    const shape = shapeFor(limits, ask, this.#deps.backends(), KNOWN);
+    const { idleMs, lifeMs } = lifeFor(limits, ask);
     const making = { owner, name, role: role.metadata.name };
     this.#making.add(making);
     const { sandbox, warm } = await this.#claim(shape).finally(() => this.#making.delete(making));
@@ -150,8 +168,8 @@ export class Places {
       policyDigest,
       createdAt: now,
       lastUsedAt: now,
-      expiresAt: now + limits.sessionMaxMs,
-      idleMs: limits.sessionIdleMs,
+      expiresAt: now + lifeMs,
+      idleMs,
       busy: false,
       running: undefined,
     };
@@ -165,6 +183,7 @@ export class Places {
       kept.busy = false;
       kept.running = undefined;
       kept.lastUsedAt = Date.now();
+      sandbox.link.prepare();
       return;
     }
     if (!kept) this.#deps.metrics.sandboxes.dec();
@@ -172,20 +191,20 @@ export class Places {
   }
 
   async #claim(shape: SandboxShape): Promise<Place> {
-    const { sandbox, warm } = await this.#deps.pool.claim(shape);
+    const free = this.quota.memory(shape.resources.memoryBytes);
+    const { sandbox, warm } = await this.#deps.pool.claim(shape).catch((error: unknown) => {
+      free();
+      throw error;
+    });
+    void sandbox.ended.then(free);
     if (this.closed) {
       await sandbox.end();
       throw new OutriderError('DRAINING', 'the runner is stopping');
     }
     this.#deps.metrics.claims.inc({ warm: String(warm) });
     this.#deps.metrics.sandboxes.inc();
-    return { sandbox, warm, kept: undefined };
+    return { sandbox, warm, fresh: true, kept: undefined };
   }
 }
 
 const KNOWN = PROFILES.map((profile) => profile.name);
-
-/** The profile that a target asks for, or the role's first. */
-export function profileOf(target: Target, limits: RoleLimits): string {
-  return (target.kind === 'sandbox' ? '' : target.ask.profile) || (limits.profiles[0] ?? '');
-}

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { silentLogger } from '#core/log';
 import { WarmPool } from './pool.ts';
@@ -6,6 +7,8 @@ import type { SandboxShape } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 
 const SHAPE: SandboxShape = {
+  backend: 'bubblewrap',
+  image: '',
   profile: 'python',
   resources: { memoryBytes: 1, cpuMillis: 1, pids: 1, diskBytes: 1 },
 };
@@ -19,16 +22,18 @@ interface Made {
 }
 
 /** A pool over sandboxes that are only counted. `create` can be told to fail, or to wait. */
-function rig(t: TestContext, size: number) {
+function rig(t: TestContext, floor: number, ceiling = floor) {
   const made: Made[] = [];
-  const state = { failing: false, failed: 0, gate: Promise.resolve(), warm: 0 };
+  const state = { failing: false, failed: 0, gate: Promise.resolve(), warm: 0, started: 0 };
   const pool = new WarmPool({
-    size,
+    floor,
+    ceiling,
     log: silentLogger,
     onChange: (warm) => {
       state.warm = warm;
     },
     create: async (shape) => {
+      state.started += 1;
       await state.gate;
       if (state.failing) {
         state.failed += 1;
@@ -63,9 +68,7 @@ function rig(t: TestContext, size: number) {
 
 test('it keeps as many as it was told of each shape, and no more', async (t) => {
   const { pool, made, warm, state } = rig(t, 2);
-  pool.keep(SHAPE);
-  pool.keep(SHAPE);
-  pool.keep(OTHER);
+  pool.keep([SHAPE, SHAPE, OTHER]);
   await warm(4);
   await new Promise((resolve) => setTimeout(resolve, 40));
   assert.equal(made.length, 4);
@@ -74,8 +77,7 @@ test('it keeps as many as it was told of each shape, and no more', async (t) => 
 
 test('a sandbox is handed out once, of the shape that was asked for, and replaced', async (t) => {
   const { pool, warm } = rig(t, 2);
-  pool.keep(SHAPE);
-  pool.keep(OTHER);
+  pool.keep([SHAPE, OTHER]);
   await warm(4);
   const claims = await Promise.all([pool.claim(SHAPE), pool.claim(SHAPE), pool.claim(OTHER)]);
   assert.equal(new Set(claims.map(({ sandbox }) => sandbox)).size, 3);
@@ -92,7 +94,7 @@ test('a sandbox is handed out once, of the shape that was asked for, and replace
 
 test('more than are warm are made for the asking, as are shapes that nobody keeps', async (t) => {
   const { pool, warm } = rig(t, 1);
-  pool.keep(SHAPE);
+  pool.keep([SHAPE]);
   await warm(1);
   assert.deepEqual(
     (await Promise.all([pool.claim(SHAPE), pool.claim(SHAPE), pool.claim(OTHER)])).map(
@@ -105,7 +107,7 @@ test('more than are warm are made for the asking, as are shapes that nobody keep
 
 test('the refill waits until after the claim has been answered', async (t) => {
   const { pool, made, warm } = rig(t, 1);
-  pool.keep(SHAPE);
+  pool.keep([SHAPE]);
   await warm(1);
   await pool.claim(SHAPE);
   await Promise.resolve();
@@ -116,7 +118,7 @@ test('the refill waits until after the claim has been answered', async (t) => {
 
 test('one that died is not handed out, and is replaced, however the death was noticed', async (t) => {
   const { pool, made, warm } = rig(t, 1);
-  pool.keep(SHAPE);
+  pool.keep([SHAPE]);
   await warm(1);
   void made[0]?.end();
   await warm(0);
@@ -132,19 +134,19 @@ test('one that died is not handed out, and is replaced, however the death was no
 test('a failure is tried again after a growing while, and a success forgets it', async (t) => {
   const { pool, state, warm } = rig(t, 1);
   state.failing = true;
-  pool.keep(SHAPE);
+  pool.keep([SHAPE]);
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal(state.failed, 1, 'the second try comes after 200 ms');
   await new Promise((resolve) => setTimeout(resolve, 300));
   assert.equal(state.failed, 2, 'the third after 400 ms more');
-  await assert.rejects(pool.claim(SHAPE), /no/);
+  await assert.rejects(pool.claim(SHAPE), { code: 'INTERNAL' });
   state.failing = false;
   await warm(1);
 });
 
 test('closing ends what waits and what is being made, and nothing is made after it', async (t) => {
   const { pool, made, state, warm } = rig(t, 2);
-  pool.keep(SHAPE);
+  pool.keep([SHAPE]);
   await warm(2);
   let open = (): void => {};
   state.gate = new Promise((resolve) => {
@@ -166,4 +168,80 @@ test('closing ends what waits and what is being made, and nothing is made after 
   );
   await new Promise((resolve) => setTimeout(resolve, 40));
   assert.equal(made.length, 3);
+});
+
+test('who waits gets what is in the making, and first of all', async (t) => {
+  const { pool, made, state, warm } = rig(t, 1);
+  let open = (): void => {};
+  state.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  pool.keep([OTHER]);
+  const claims = [pool.claim(OTHER), pool.claim(OTHER)];
+  open();
+  const got = await Promise.all(claims);
+  assert.deepEqual(
+    got.map(({ warm: was }) => was),
+    [false, false],
+  );
+  assert.deepEqual(
+    got.map(({ sandbox }) => sandbox),
+    made.slice(0, 2),
+    'the first that was made went to the first who asked',
+  );
+  await warm(1);
+});
+
+test('no more are made at one time than the machine has use for', async (t) => {
+  const { pool, made, state } = rig(t, 0);
+  let open = (): void => {};
+  state.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const claims = Array.from({ length: 50 }, () => pool.claim(SHAPE));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(state.started, 2 * availableParallelism());
+  open();
+  await Promise.all(claims);
+  assert.equal(made.length, 50);
+});
+
+test('a rush fills the stock up to the ceiling; a shape that no role names has no floor', async (t) => {
+  const { pool, warm } = rig(t, 1, 3);
+  pool.keep([SHAPE]);
+  await warm(1);
+  await Promise.all([1, 2, 3, 4, 5].map(() => pool.claim(SHAPE)));
+  await warm(3);
+  assert.equal(
+    pool.warmOf(({ resources }) => resources.pids === 2),
+    0,
+  );
+  await pool.claim(OTHER);
+  await warm(4); // asked for once just now: one more may be soon
+});
+
+test('what no role names any more is ended', async (t) => {
+  const { pool, made, warm } = rig(t, 2);
+  pool.keep([SHAPE, OTHER]);
+  await warm(4);
+  pool.keep([OTHER]);
+  await warm(2);
+  assert.deepEqual(
+    made.filter(({ alive }) => alive).map(({ shape }) => shape),
+    [OTHER, OTHER],
+  );
+});
+
+test('who waits while the pool closes is told', async (t) => {
+  const { pool, state } = rig(t, 0);
+  let open = (): void => {};
+  state.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const claim = pool.claim(SHAPE);
+  const closing = pool.close();
+  await assert.rejects(claim, { code: 'DRAINING' });
+  open();
+  await closing;
+  await assert.rejects(pool.claim(SHAPE), { code: 'DRAINING' });
 });

@@ -1,53 +1,92 @@
-import { toOutriderError } from '#core/errors';
+import { availableParallelism } from 'node:os';
+import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
+import { Demand } from './demand.ts';
 import type { SandboxShape } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 
 /** How long a refill waits after a claim, so that the claimed sandbox's first byte goes out before. */
 const REFILL_DELAY_MS = 20;
 const RETRY_MAX_MS = 30_000;
+const TRIM_EVERY_MS = 5_000;
+/** A first guess at what making one takes. */
+const MAKE_MS = 200;
 
 export interface PoolOptions {
-  readonly size: number;
+  /** How many are kept of each shape that roles name, however rarely it is asked for. */
+  readonly floor: number;
+  /** How many are kept of one shape at most, however often it is asked for. */
+  readonly ceiling: number;
   readonly create: (shape: SandboxShape) => Promise<Sandbox>;
   readonly log: Logger;
   readonly onChange: (warm: number) => void;
 }
 
-/** Started, rehearsed, unused sandboxes of the shapes that are asked for (D3). Each is handed out once. */
+export interface Claim {
+  readonly sandbox: Sandbox;
+  /** Whether it was there already. */
+  readonly warm: boolean;
+}
+
+interface Waiting {
+  readonly resolve: (claim: Claim) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface Shelf {
+  readonly shape: SandboxShape;
+  readonly demand: Demand;
+  readonly ready: Sandbox[];
+  /** Those who asked when nothing was ready, first come first served. */
+  readonly waiting: Waiting[];
+  kept: boolean;
+  making: number;
+  failures: number;
+  retryAtMs: number;
+}
+
+/**
+ * Started, rehearsed, unused sandboxes (D3), each handed out once. Between floor and ceiling there are as many of a shape as were
+ * lately asked for while one is made. No more are in the making at one time than the machine has use for; who waits comes first.
+ */
 export class WarmPool {
   readonly #options: PoolOptions;
-  readonly #shelves = new Map<
-    string,
-    { shape: SandboxShape; ready: Sandbox[]; making: number; failures: number }
-  >();
+  readonly #shelves = new Map<string, Shelf>();
   readonly #making = new Set<Promise<void>>();
+  readonly #makers = 2 * availableParallelism();
+  readonly #trim: NodeJS.Timeout;
   #closed = false;
   #problem: string | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#trim = setInterval(() => this.#trimAll(), TRIM_EVERY_MS).unref();
   }
 
-  /** Keeps `size` sandboxes of this shape from now on. */
-  keep(shape: SandboxShape): void {
-    const key = JSON.stringify(shape);
-    if (!this.#shelves.has(key))
-      this.#shelves.set(key, { shape, ready: [], making: 0, failures: 0 });
-    this.#refill(key);
+  /** From now on these shapes, and no others, are kept ready however rarely they are asked for. */
+  keep(shapes: readonly SandboxShape[]): void {
+    for (const shelf of this.#shelves.values()) shelf.kept = false;
+    for (const shape of shapes) this.#shelf(shape).kept = true;
+    this.#trimAll();
+    this.#refill();
   }
 
-  /** A sandbox that nobody has used: a warm one where there is one, otherwise made now. */
-  async claim(shape: SandboxShape): Promise<{ sandbox: Sandbox; warm: boolean }> {
-    const key = JSON.stringify(shape);
-    const shelf = this.#shelves.get(key);
-    setTimeout(() => this.#refill(key), REFILL_DELAY_MS).unref();
-    for (let next = shelf?.ready.shift(); next; next = shelf?.ready.shift()) {
+  /** A sandbox that nobody has used. @throws {OutriderError} DRAINING, and what making one throws */
+  async claim(shape: SandboxShape): Promise<Claim> {
+    if (this.#closed) throw new OutriderError('DRAINING', 'the runner is stopping');
+    const shelf = this.#shelf(shape);
+    shelf.demand.claimed(performance.now());
+    for (let next = shelf.ready.shift(); next; next = shelf.ready.shift()) {
       if (!next.alive) continue;
+      this.#refillLater(REFILL_DELAY_MS);
       this.#changed();
       return { sandbox: next, warm: true };
     }
-    return { sandbox: await this.#options.create(shape), warm: false };
+    const claim = new Promise<Claim>((resolve, reject) => {
+      shelf.waiting.push({ resolve, reject });
+    });
+    this.#refill();
+    return claim;
   }
 
   /** What keeps warm sandboxes from being made, since the last that could; undefined where nothing does. */
@@ -56,53 +95,135 @@ export class WarmPool {
   }
 
   get warm(): number {
-    return [...this.#shelves.values()].reduce((sum, shelf) => sum + shelf.ready.length, 0);
+    return this.warmOf(() => true);
+  }
+
+  /** How many are ready of the shapes that are meant. */
+  warmOf(meant: (shape: SandboxShape) => boolean): number {
+    return [...this.#shelves.values()]
+      .filter(({ shape }) => meant(shape))
+      .reduce((sum, { ready }) => sum + ready.length, 0);
   }
 
   /** Ends every waiting sandbox, also those in the making. */
   async close(): Promise<void> {
     this.#closed = true;
-    const waiting = [...this.#shelves.values()].flatMap((shelf) => shelf.ready.splice(0));
-    await Promise.all([...waiting.map((sandbox) => sandbox.end()), ...this.#making]);
+    clearInterval(this.#trim);
+    const shelves = [...this.#shelves.values()];
+    for (const { reject } of shelves.flatMap(({ waiting }) => waiting.splice(0)))
+      reject(new OutriderError('DRAINING', 'the runner is stopping'));
+    const ready = shelves.flatMap((shelf) => shelf.ready.splice(0));
+    await Promise.all([...ready.map((sandbox) => sandbox.end()), ...this.#making]);
   }
 
-  #refill(key: string): void {
-    const shelf = this.#shelves.get(key);
-    if (!shelf || this.#closed || shelf.ready.length + shelf.making >= this.#options.size) return;
+  #shelf(shape: SandboxShape): Shelf {
+    const key = JSON.stringify(shape);
+    const known = this.#shelves.get(key);
+    if (known) return known;
+    const made: Shelf = {
+      shape,
+      demand: new Demand(MAKE_MS),
+      ready: [],
+      waiting: [],
+      kept: false,
+      making: 0,
+      failures: 0,
+      retryAtMs: 0,
+    };
+    this.#shelves.set(key, made);
+    return made;
+  }
+
+  #target({ demand, kept }: Shelf): number {
+    const { floor, ceiling } = this.#options;
+    return Math.min(ceiling, Math.max(kept ? floor : 0, demand.stock(performance.now())));
+  }
+
+  /** Starts making what is missing, first for those who wait, then shelf by shelf in turns. */
+  #refill(): void {
+    const shelves = [...this.#shelves.values()];
+    const waitsMost = (shelf: Shelf) => shelf.waiting.length - shelf.making;
+    while (!this.#closed && this.#making.size < this.#makers) {
+      const nowMs = performance.now();
+      const next =
+        shelves.find((shelf) => waitsMost(shelf) > 0) ??
+        shelves
+          .filter(({ retryAtMs }) => retryAtMs <= nowMs)
+          .filter((shelf) => shelf.ready.length + shelf.making < this.#target(shelf))
+          .toSorted((a, b) => a.ready.length + a.making - b.ready.length - b.making)[0];
+      if (!next) return;
+      this.#make(next);
+    }
+  }
+
+  #refillLater(afterMs: number): void {
+    setTimeout(() => this.#refill(), afterMs).unref();
+  }
+
+  #make(shelf: Shelf): void {
+    const from = performance.now();
     shelf.making += 1;
-    const making: Promise<void> = this.#options.create(shelf.shape).then(
+    const making = this.#options.create(shelf.shape).then(
       (sandbox) => {
-        shelf.making -= 1;
+        shelf.demand.made(performance.now() - from + REFILL_DELAY_MS);
         shelf.failures = 0;
         this.#problem = undefined;
-        if (this.#closed) return sandbox.end();
-        shelf.ready.push(sandbox);
-        void sandbox.ended.then(() => {
-          const at = shelf.ready.indexOf(sandbox);
-          if (at < 0) return; // claimed
-          shelf.ready.splice(at, 1);
-          this.#changed();
-          setTimeout(() => this.#refill(key), REFILL_DELAY_MS).unref();
-        });
-        this.#changed();
-        this.#refill(key);
-        return undefined;
+        return this.#store(shelf, sandbox);
       },
-      (error: unknown) => {
-        shelf.making -= 1;
-        shelf.failures += 1;
-        if (this.#closed) return undefined;
-        this.#problem = toOutriderError(error).message;
-        this.#options.log.error('a warm sandbox could not be made', { error });
-        setTimeout(
-          () => this.#refill(key),
-          Math.min(RETRY_MAX_MS, 100 * 2 ** shelf.failures),
-        ).unref();
-        return undefined;
-      },
+      (error: unknown) => this.#failed(shelf, error),
     );
-    this.#making.add(making);
-    void making.finally(() => this.#making.delete(making));
+    const done = making.finally(() => {
+      shelf.making -= 1;
+      this.#making.delete(done);
+      this.#refill();
+    });
+    this.#making.add(done);
+  }
+
+  #store(shelf: Shelf, sandbox: Sandbox): Promise<void> | undefined {
+    if (this.#closed) return sandbox.end();
+    const first = shelf.waiting.shift();
+    if (first) {
+      first.resolve({ sandbox, warm: false });
+      return undefined;
+    }
+    shelf.ready.push(sandbox);
+    void sandbox.ended.then(() => {
+      const at = shelf.ready.indexOf(sandbox);
+      if (at < 0) return; // claimed
+      shelf.ready.splice(at, 1);
+      this.#changed();
+      this.#refillLater(REFILL_DELAY_MS);
+    });
+    this.#changed();
+    return undefined;
+  }
+
+  #failed(shelf: Shelf, thrown: unknown): void {
+    const error = toOutriderError(thrown);
+    const first = shelf.waiting.shift();
+    if (first) {
+      first.reject(error);
+      return;
+    }
+    if (this.#closed) return;
+    shelf.failures += 1;
+    this.#problem = error.message;
+    this.#options.log.error('a warm sandbox could not be made', { error });
+    const againMs = Math.min(RETRY_MAX_MS, 100 * 2 ** shelf.failures);
+    shelf.retryAtMs = performance.now() + againMs;
+    this.#refillLater(againMs + 1);
+  }
+
+  /** Ends what is more than needed now, the oldest first, and forgets shapes that nobody asks for any more. */
+  #trimAll(): void {
+    for (const [key, shelf] of this.#shelves) {
+      const target = this.#target(shelf);
+      const surplus = shelf.ready.splice(0, Math.max(0, shelf.ready.length - target));
+      for (const sandbox of surplus) void sandbox.end();
+      if (surplus.length > 0) this.#changed();
+      if (target === 0 && shelf.making + shelf.waiting.length === 0) this.#shelves.delete(key);
+    }
   }
 
   #changed(): void {

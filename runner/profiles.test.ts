@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { CODE_MAX_BYTES, type Program, programOrder, sandboxEnvironment } from './profiles.ts';
+import {
+  assertRunsUnder,
+  CODE_MAX_BYTES,
+  type Program,
+  programOrder,
+  sandboxEnvironment,
+  waitingIn,
+} from './profiles.ts';
 
 const source = (language: string, code = 'x', fileName = '', args: string[] = []): Program => ({
   kind: 'source',
@@ -12,18 +19,22 @@ const source = (language: string, code = 'x', fileName = '', args: string[] = []
 
 describe('a program becomes an order', () => {
   const cases: readonly (readonly [string, Program, object])[] = [
-    ['python', source('python'), { code: 'x', name: 'main.py', args: [] }],
+    ['python', source('python'), { language: 'python', code: 'x', name: 'main.py', args: [] }],
     [
       'python with a name',
       source('python', 'x', 'a.py', ['1']),
-      { code: 'x', name: 'a.py', args: ['1'] },
+      { language: 'python', code: 'x', name: 'a.py', args: ['1'] },
     ],
-    ['shell', source('shell', 'ls', '', ['1']), { argv: ['/bin/sh', '-c', 'ls', 'main.sh', '1'] }],
+    [
+      'shell',
+      source('shell', 'ls', '', ['1']),
+      { language: 'shell', code: 'ls', name: 'main.sh', args: ['1'] },
+    ],
     ['a command', { kind: 'command', argv: ['ls', ''] }, { argv: ['ls', ''] }],
     [
       'the longest',
       source('python', 'x'.repeat(CODE_MAX_BYTES)),
-      { code: 'x'.repeat(CODE_MAX_BYTES), name: 'main.py', args: [] },
+      { language: 'python', code: 'x'.repeat(CODE_MAX_BYTES), name: 'main.py', args: [] },
     ],
   ];
   for (const [what, program, order] of cases)
@@ -31,7 +42,23 @@ describe('a program becomes an order', () => {
       assert.deepEqual(programOrder(program, 'python'), order);
     });
 
+  for (const [language, name] of [
+    ['javascript', 'main.mjs'],
+    ['typescript', 'main.mts'],
+    ['shell', 'main.sh'],
+  ] as const)
+    test(`${language} of the profile node is called ${name}`, () => {
+      assert.deepEqual(programOrder(source(language), 'node'), {
+        language,
+        code: 'x',
+        name,
+        args: [],
+      });
+    });
+
   const refused: readonly (readonly [string, Program, string, string])[] = [
+    ['python in node', source('python'), 'node', 'INVALID_REQUEST'],
+    ['python in shell', source('python'), 'shell', 'INVALID_REQUEST'],
     ['a language that the profile does not run', source('javascript'), 'python', 'INVALID_REQUEST'],
     ['no language', source(''), 'python', 'INVALID_REQUEST'],
     ['a profile that is not known', source('python'), 'other', 'PROFILE_UNKNOWN'],
@@ -51,16 +78,42 @@ describe('a program becomes an order', () => {
     });
 });
 
+test('Node is refused where memory is limited by address space; nothing else is', () => {
+  const rlimits = { AS: 2 ** 29, NPROC: 40 };
+  assert.throws(() => assertRunsUnder('node', rlimits), { code: 'BACKEND_UNAVAILABLE' });
+  assert.doesNotThrow(() => assertRunsUnder('node', {}));
+  for (const profile of ['python', 'python-data', 'shell'])
+    assert.doesNotThrow(() => assertRunsUnder(profile, rlimits));
+});
+
 describe('the environment of a sandbox', () => {
+  for (const [profile, name, value] of [
+    ['python', 'PATH', '/opt/node/bin:/usr/local/bin:/usr/bin:/bin'],
+    ['python', 'MPLBACKEND', undefined],
+    ['python-data', 'MPLBACKEND', 'Agg'],
+    ['python-data', 'OPENBLAS_NUM_THREADS', '1'],
+    ['node', 'NODE_USE_ENV_PROXY', '1'],
+  ] as const)
+    test(`${name} of the profile ${profile} is ${value ?? 'not set'}`, () => {
+      assert.equal(sandboxEnvironment({}, profile)[name], value);
+    });
+
+  test('of what waits is the same, without what a program asks for', () => {
+    assert.deepEqual(waitingIn('node'), { profile: 'node', env: sandboxEnvironment({}, 'node') });
+    assert.throws(() => waitingIn('cobol'), { code: 'PROFILE_UNKNOWN' });
+  });
+
   test('is the few variables of its own and what was asked for, and nothing of this process', () => {
-    const env = sandboxEnvironment({ MY_VAR: '1', PATH: '/opt/bin', _x: '' });
+    const env = sandboxEnvironment({ MY_VAR: '1', PATH: '/opt/bin', _x: '' }, 'python');
     assert.equal(env['MY_VAR'], '1');
     assert.equal(env['_x'], '');
     assert.equal(env['PATH'], '/opt/bin');
     assert.equal(env['HTTPS_PROXY'], 'http://127.0.0.1:3128');
     assert.equal(env['NODE_OPTIONS'], undefined);
     assert.deepEqual(
-      Object.keys(sandboxEnvironment({})).filter((name) => /TOKEN|KEY|SECRET/i.test(name)),
+      Object.keys(sandboxEnvironment({}, 'python')).filter((name) =>
+        /TOKEN|KEY|SECRET/i.test(name),
+      ),
       [],
     );
   });
@@ -76,7 +129,7 @@ describe('the environment of a sandbox', () => {
     'outrider_anything',
   ])
     test(`${name} may not be set: it belongs to the sandbox`, () => {
-      assert.throws(() => sandboxEnvironment({ [name]: 'http://evil.test' }), {
+      assert.throws(() => sandboxEnvironment({ [name]: 'http://evil.test' }, 'python'), {
         code: 'INVALID_REQUEST',
         message: `env: ${name} belongs to the sandbox`,
       });
@@ -92,6 +145,8 @@ describe('the environment of a sandbox', () => {
     ['A', 'x\0y'],
   ] as const)
     test(`${JSON.stringify(name)}=${JSON.stringify(value)} is not a usable variable`, () => {
-      assert.throws(() => sandboxEnvironment({ [name]: value }), { code: 'INVALID_REQUEST' });
+      assert.throws(() => sandboxEnvironment({ [name]: value }, 'python'), {
+        code: 'INVALID_REQUEST',
+      });
     });
 });

@@ -1,13 +1,35 @@
 import { OutriderError } from '#core/errors';
-import type { StartOrder } from './agent-link.ts';
+import type { StartOrder, Waiting } from './agent-link.ts';
 
-/** What a profile's sandboxes run. */
+/** What a profile's sandboxes run, and what waits in them. */
 export interface Profile {
   readonly name: string;
   readonly languages: readonly string[];
+  /** Added to the environment of every program of the profile, and of what waits. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
-export const PROFILES: readonly Profile[] = [{ name: 'python', languages: ['python', 'shell'] }];
+export const PROFILES: readonly Profile[] = [
+  { name: 'python', languages: ['python', 'shell'], env: {} },
+  {
+    name: 'python-data', // numpy, pandas and matplotlib.pyplot are imported before a program comes
+    languages: ['python', 'shell'],
+    env: {
+      MPLBACKEND: 'Agg',
+      MPLCONFIGDIR: '/tmp/matplotlib',
+      // One thread each: a sandbox may have few processes, and threads count.
+      OMP_NUM_THREADS: '1',
+      OPENBLAS_NUM_THREADS: '1',
+    },
+  },
+  {
+    name: 'node',
+    languages: ['javascript', 'typescript', 'shell'],
+    // Node reads this when it starts: fetch and http go through the sandbox's proxy.
+    env: { NODE_USE_ENV_PROXY: '1' },
+  },
+  { name: 'shell', languages: ['shell'], env: {} },
+];
 
 /** Source text, at most this many UTF-8 bytes. */
 export const CODE_MAX_BYTES = 2 ** 20;
@@ -26,16 +48,14 @@ export type Program =
 export function programOrder(
   program: Program,
   profileName: string,
-): Pick<StartOrder, 'code' | 'name' | 'args' | 'argv'> {
+): Pick<StartOrder, 'language' | 'code' | 'name' | 'args' | 'argv'> {
   if (program.kind === 'command') {
     if (program.argv.length === 0)
       throw new OutriderError('INVALID_REQUEST', 'command.argv must name a program');
     refuseNul('command.argv', program.argv);
     return { argv: program.argv };
   }
-  const profile = PROFILES.find((candidate) => candidate.name === profileName);
-  if (!profile)
-    throw new OutriderError('PROFILE_UNKNOWN', `this runner has no profile "${profileName}"`);
+  const profile = profileNamed(profileName);
   if (!profile.languages.includes(program.language)) {
     throw new OutriderError(
       'INVALID_REQUEST',
@@ -45,13 +65,43 @@ export function programOrder(
   if (Buffer.byteLength(program.code) > CODE_MAX_BYTES)
     throw new OutriderError('BODY_TOO_LARGE', `the program is larger than ${CODE_MAX_BYTES} bytes`);
   refuseNul('source', [program.fileName, ...program.args]);
-  if (program.language === 'shell') {
-    refuseNul('source.code', [program.code]);
-    return {
-      argv: ['/bin/sh', '-c', program.code, program.fileName || 'main.sh', ...program.args],
-    };
-  }
-  return { code: program.code, name: program.fileName || 'main.py', args: program.args };
+  if (program.language === 'shell') refuseNul('source.code', [program.code]);
+  const name = program.fileName || DEFAULT_NAME[program.language] || 'main';
+  return { language: program.language, code: program.code, name, args: program.args };
+}
+
+/** What tracebacks call a program that was given no name. */
+const DEFAULT_NAME: Readonly<Record<string, string>> = {
+  python: 'main.py',
+  javascript: 'main.mjs',
+  typescript: 'main.mts',
+  shell: 'main.sh',
+};
+
+/** What waits in sandboxes of a profile. @throws {OutriderError} PROFILE_UNKNOWN */
+export function waitingIn(profileName: string): Waiting {
+  return { profile: profileName, env: sandboxEnvironment({}, profileName) };
+}
+
+function profileNamed(name: string): Profile {
+  const profile = PROFILES.find((candidate) => candidate.name === name);
+  if (!profile) throw new OutriderError('PROFILE_UNKNOWN', `this runner has no profile "${name}"`);
+  return profile;
+}
+
+/**
+ * Whether a profile can run where memory is limited by address space, which is what a host without control groups has: Node
+ * takes far more address space than memory. @throws {OutriderError} BACKEND_UNAVAILABLE
+ */
+export function assertRunsUnder(
+  profileName: string,
+  rlimits: Readonly<Record<string, number>>,
+): void {
+  if (profileName === 'node' && rlimits['AS'] !== undefined)
+    throw new OutriderError(
+      'BACKEND_UNAVAILABLE',
+      'the profile node needs control groups for its memory limit, and this host gives none',
+    );
 }
 
 /** The words of a command line end at a NUL. */
@@ -65,7 +115,7 @@ const RESERVED = /^(https?|all|no|ftp|grpc)_proxy$|^OUTRIDER_/i;
 
 /** Every sandbox's environment: enough to find programs, the sidecar and a home; nothing of the host's. */
 const BASE = {
-  PATH: '/usr/local/bin:/usr/bin:/bin',
+  PATH: '/opt/node/bin:/usr/local/bin:/usr/bin:/bin',
   HOME: '/workspace',
   TMPDIR: '/tmp',
   LANG: 'C.UTF-8',
@@ -80,9 +130,10 @@ const BASE = {
   OUTRIDER_OUTPUT: '/output',
 } as const;
 
-/** @throws {OutriderError} INVALID_REQUEST */
+/** The environment of a program that asks for these variables besides. @throws {OutriderError} INVALID_REQUEST, PROFILE_UNKNOWN */
 export function sandboxEnvironment(
   asked: Readonly<Record<string, string>>,
+  profileName: string,
 ): Record<string, string> {
   for (const [name, value] of Object.entries(asked)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || value.includes('\0'))
@@ -90,5 +141,5 @@ export function sandboxEnvironment(
     if (RESERVED.test(name))
       throw new OutriderError('INVALID_REQUEST', `env: ${name} belongs to the sandbox`);
   }
-  return { ...BASE, ...asked };
+  return { ...BASE, ...profileNamed(profileName).env, ...asked };
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Role } from '#policies';
+import type { KnownBackend } from './choose-backend.ts';
 import { roleLimits, type SandboxAsk, shapeFor } from './role-limits.ts';
 import { NOTHING_ASKED } from './runner.ts';
 
@@ -11,9 +12,14 @@ const role = (sandbox: Role['spec']['sandbox'] = {}): Role => ({
   metadata: { name: 'r' },
   spec: { members: [{ issuer: 'i' }], sandbox },
 });
-const BUBBLEWRAP = { name: 'bubblewrap', tier: 'namespaces' } as const;
+const BUBBLEWRAP: KnownBackend = {
+  name: 'bubblewrap',
+  tier: 'namespaces',
+  images: [],
+  problem: undefined,
+};
 const shape = (ask: Partial<SandboxAsk>, of: Role = role(), known = ['python']) =>
-  shapeFor(roleLimits(of), { ...NOTHING_ASKED, ...ask }, BUBBLEWRAP, known);
+  shapeFor(roleLimits(of), { ...NOTHING_ASKED, ...ask }, [BUBBLEWRAP], known);
 const asked = (over: Partial<SandboxAsk['resources']>) => ({
   resources: { ...NOTHING_ASKED.resources, ...over },
 });
@@ -23,6 +29,7 @@ test('a role that says nothing has these bounds', () => {
     resources: { memoryBytes: 512 * MIB, cpuMillis: 1_000, pids: 128, diskBytes: 256 * MIB },
     minimumTier: 'namespaces',
     profiles: ['python'],
+    images: undefined,
     outputBytes: MIB,
     timeoutMaxMs: 600_000,
     timeoutDefaultMs: 60_000,
@@ -45,7 +52,12 @@ test("a role's own bounds are taken, and its time-out is also the default where 
 
 describe('a sandbox gets', () => {
   test('what the role gives, where nothing is asked', () => {
-    assert.deepEqual(shape({}), { profile: 'python', resources: roleLimits(role()).resources });
+    assert.deepEqual(shape({}), {
+      backend: 'bubblewrap',
+      image: '',
+      profile: 'python',
+      resources: roleLimits(role()).resources,
+    });
   });
   test('less, where less is asked, also exactly the bound', () => {
     const { resources } = shape(asked({ memoryBytes: MIB, pids: 128 }));
@@ -95,7 +107,7 @@ describe('a sandbox is refused', () => {
       shapeFor(
         roleLimits(role({ minimumTier: 'container' })),
         NOTHING_ASKED,
-        { name: 'docker', tier: 'gvisor' },
+        [{ ...BUBBLEWRAP, name: 'gvisor', tier: 'gvisor' }],
         ['python'],
       ),
     );

@@ -1,6 +1,8 @@
 import { OutriderError } from '#core/errors';
 import { type Role, sandboxBounds } from '#policies';
-import { type ResourceLimits, TIERS, type Tier } from './backends/backend.ts';
+import type { BackendName, ResourceLimits, Tier } from './backends/backend.ts';
+import { chooseBackend, chooseImage, type KnownBackend } from './choose-backend.ts';
+import type { Requirement } from './dependencies.ts';
 
 /** What a role's sandboxes get where its document says nothing. */
 const DEFAULTS = {
@@ -22,6 +24,8 @@ export interface RoleLimits {
   readonly resources: ResourceLimits;
   readonly minimumTier: Tier;
   readonly profiles: readonly string[];
+  /** Undefined: only the runner's default. */
+  readonly images: readonly string[] | undefined;
   readonly outputBytes: number;
   /** The longest that an exec may ask for, and what it gets without asking. */
   readonly timeoutMaxMs: number;
@@ -39,6 +43,7 @@ export function roleLimits(role: Role): RoleLimits {
     resources: { memoryBytes, cpuMillis: Math.round(cpus * 1000), pids, diskBytes },
     minimumTier: role.spec.sandbox.minimumTier ?? 'namespaces',
     profiles: role.spec.sandbox.profiles ?? ['python'],
+    images: role.spec.sandbox.images,
     outputBytes: bounds.outputBytes,
     timeoutMaxMs: timeoutMs,
     timeoutDefaultMs: Math.min(DEFAULT_TIMEOUT_MS, timeoutMs),
@@ -53,24 +58,33 @@ export function roleLimits(role: Role): RoleLimits {
 export interface SandboxAsk {
   readonly profile: string;
   readonly backend: string;
+  readonly image: string;
   readonly minimumTier: Tier | undefined;
   readonly resources: ResourceLimits;
+  /** Of a sandbox that is kept, in milliseconds. */
+  readonly idleMs?: number;
+  readonly lifeMs?: number;
+  /** Installed before its first program; absent: nothing. */
+  readonly dependencies?: readonly Requirement[];
 }
 
 /** What is made: never more than the role allows. */
 export interface SandboxShape {
+  readonly backend: BackendName;
+  /** Empty for a backend without images. */
+  readonly image: string;
   readonly profile: string;
   readonly resources: ResourceLimits;
 }
 
 /**
  * Holds a request against the role.
- * @throws {OutriderError} PROFILE_UNKNOWN, BACKEND_TOO_WEAK, BACKEND_UNAVAILABLE, INVALID_REQUEST
+ * @throws {OutriderError} PROFILE_UNKNOWN, BACKEND_TOO_WEAK, BACKEND_UNAVAILABLE, IMAGE_NOT_ALLOWED, INVALID_REQUEST
  */
 export function shapeFor(
   limits: RoleLimits,
   ask: SandboxAsk,
-  backend: { name: string; tier: Tier },
+  backends: readonly KnownBackend[],
   known: readonly string[],
 ): SandboxShape {
   const profile = ask.profile || limits.profiles[0] || '';
@@ -81,29 +95,12 @@ export function shapeFor(
       `the profile "${profile}" is not one of ${usable.join(', ') || "this runner's"}`,
     );
   }
-  if (ask.backend !== '' && ask.backend !== backend.name)
-    throw new OutriderError(
-      'BACKEND_UNAVAILABLE',
-      `this runner has no backend "${ask.backend}", only ${backend.name}`,
-    );
-  for (const wanted of [limits.minimumTier, ask.minimumTier]) {
-    if (wanted !== undefined && TIERS.indexOf(backend.tier) < TIERS.indexOf(wanted)) {
-      throw new OutriderError(
-        'BACKEND_TOO_WEAK',
-        `${backend.name} isolates by ${backend.tier}; ${wanted} is demanded`,
-      );
-    }
-  }
-  const least = (name: keyof ResourceLimits): number => {
-    const [wanted, most] = [ask.resources[name], limits.resources[name]];
-    if (wanted > most)
-      throw new OutriderError(
-        'INVALID_REQUEST',
-        `${name} ${wanted} is more than the role's ${most}`,
-      );
-    return wanted === 0 ? most : wanted;
-  };
+  const backend = chooseBackend(backends, ask.backend, [limits.minimumTier, ask.minimumTier]);
+  const least = (name: keyof ResourceLimits): number =>
+    within(name, ask.resources[name], limits.resources[name]);
   return {
+    backend: backend.name,
+    image: chooseImage(backend, ask.image, limits.images),
     profile,
     resources: {
       memoryBytes: least('memoryBytes'),
@@ -112,4 +109,22 @@ export function shapeFor(
       diskBytes: least('diskBytes'),
     },
   };
+}
+
+/** How long a sandbox is kept: without an exec, and at all. @throws {OutriderError} INVALID_REQUEST */
+export function lifeFor(
+  limits: RoleLimits,
+  { idleMs = 0, lifeMs = 0 }: Pick<SandboxAsk, 'idleMs' | 'lifeMs'>,
+): { idleMs: number; lifeMs: number } {
+  return {
+    idleMs: within('idle_timeout', idleMs, limits.sessionIdleMs),
+    lifeMs: within('max_lifetime', lifeMs, limits.sessionMaxMs),
+  };
+}
+
+/** What is asked, or the role's where that is 0. @throws {OutriderError} INVALID_REQUEST */
+function within(name: string, asked: number, most: number): number {
+  if (asked > most)
+    throw new OutriderError('INVALID_REQUEST', `${name} ${asked} is more than the role's ${most}`);
+  return asked === 0 ? most : asked;
 }

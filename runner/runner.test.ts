@@ -20,7 +20,9 @@ function rig() {
     log: silentLogger,
     metrics: runnerMetrics(new Metrics('runner')),
     pool: { close: async () => {} },
+    journal: { begin: () => {}, end: () => {}, lost: [] },
     capacity: 1,
+    memoryBytes: 0,
     runnerId: 'test',
   } as unknown as RunnerDeps; // the end of a session uses no more of it
   const runner = new Runner(deps);

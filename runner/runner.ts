@@ -1,23 +1,33 @@
-import type { AuditChain, AuditFields } from '#core/audit';
+import type { AuditChain } from '#core/audit';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
 import { principalKey } from '#core/principal';
 import type { ExecutionSigner } from '#core/tokens';
-import { canonicalJson, chooseRole, projectRole, type Role } from '#policies';
+import { chooseRole, type Phase, type Role } from '#policies';
 import type { LoadedPolicy } from '#policystore';
-import type { Attestation, Backend } from './backends/backend.ts';
+import type { ArtefactStore } from './artefacts.ts';
+import { bindExec } from './bind-exec.ts';
 import type { Caller } from './callers.ts';
-import { type Ending, Exec, type ExecEvent, NO_EGRESS } from './exec.ts';
+import type { KnownBackend } from './choose-backend.ts';
+import { assertInstallable, type Registries, type Requirement } from './dependencies.ts';
+import { EndedExecs, failedToStart, lostExec, noted } from './ended-execs.ts';
+import { Events, type Happening } from './events.ts';
+import { type Ending, Exec, type ExecEvent } from './exec.ts';
+import type { ExecFacts } from './exec-facts.ts';
+import { ExecLog } from './exec-log.ts';
 import { FRAME_MAX_BYTES } from './frames.ts';
+import { packageEnvironment, type StepOutcome } from './install.ts';
+import { type InstallCall, type InstallEnd, Installer, leftOf } from './installer.ts';
+import type { ExecJournal, NotedExec } from './journal.ts';
 import type { RunnerMetrics } from './metrics.ts';
-import { type Place, Places, profileOf, type Target } from './places.ts';
+import { type Place, Places, type Target } from './places.ts';
 import type { WarmPool } from './pool.ts';
 import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
+import { projectionText } from './projections.ts';
 import { roleLimits, type SandboxAsk } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type Kept, Sessions } from './sessions.ts';
-import type { DeniedEvent } from './sidecar-link.ts';
 
 /** What a caller wants run, checked for form by the service and held against the role here. */
 export interface ExecAsk {
@@ -37,21 +47,10 @@ export interface ExecAsk {
   readonly openStdin: boolean;
   readonly requestId: string;
   readonly signal: AbortSignal;
-  readonly onDenied?: (event: DeniedEvent) => void;
-}
-
-/** What is known of an exec from its start on. */
-export interface ExecFacts {
-  readonly execId: string;
-  readonly sandboxId: string;
-  readonly attestation: Attestation;
-  /** Empty outside a session. */
-  readonly session: string;
-  readonly role: string;
-  readonly policyDigest: string;
-  readonly startedAt: Date;
-  readonly requestId: string;
-  readonly warm: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly purpose: string;
+  /** What it is begun under, for the runner's next life. */
+  readonly idempotency?: NotedExec['idempotency'];
 }
 
 export interface Started {
@@ -61,21 +60,26 @@ export interface Started {
 }
 
 export interface RunnerDeps {
-  readonly backend: Backend;
+  /** The configured backends, as last looked at. */
+  readonly backends: () => readonly KnownBackend[];
   readonly pool: WarmPool;
   readonly policy: () => LoadedPolicy;
   readonly signer: ExecutionSigner;
+  /** Where dependencies come from. */
+  readonly registries: Registries;
   readonly audit: AuditChain;
+  readonly journal: Pick<ExecJournal, 'begin' | 'end' | 'lost'>;
   readonly metrics: RunnerMetrics;
   readonly log: Logger;
   /** Execs at one time, of everybody. */
   readonly capacity: number;
+  /** The memory limits of all sandboxes in use, together; 0 for no bound. */
+  readonly memoryBytes: number;
   readonly runnerId: string;
+  /** What execs left in /output. */
+  readonly artefacts: ArtefactStore;
 }
 
-/** How long an ended exec is remembered for GetExec. */
-const REMEMBER_MS = 10 * 60_000;
-const REMEMBER_MAX = 10_000;
 /** What fits one frame to the agent, with room for what is added to an order. */
 const ORDER_MAX_BYTES = FRAME_MAX_BYTES - 65_536;
 
@@ -90,6 +94,7 @@ export interface ExecRecord {
 interface Live extends ExecRecord {
   readonly exec: Exec;
   readonly sandbox: Sandbox;
+  readonly phase: Phase;
   /** The policy that it is held to, as far as it was told. */
   digest: string;
   /** Before its bind a sidecar passes a tightening over. */
@@ -100,26 +105,46 @@ interface Live extends ExecRecord {
 export class Runner {
   readonly #deps: RunnerDeps;
   readonly sessions: Sessions;
+  readonly events = new Events();
   readonly #places: Places;
+  readonly #installer: Installer;
   readonly #live = new Map<string, Live>();
-  readonly #ended = new Map<string, ExecRecord & { readonly endedAt: number }>();
-  #auditBroken = false;
+  readonly #ended = new EndedExecs();
+  readonly #log: ExecLog;
   #number = 0;
 
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
+    this.#log = new ExecLog(deps);
     this.sessions = new Sessions((kept, reason) => {
       deps.metrics.sandboxes.dec();
       // Called from a timer: what cannot be recorded must not keep the sandbox from ending.
-      this.#append({
+      this.#log.append({
         event: 'sandbox',
         sandboxId: kept.sandbox.id,
         role: kept.role,
         session: kept.name,
         detail: `ended: ${reason}`,
       });
+      this.#publish(kept.owner, kept.sandbox.id, { kind: 'sandboxEnded', reason });
     });
+    this.sessions.onAdd = (kept) =>
+      this.#publish(kept.owner, kept.sandbox.id, { kind: 'sandboxCreated', sandbox: kept });
+    for (const { principal, facts, ending } of deps.journal.lost.map(lostExec)) {
+      this.#ended.add(principalKey(principal), facts, ending);
+      this.#log.ended(principal, facts, ending);
+    }
     this.#places = new Places({ ...deps, sessions: this.sessions });
+    this.#installer = new Installer({
+      ...deps,
+      nextNumber: () => ++this.#number,
+      follow: (call, live, install) => this.#follow(call, live, install),
+      onDenied: ({ caller }, facts, denied) => {
+        const owner = principalKey(caller.principal);
+        this.#publish(owner, facts.sandboxId, { kind: 'egressDenied', denied }, facts);
+      },
+      drop: (kept) => this.sessions.end(kept, 'runner'),
+    });
   }
 
   get running(): number {
@@ -137,7 +162,7 @@ export class Runner {
 
   /** Whether the last record could not be written. */
   get auditBroken(): boolean {
-    return this.#auditBroken;
+    return this.#log.broken;
   }
 
   get capacity(): number {
@@ -150,28 +175,23 @@ export class Runner {
 
   /** Keeps warm what the roles of the policy need. */
   warmUp(): void {
-    for (const role of this.#deps.policy().documents.roles) {
-      const limits = roleLimits(role);
-      try {
-        this.#places.warm(limits, NOTHING_ASKED);
-      } catch {
-        // This runner cannot serve that role: the caller is told when one comes.
-      }
-    }
+    this.#places.warm(this.#deps.policy().documents.roles.map(roleLimits), NOTHING_ASKED);
   }
 
   /** Starts a program; the events are its output and its end. @throws {OutriderError} whatever keeps it from starting */
   async exec(caller: Caller, ask: ExecAsk): Promise<Started> {
     const queuedAt = performance.now();
+    const calledAt = new Date();
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
-    this.#assertAudit();
+    this.#log.assertWritable();
     const policy = this.#deps.policy();
     const role = this.#roleOf(caller, ask.role, policy);
     const limits = roleLimits(role);
     const owner = principalKey(caller.principal);
+    const profile = this.#places.profileOf(owner, ask.target, limits);
     const start = {
-      ...programOrder(ask.program, profileOf(ask.target, limits)),
-      env: sandboxEnvironment(ask.env),
+      ...programOrder(ask.program, profile),
+      env: sandboxEnvironment(ask.env, profile),
       cwd: ask.cwd,
       stdin: ask.openStdin,
     };
@@ -186,6 +206,8 @@ export class Runner {
       limits.timeoutDefaultMs,
       limits.timeoutMaxMs,
     );
+    const wanted = dependenciesOf(ask.target);
+    assertInstallable(wanted, role.spec.sandbox.dependencies, this.#deps.registries);
     const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
     const outputBytes = bounded('output.bytes', ask.outputBytes, outputMost, outputMost);
     const release = this.#places.reserve(owner, limits);
@@ -193,41 +215,41 @@ export class Runner {
     try {
       place = await this.#places.take(owner, role, limits, ask.target, policy.digest);
       const { sandbox } = place;
+      const installs = place.fresh && wanted.length > 0;
+      if (installs)
+        await this.#installer.install({ ...ask, caller, role, policy, calledAt }, place, wanted);
       for (const file of ask.files) await sandbox.link.write(file.path, [file.content], file.mode);
       const id = newId('exec');
       const startedAt = new Date();
-      const token = () =>
-        this.#deps.signer.sign({
-          sandboxId: sandbox.id,
-          execId: id,
-          role: role.metadata.name,
-          policyDigest: policy.digest,
-          proof: caller.proof,
-          startedAt: Math.floor(startedAt.getTime() / 1000),
-          requestId: ask.requestId,
-        });
+      const { binding, renew } = await bindExec(this.#deps.signer, {
+        caller,
+        sandboxId: sandbox.id,
+        execId: id,
+        role: role.metadata.name,
+        policy,
+        phase: 'run',
+        // The caller's proof was good when it called: installing may have taken longer than that lasts.
+        authorisedAt: installs ? calledAt : startedAt,
+        requestId: ask.requestId,
+      });
       const exec = new Exec(
         sandbox,
         {
           id,
-          start: { ...start, rlimits: sandbox.box.rlimits },
-          binding: {
-            execId: id,
-            role: role.metadata.name,
-            policy: canonicalJson(
-              projectRole(policy.set, role.metadata.name, caller.principal.tenant),
-            ),
-            policyDigest: policy.digest,
-            token: await token(),
-            principal: caller.principal,
-            requestId: ask.requestId,
+          start: {
+            ...start,
+            env: sandbox.hasPackages ? packageEnvironment(start.env) : start.env,
+            rlimits: sandbox.box.rlimits,
           },
-          renew: token,
-          timeoutMs,
+          binding,
+          renew,
+          timeoutMs: installs ? Math.min(timeoutMs, leftOf(role, calledAt)) : timeoutMs,
           outputBytes,
           overflow: ask.overflow,
           signal: ask.signal,
-          onDenied: ask.onDenied ?? (() => {}),
+          onDenied: (denied) =>
+            this.#publish(owner, sandbox.id, { kind: 'egressDenied', denied }, facts),
+          artefacts: this.#deps.artefacts,
         },
         ++this.#number,
       );
@@ -240,11 +262,24 @@ export class Runner {
         policyDigest: policy.digest,
         startedAt,
         requestId: ask.requestId,
-        warm: place.warm,
+        warm: place.warm && !installs,
+        labels: ask.labels,
+        purpose: ask.purpose,
+        queuedMs: performance.now() - queuedAt,
       };
-      await this.#begin(
+      this.#deps.journal.begin(noted(caller.principal, facts, ask.idempotency));
+      this.#begin(
         caller,
-        { owner, facts, exec, sandbox, digest: policy.digest, bound: false, ending: undefined },
+        {
+          owner,
+          facts,
+          exec,
+          sandbox,
+          phase: 'run',
+          digest: policy.digest,
+          bound: false,
+          ending: undefined,
+        },
         place,
         release,
       );
@@ -265,14 +300,46 @@ export class Runner {
   }
 
   /** Makes a sandbox that is kept. @throws {OutriderError} SESSION_EXISTS, QUOTA_EXCEEDED and what `exec` throws */
-  async create(caller: Caller, name: string, ask: SandboxAsk, roleName: string): Promise<Kept> {
+  async create(
+    caller: Caller,
+    name: string,
+    ask: SandboxAsk,
+    roleName: string,
+    { requestId }: { requestId: string },
+  ): Promise<Kept> {
+    const calledAt = new Date();
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
     const policy = this.#deps.policy();
     const role = this.#roleOf(caller, roleName, policy);
     const owner = principalKey(caller.principal);
     if (name !== '' && this.sessions.byName(owner, name))
       throw new OutriderError('SESSION_EXISTS', `a session "${name}" exists`);
-    return (await this.#places.keep(owner, name, role, roleLimits(role), ask, policy.digest)).kept;
+    const limits = roleLimits(role);
+    const { dependencies = [] } = ask;
+    assertInstallable(dependencies, role.spec.sandbox.dependencies, this.#deps.registries);
+    if (dependencies.length === 0)
+      return (await this.#places.keep(owner, name, role, limits, ask, policy.digest)).kept;
+    this.#log.assertWritable();
+    const release = this.#places.reserve(owner, limits);
+    try {
+      const made = await this.#places.keep(owner, name, role, limits, ask, policy.digest);
+      const place: Place = { ...made, sandbox: made.kept.sandbox, fresh: true };
+      made.kept.busy = true;
+      const { signal } = new AbortController(); // it is the owner's to delete, also when this call is gone
+      const call = { caller, role, policy, requestId, calledAt, signal, labels: {}, purpose: '' };
+      await this.#installer.install(call, place, dependencies);
+      await this.#places.leave(place);
+      return made.kept;
+    } finally {
+      release();
+    }
+  }
+
+  /** Counts an exec of the caller that another runner runs, until `release`. @throws {OutriderError} QUOTA_EXCEEDED */
+  holdPlace(caller: Caller, roleName: string): () => void {
+    if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
+    const { concurrent } = roleLimits(this.#roleOf(caller, roleName, this.#deps.policy()));
+    return this.#places.quota.hold(principalKey(caller.principal), concurrent);
   }
 
   /** The policy changed: what runs is held to the narrower of old and new. */
@@ -291,28 +358,65 @@ export class Runner {
     await this.sessions.close();
     await this.#deps.pool.close();
     await Promise.all(live.map(({ sandbox }) => sandbox.end()));
+    this.events.close();
   }
 
-  /** Starts an exec that is known from here on, so that no change of policy misses it; its end is seen to whoever reads it. */
-  async #begin(caller: Caller, live: Live, place: Place, release: () => void): Promise<void> {
+  /** An exec that installs something, from its start to its record. */
+  async #follow(
+    { caller, policy }: InstallCall,
+    { facts, exec, sandbox }: Pick<Live, 'facts' | 'exec' | 'sandbox'>,
+    install: () => Promise<InstallEnd>,
+  ): Promise<StepOutcome> {
+    const owner = principalKey(caller.principal);
+    const live = { owner, facts, exec, sandbox, digest: policy.digest, ending: undefined };
+    this.#deps.journal.begin(noted(caller.principal, facts, undefined));
+    try {
+      this.#start({ ...live, phase: 'install', bound: false });
+      const { ending, outcome } = await install();
+      this.#log.ended(caller.principal, facts, ending, outcome);
+      return outcome;
+    } finally {
+      this.#live.delete(facts.execId);
+      this.#deps.journal.end(facts.execId);
+    }
+  }
+
+  /** Starts an exec that is known from here on, so that no change of policy misses it. */
+  #start(live: Live): void {
+    const { exec, facts } = live;
+    this.#live.set(facts.execId, live);
+    exec.start();
+    void exec.bound.then((bound) => {
+      live.bound = bound;
+      if (bound) this.#tightenOne(live, this.#deps.policy());
+    });
+  }
+
+  /** Starts a program; its end is seen to whoever reads it. */
+  #begin(caller: Caller, live: Live, place: Place, release: () => void): void {
     const { exec, facts } = live;
     if (place.kept) place.kept.running = exec;
-    this.#live.set(facts.execId, live);
     try {
-      await exec.start();
+      this.#start(live);
     } catch (error) {
       this.#live.delete(facts.execId);
-      this.#record(caller, facts, failedToStart(toOutriderError(error)));
+      this.#deps.journal.end(facts.execId, false);
+      this.#log.ended(caller.principal, facts, failedToStart(toOutriderError(error)));
       throw error;
     }
-    live.bound = true;
-    this.#tightenOne(live, this.#deps.policy());
+    const { owner, sandbox } = live;
+    if (!place.kept) this.#publish(owner, sandbox.id, freshCreated(sandbox, facts));
+    this.#publish(owner, sandbox.id, { kind: 'execStarted', facts }, facts);
     void exec.ended.then(async (ending) => {
       this.#live.delete(facts.execId);
-      this.#remember(live, ending);
-      this.#record(caller, facts, ending);
+      this.#ended.add(live.owner, facts, ending);
+      this.#log.ended(caller.principal, facts, ending);
+      this.#deps.journal.end(facts.execId);
+      this.#publish(owner, sandbox.id, { kind: 'execEnded', facts, ending }, facts);
       release();
       await this.#places.leave(place);
+      if (!place.kept)
+        this.#publish(owner, sandbox.id, { kind: 'sandboxEnded', reason: 'exec_ended' });
     });
   }
 
@@ -322,8 +426,8 @@ export class Runner {
     const { exec, facts, sandbox } = live;
     try {
       const { tenant } = exec.order.binding.principal;
-      const projection = projectRole(policy.set, facts.role, tenant);
-      sandbox.attachment.tighten(facts.execId, canonicalJson(projection), policy.digest);
+      const projection = projectionText(policy.set, facts.role, tenant, live.phase);
+      sandbox.attachment.tighten(facts.execId, projection, policy.digest);
     } catch {
       exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
     }
@@ -353,80 +457,21 @@ export class Runner {
     return chooseRole(policy.set, caller.principal, caller.role || asked, Date.now());
   }
 
-  #record(caller: Caller, facts: ExecFacts, ending: Ending): void {
-    const { metrics, backend } = this.#deps;
-    metrics.execs.inc({ killed_by: ending.killedBy });
-    metrics.duration.observe({ killed_by: ending.killedBy }, ending.wallMs / 1000);
-    const { issuer, subject, tenant } = caller.principal;
-    this.#append({
-      event: 'exec',
-      requestId: facts.requestId,
-      issuer,
-      subject,
-      tenant,
-      role: facts.role,
-      sandboxId: facts.sandboxId,
-      execId: facts.execId,
-      session: facts.session || undefined,
-      policyDigest: facts.policyDigest,
-      killedBy: ending.killedBy,
-      exitCode: ending.exitCode,
-      code: ending.errorCode || undefined,
-      durationMs: Math.round(ending.wallMs),
-      cpuMs: ending.cpuMs,
-      maxRssBytes: ending.maxRssBytes,
-      stdoutBytes: ending.stdout.total,
-      stderrBytes: ending.stderr.total,
-      backend: backend.name,
-      tier: backend.tier,
-      head: ending.egress.auditHead,
-    });
-  }
-
-  /** Ends are recorded after the fact: where that fails, nothing new is started until it works again. */
-  #append(fields: AuditFields): void {
-    try {
-      this.#deps.audit.append(fields);
-    } catch (error) {
-      const { execId, sandboxId } = fields;
-      this.#deps.log.error('an end could not be recorded', { error, execId, sandboxId });
-      this.#auditBroken = true;
-    }
-  }
-
-  /** Nothing runs that cannot be recorded. @throws {OutriderError} AUDIT_UNAVAILABLE */
-  #assertAudit(): void {
-    if (!this.#auditBroken) return;
-    this.#deps.audit.append({
-      event: 'config',
-      detail: 'the audit can be written again; records were lost before this one',
-    });
-    this.#auditBroken = false;
-  }
-
-  #remember({ owner, facts }: Live, ending: Ending): void {
-    const now = Date.now();
-    const artefacts = ending.artefacts.map((artefact) => ({
-      ...artefact,
-      content: Buffer.alloc(0),
+  /** Tells the owner's watchers; `facts` of the exec that it concerns. */
+  #publish(owner: string, sandboxId: string, happening: Happening, facts?: ExecFacts): void {
+    this.events.publish(owner, sandboxId, () => ({
+      time: new Date(),
+      execId: facts?.execId ?? '',
+      labels: facts?.labels ?? {},
+      happening,
     }));
-    this.#ended.set(facts.execId, {
-      owner,
-      facts,
-      exec: undefined,
-      ending: { ...ending, artefacts },
-      endedAt: now,
-    });
-    for (const [id, { endedAt }] of this.#ended) {
-      if (now - endedAt < REMEMBER_MS && this.#ended.size <= REMEMBER_MAX) break; // the oldest stand first
-      this.#ended.delete(id);
-    }
   }
 }
 
 export const NOTHING_ASKED: SandboxAsk = {
   profile: '',
   backend: '',
+  image: '',
   minimumTier: undefined,
   resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
 };
@@ -440,22 +485,15 @@ function bounded(name: string, asked: number, fallback: number, most: number): n
   return asked > 0 ? asked : fallback;
 }
 
-/** The program never began: its door could not be opened. */
-function failedToStart(error: OutriderError): Ending {
-  const none = { captured: 0, total: 0, dropped: 0 };
-  return {
-    killedBy: 'runner',
-    exitCode: undefined,
-    signal: '',
-    wallMs: 0,
-    cpuMs: 0,
-    maxRssBytes: 0,
-    stdout: none,
-    stderr: none,
-    exception: undefined,
-    artefacts: [],
-    egress: NO_EGRESS,
-    detail: error.message,
-    errorCode: error.code,
-  };
+/** What is to be installed where the target has to be made. */
+function dependenciesOf(target: Target): readonly Requirement[] {
+  return target.kind === 'sandbox' ? [] : (target.ask.dependencies ?? []);
+}
+
+function freshCreated(
+  { id, shape, box: { attestation } }: Sandbox,
+  { role, policyDigest }: ExecFacts,
+): Happening {
+  const { profile } = shape;
+  return { kind: 'sandboxCreated', sandbox: { id, profile, role, policyDigest, attestation } };
 }

@@ -1,17 +1,19 @@
+import { createHash } from 'node:crypto';
 import { OutriderError } from '#core/errors';
-import { clientStream, type Report, serverStream, unary, unimplemented } from '#core/grpc';
+import { type CallContext, type Report, serverStream, unary, unimplemented } from '#core/grpc';
 import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import {
-  type FileInfo,
-  type FileServiceServer,
-  FileType,
+  CreateSandboxRequest,
+  type CreateSandboxResponse,
   type RevocationServiceServer,
+  type Sandbox as SandboxMessage,
   type SandboxServiceServer,
+  SandboxState,
 } from '#proto';
-import type { AgentFile } from './agent-link.ts';
-import type { Backend } from './backends/backend.ts';
 import type { Caller, IdentifyCaller } from './callers.ts';
+import type { KnownBackend } from './choose-backend.ts';
+import type { Idempotency, Once } from './idempotency.ts';
 import { sandboxAsk, sandboxMessage, sessionName, tierMessage } from './messages.ts';
 import type { WarmPool } from './pool.ts';
 import { PROFILES } from './profiles.ts';
@@ -20,31 +22,37 @@ import type { Kept } from './sessions.ts';
 
 const PAGE_MAX = 100;
 
+export interface SandboxServiceDeps {
+  readonly runner: Runner;
+  /** The configured backends, as last looked at. */
+  readonly backends: () => readonly KnownBackend[];
+  readonly pool: WarmPool;
+  /** The sandboxes that were made under an idempotency key. */
+  readonly made: Idempotency<Made>;
+}
+
 /** SandboxService over a `Runner`. */
 export function sandboxService(
-  runner: Runner,
-  backend: Backend,
-  pool: WarmPool,
+  { runner, backends, pool, made }: SandboxServiceDeps,
   identify: IdentifyCaller,
   report: Report,
 ): SandboxServiceServer {
   return {
     createSandbox: unary(
       'CreateSandbox',
-      async ({ spec, name, role, idempotencyKey }, context) => {
+      async (request, context) => {
         const caller = await identify(context);
-        if (idempotencyKey)
-          throw new OutriderError(
-            'UNIMPLEMENTED',
-            'idempotency_key is not implemented in this version',
-          );
-        const kept = await runner.create(
-          caller,
-          name === '' ? '' : sessionName(name),
-          sandboxAsk(spec),
-          role,
+        if (request.idempotencyKey === '') return create(runner, caller, request, context);
+        const owner = principalKey(caller.principal);
+        const digest = createHash('sha256')
+          .update(caller.role)
+          .update('\0')
+          .update(CreateSandboxRequest.encode(request).finish())
+          .digest('hex');
+        const { value } = made.take(owner, request.idempotencyKey, digest, () =>
+          madeBy(create(runner, caller, request, context)),
         );
-        return { sandbox: sandboxMessage(kept, runner.runnerId) };
+        return { sandbox: await asItIs(runner, owner, value) };
       },
       report,
     ),
@@ -93,25 +101,25 @@ export function sandboxService(
     getCapabilities: unary(
       'GetCapabilities',
       async (_request, context) => {
-        await identify(context);
-        const reason = await backend.probe();
+        const about = {
+          load: { running: runner.running, capacity: runner.capacity, draining: runner.draining },
+          version: packageVersion(),
+          runnerId: runner.runnerId,
+        };
+        if (!(await isNamed(identify, context))) return { ...about, backends: [], profiles: [] };
         return {
-          backends: [
-            {
-              name: backend.name,
-              tier: tierMessage(backend.tier),
-              usable: reason === undefined,
-              reason: reason ?? '',
-            },
-          ],
+          ...about,
+          backends: backends().map(({ name, tier, problem }) => ({
+            name,
+            tier: tierMessage(tier),
+            usable: problem === undefined,
+            reason: problem ?? '',
+          })),
           profiles: PROFILES.map(({ name, languages }) => ({
             name,
             languages: [...languages],
             warm: pool.warm,
           })),
-          load: { running: runner.running, capacity: runner.capacity, draining: runner.draining },
-          version: packageVersion(),
-          runnerId: runner.runnerId,
         };
       },
       report,
@@ -119,83 +127,47 @@ export function sandboxService(
   };
 }
 
-/** FileService: everything is opened by the sandbox's own agent, inside the sandbox. */
-export function fileService(
+/** A sandbox that was made under an idempotency key, as it was then. */
+export interface Made extends Once {
+  readonly ended: Promise<SandboxMessage | undefined>;
+}
+
+function madeBy(response: Promise<CreateSandboxResponse>): Made {
+  return { ended: response.then(({ sandbox }) => sandbox), bytes: 0, shed: () => {} };
+}
+
+async function create(
   runner: Runner,
-  identify: IdentifyCaller,
-  report: Report,
-): FileServiceServer {
-  const linkOf = (caller: Caller, sandboxId: string) =>
-    runner.sessions.byId(principalKey(caller.principal), sandboxId).sandbox.link;
-  return {
-    readFile: serverStream(
-      'ReadFile',
-      async function* (request, context) {
-        const link = linkOf(await identify(context), request.sandboxId);
-        let at = Number(request.offset);
-        const end = request.length === 0n ? Infinity : at + Number(request.length);
-        while (at < end) {
-          const data = await link.read(request.path, at, end === Infinity ? 0 : end - at);
-          if (data.length === 0) return;
-          at += data.length;
-          yield { data };
-        }
-      },
-      report,
-    ),
+  caller: Caller,
+  { spec, name, role }: CreateSandboxRequest,
+  context: CallContext,
+): Promise<CreateSandboxResponse> {
+  const session = name === '' ? '' : sessionName(name);
+  const kept = await runner.create(caller, session, sandboxAsk(spec), role, context);
+  return { sandbox: sandboxMessage(kept, runner.runnerId) };
+}
 
-    writeFile: clientStream(
-      'WriteFile',
-      async (requests, context) => {
-        const caller = await identify(context);
-        const incoming = requests[Symbol.asyncIterator]();
-        const { value: first } = await incoming.next();
-        if (first?.request?.$case !== 'start')
-          throw new OutriderError('INVALID_REQUEST', 'the first request must be start');
-        const { sandboxId, path, mode } = first.request.value;
-        const content = async function* (): AsyncGenerator<Buffer> {
-          for (let next = await incoming.next(); next.done !== true; next = await incoming.next()) {
-            if (next.value.request?.$case !== 'data')
-              throw new OutriderError('INVALID_REQUEST', 'only data may follow start');
-            yield next.value.request.value;
-          }
-        };
-        return {
-          size: BigInt(await linkOf(caller, sandboxId).write(path, content(), mode || 0o644)),
-        };
-      },
-      report,
-    ),
+/** What a key stands for as it is now: it may have ended since. */
+async function asItIs(
+  runner: Runner,
+  owner: string,
+  { ended }: Made,
+): Promise<SandboxMessage | undefined> {
+  const then = await ended;
+  const now = runner.sessions.list(owner).find(({ sandbox }) => sandbox.id === then?.sandboxId);
+  if (now) return sandboxMessage(now, runner.runnerId);
+  return then && { ...then, state: SandboxState.ENDED };
+}
 
-    listFiles: unary(
-      'ListFiles',
-      async ({ sandboxId, path, depth }, context) => {
-        const { files, truncated } = await linkOf(await identify(context), sandboxId).list(
-          path || '/workspace',
-          depth,
-        );
-        return { files: files.map(fileMessage), truncated };
-      },
-      report,
-    ),
-
-    statFile: unary(
-      'StatFile',
-      async ({ sandboxId, path }, context) => ({
-        file: fileMessage(await linkOf(await identify(context), sandboxId).stat(path)),
-      }),
-      report,
-    ),
-
-    removeFile: unary(
-      'RemoveFile',
-      async ({ sandboxId, path, recursive }, context) => {
-        await linkOf(await identify(context), sandboxId).remove(path, recursive);
-        return {};
-      },
-      report,
-    ),
-  };
+/** Whether the call says who it is. @throws {OutriderError} UNAUTHENTICATED where what it says is not so */
+async function isNamed(identify: IdentifyCaller, context: CallContext): Promise<boolean> {
+  try {
+    await identify(context);
+    return true;
+  } catch (error) {
+    if (context.bearer === undefined) return false;
+    throw error;
+  }
 }
 
 /** Its place is kept: until then the life of an execution token is the bound. */
@@ -219,21 +191,4 @@ function find(
   const kept = runner.sessions.byName(owner, name);
   if (!kept) throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
   return kept;
-}
-
-const TYPES: Readonly<Record<string, FileType>> = {
-  file: FileType.FILE,
-  directory: FileType.DIRECTORY,
-  symlink: FileType.SYMLINK,
-};
-
-function fileMessage({ path, type, size, mode, modifiedAtMs, link }: AgentFile): FileInfo {
-  return {
-    path,
-    type: TYPES[type] ?? FileType.OTHER,
-    size: BigInt(Math.max(0, size)),
-    mode,
-    modifiedAt: new Date(modifiedAtMs),
-    linkTarget: link,
-  };
 }

@@ -1,23 +1,25 @@
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { OutriderError } from '#core/errors';
 import { newId } from '#core/ids';
 import { AgentLink } from './agent-link.ts';
-import type { Backend, Box } from './backends/backend.ts';
-import type { Identities } from './identities.ts';
+import type { Backend, Box, BoxAsk, BoxCounters } from './backends/backend.ts';
+import type { BoxSource } from './launcher/client.ts';
+import { assertRunsUnder, waitingIn } from './profiles.ts';
 import type { SandboxShape } from './role-limits.ts';
 import { Attachment } from './sidecar-link.ts';
 import type { SidecarSlot, SidecarSource } from './sidecar-processes.ts';
 
 const CONNECT_TIMEOUT_MS = 15_000;
+/** In a sandbox's directory a socket belongs to the group of the sandbox's user, and nobody else may enter. */
+const SOCKET_MODE = 0o660;
+/** Node reserves so much address space that less ends it. */
+const NODE_ADDRESS_SPACE = 4 * 2 ** 30;
 
 export interface SandboxDeps {
-  readonly backend: Backend;
+  readonly boxes: BoxSource;
   readonly sidecars: SidecarSource;
-  readonly identities: Identities;
-  /** One directory a sandbox is made here; enterable by every sandbox's uid. */
-  readonly directory: string;
 }
 
 /**
@@ -34,6 +36,10 @@ export class Sandbox {
   readonly ended: Promise<void>;
   /** Why it ended, where that was not asked for. */
   lostBy: 'sidecar' | 'box' | undefined;
+  /** Whether pip put packages into it, which its programs find by PYTHONPATH. */
+  hasPackages = false;
+  /** How often its limits had been hit when the last exec ended. */
+  counted: BoxCounters = { oomKills: 0, pidsRefused: 0 };
   readonly #end: () => void;
   #ending = false;
 
@@ -70,31 +76,28 @@ export class Sandbox {
     });
   }
 
-  /** Starts a box with its door closed and waits until an interpreter is rehearsed. @throws {OutriderError} SANDBOX_FAILED, SIDECAR_LOST, BACKEND_UNAVAILABLE */
+  /** Starts a box with its door closed and waits until an interpreter is rehearsed. @throws {OutriderError} SANDBOX_FAILED, SIDECAR_LOST, BACKEND_UNAVAILABLE, QUOTA_EXCEEDED */
   static async create(deps: SandboxDeps, shape: SandboxShape): Promise<Sandbox> {
     const id = newId('sbx');
-    const directory = join(deps.directory, id);
-    const identity = deps.identities.take();
-    const undo: (() => Promise<void> | void)[] = [
-      () => deps.identities.give(identity),
-      () => rmSync(directory, { recursive: true, force: true }),
-    ];
+    const backend = backendOf(deps.boxes, shape);
+    const directory = await deps.boxes.place(id);
+    const undo: (() => Promise<void> | void)[] = [() => deps.boxes.forget(id)];
     try {
-      mkdirSync(directory, { mode: 0o711 });
-      const listening = await listenOnce(join(directory, 'control'), identity);
+      const listening = await listenOnce(join(directory, 'control'));
       undo.push(() => listening.close());
       const slot = await deps.sidecars.take();
       undo.push(() => slot.release());
-      const attachment = await openAttachment(slot, id, join(directory, 'egress'), identity);
+      const attachment = await openAttachment(slot, id, join(directory, 'egress'));
       undo.push(() => attachment.close());
-      const box = await deps.backend.start({
-        sandboxId: id,
-        socketDirectory: directory,
-        identity,
-        limits: shape.resources,
-      });
+      const { resources: limits, image } = shape;
+      const box = await backend.start({ sandboxId: id, limits, image });
       undo.push(() => box.kill());
-      const link = new AgentLink(await connected(listening.connection, box));
+      assertRunsUnder(shape.profile, box.rlimits);
+      assertRoomFor(shape.profile, box);
+      const link = new AgentLink(
+        await connected(listening.connection, box),
+        waitingIn(shape.profile),
+      );
       undo.push(() => link.close());
       await link.ready();
       return new Sandbox(id, shape, box, link, attachment, () => runAll(undo.toReversed()));
@@ -116,6 +119,23 @@ export class Sandbox {
   }
 }
 
+/** @throws {OutriderError} BACKEND_UNAVAILABLE */
+function backendOf({ backends }: BoxSource, shape: SandboxShape): Backend<BoxAsk> {
+  const backend = backends.find(({ name }) => name === shape.backend);
+  if (!backend)
+    throw new OutriderError('BACKEND_UNAVAILABLE', `this runner has no backend "${shape.backend}"`);
+  return backend;
+}
+
+/** Without control groups memory is bounded as address space, of which Node wants much (D4). @throws {OutriderError} BACKEND_UNAVAILABLE */
+function assertRoomFor(profile: string, { rlimits }: Box): void {
+  if (profile === 'node' && (rlimits['AS'] ?? Infinity) < NODE_ADDRESS_SPACE)
+    throw new OutriderError(
+      'BACKEND_UNAVAILABLE',
+      'this host gives no control groups, and as a limit of address space Node needs at least 4 GiB of memory',
+    );
+}
+
 /** Never rejects: a step that fails must not keep the others from running, and what it leaves is swept at the next start. */
 async function runAll(steps: readonly (() => Promise<void> | void)[]): Promise<void> {
   for (const step of steps) {
@@ -129,11 +149,10 @@ async function openAttachment(
   slot: SidecarSlot,
   sandboxId: string,
   path: string,
-  owner: { uid: number; gid: number },
 ): Promise<Attachment> {
   const attachment = new Attachment(slot.client);
   try {
-    await attachment.open(newId('att'), sandboxId, path, owner);
+    await attachment.open(newId('att'), sandboxId, path);
     return attachment;
   } catch (error) {
     attachment.close();
@@ -147,7 +166,6 @@ async function openAttachment(
  */
 async function listenOnce(
   path: string,
-  owner: { uid: number; gid: number },
 ): Promise<{ connection: Promise<Socket>; close: () => void }> {
   const server = createServer();
   const connection = new Promise<Socket>((resolve) => {
@@ -162,8 +180,7 @@ async function listenOnce(
     server.once('error', reject);
     server.listen(path, resolve);
   });
-  chmodSync(path, 0o600);
-  if (process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid);
+  chmodSync(path, SOCKET_MODE);
   return {
     connection,
     close: () => {

@@ -1,11 +1,9 @@
-import { chmodSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { chmodSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress, isLoopback } from '#core/address';
 import { AuditChain, AuditFile } from '#core/audit';
 import { OutriderError } from '#core/errors';
-import type { Report } from '#core/grpc';
 import { GrpcHealth } from '#core/grpc-health';
 import {
   accepts,
@@ -19,38 +17,37 @@ import { auditSigningKey, readSigningKey, readTrustedIssuers } from '#core/keys'
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import { ensurePrivateDir } from '#core/runtime-dir';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
 import { PolicyStore } from '#policystore';
-import {
-  ExecServiceService,
-  FileServiceService,
-  HealthService,
-  RevocationServiceService,
-  SandboxServiceService,
-} from '#proto';
-import type { Backend } from './backends/backend.ts';
-import { createBubblewrapBackend } from './backends/bubblewrap/backend.ts';
+import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
-import { cgroupHost } from './cgroup.ts';
 import type { RunnerConfig } from './config.ts';
-import { execService } from './exec-service.ts';
-import { createIdentities } from './identities.ts';
+import { Idempotency } from './idempotency.ts';
+import { ExecJournal } from './journal.ts';
+import { KnownBackends } from './known-backends.ts';
+import { LauncherClient } from './launcher/client.ts';
 import { runnerMetrics } from './metrics.ts';
 import { WarmPool } from './pool.ts';
 import { Runner } from './runner.ts';
 import { Sandbox } from './sandbox.ts';
-import { fileService, revocationService, sandboxService } from './sandbox-service.ts';
+import type { Made } from './sandbox-service.ts';
+import { addServices, SERVICES, type ServicesDeps } from './services.ts';
+import { SharedRuns } from './shared-runs.ts';
 import { createSharedSidecar, createSidecarProcesses } from './sidecar-processes.ts';
 
 /** The largest message: a program of 1 MiB and its files; answers stay below 3 MiB. */
 const MESSAGE_MAX_BYTES = 8 * 2 ** 20;
-const PROBE_EVERY_MS = 30_000;
+const LOOK_EVERY_MS = 30_000;
+/** A box of an engine costs more to try than one of the default backend, which is looked at each time. */
+const LOOK_AT_OTHERS_EVERY = 4;
 
 export interface RunnerDeps {
   readonly log: Logger;
   /** argv of `outrider sidecar`. */
   readonly sidecarCommand: readonly string[];
+  /** argv of `outrider launcher`, with the options that this runner has, and its environment. */
+  readonly launcherCommand: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** A running runner: everything that it started ends with `stop`. */
@@ -58,14 +55,13 @@ export interface RunningRunner {
   readonly listen: Address;
   readonly tcp: Address | undefined;
   readonly admin: Address;
+  /** Resolves after `stop`; rejects with SANDBOX_FAILED when the launcher ended, and every sandbox with it: then only `stop` is left to do. */
+  readonly over: Promise<void>;
   stop(): Promise<void>;
 }
 
 /** Starts the runner as configured. @throws {OutriderError} CONFIG_INVALID, POLICY_INVALID, ADDRESS_IN_USE, BACKEND_UNAVAILABLE */
-export async function startRunner(
-  config: RunnerConfig,
-  { log, sidecarCommand }: RunnerDeps,
-): Promise<RunningRunner> {
+export async function startRunner(config: RunnerConfig, deps: RunnerDeps): Promise<RunningRunner> {
   for (const [key, address] of [
     ['listen', config.listen],
     ['tcp', config.tcp],
@@ -75,9 +71,9 @@ export async function startRunner(
         'CONFIG_INVALID',
         `runner.${key} must be a unix socket or a loopback address: mutual TLS between hosts is not in this version`,
       );
-  const lifecycle = new Lifecycle(log, config.drainTimeout + 15_000);
+  const lifecycle = new Lifecycle(deps.log, config.drainTimeout + 15_000);
   try {
-    return await start(config, { log, sidecarCommand }, lifecycle);
+    return await start(config, deps, lifecycle);
   } catch (error) {
     await lifecycle.stop();
     throw error;
@@ -86,7 +82,7 @@ export async function startRunner(
 
 async function start(
   config: RunnerConfig,
-  { log, sidecarCommand }: RunnerDeps,
+  { log, sidecarCommand, launcherCommand, env }: RunnerDeps,
   lifecycle: Lifecycle,
 ): Promise<RunningRunner> {
   const metrics = new Metrics('runner');
@@ -100,13 +96,17 @@ async function start(
   audit.startCheckpoints();
   lifecycle.add('audit', () => audit.close());
 
-  const backend = await prepareBackend(config, lifecycle);
-  const unusable = await backend.probe();
-  if (unusable)
+  const launcher = await LauncherClient.start(launcherCommand, env);
+  lifecycle.add('launcher', () => launcher.stop());
+  const known = new KnownBackends(launcher.backends);
+  await known.look();
+  if (known.problem !== undefined)
     throw new OutriderError(
       'BACKEND_UNAVAILABLE',
-      `${backend.name} cannot isolate here: ${unusable}`,
+      `${known.all[0]?.name} cannot isolate here: ${known.problem}`,
     );
+  for (const [name, problem] of Object.entries(known.problems))
+    log.warn('a backend cannot be used', { detail: { backend: name, problem } });
 
   const sidecars =
     config.sharing === 'host'
@@ -121,13 +121,12 @@ async function start(
         });
   lifecycle.add('sidecars', () => sidecars.close());
 
-  const identities = createIdentities(config.firstUid, config.uidCount);
   const pool = new WarmPool({
-    size: config.poolSize,
+    floor: config.poolSize,
+    ceiling: Math.max(config.poolSize, config.poolMax),
     log,
     onChange: (warm) => counts.warm.set(warm),
-    create: (shape) =>
-      Sandbox.create({ backend, sidecars, identities, directory: config.sandboxDirectory }, shape),
+    create: (shape) => Sandbox.create({ boxes: launcher, sidecars }, shape),
   });
 
   let runner: Runner | undefined;
@@ -146,54 +145,73 @@ async function start(
   if (store.current.documents.roles.length === 0)
     log.warn('there is no Role in the policy directory: nobody can run anything');
 
+  const artefacts = new ArtefactStore({
+    directory: join(config.sandboxDirectory, 'artefacts'),
+    perExecBytes: config.artefactBytes,
+    totalBytes: config.artefactTotalBytes,
+    keepMs: ARTEFACTS_KEEP_MS,
+  });
+  lifecycle.add('artefacts', () => artefacts.close());
+  const journal = new ExecJournal(config.journal);
+  lifecycle.add('journal', () => journal.close());
   runner = new Runner({
-    backend,
+    backends: () => known.all,
     pool,
+    artefacts,
     policy: () => store.current,
     signer,
+    registries: { pip: config.pipIndex, npm: config.npmRegistry },
     audit,
+    journal,
     metrics: counts,
     log,
     capacity: config.capacity,
+    memoryBytes: config.memory,
     runnerId: config.name,
   });
   const running = runner;
   const health = new GrpcHealth(SERVICES);
+  const runs = new SharedRuns(running, journal);
+  const made = new Idempotency<Made>();
+  const shared = {
+    runner: running,
+    runs,
+    made,
+    artefacts,
+    backends: () => known.all,
+    pool,
+    health,
+    log,
+  };
 
   const localServer = await serve(
     config.listen,
     services(
-      running,
-      backend,
-      pool,
-      health,
+      shared,
       callersBy(verifier, config.listen.kind === 'unix' ? config.localAssertion : undefined),
-      log,
     ),
     lifecycle,
   );
   const tcpServer = config.tcp
-    ? await serve(
-        config.tcp,
-        services(running, backend, pool, health, callersBy(verifier, undefined), log),
-        lifecycle,
-      )
+    ? await serve(config.tcp, services(shared, callersBy(verifier, undefined)), lifecycle)
     : undefined;
   // After the servers, so that it is stopped before them: callers wait on their connections for the ends of their programs.
   lifecycle.add('programs', () => running.drain(config.drainTimeout));
 
-  // What /readyz says of the backend is at most this old; the probe itself never fails.
-  let backendProblem: string | undefined;
-  const probing = setInterval(() => {
-    void backend.probe().then((problem) => {
-      backendProblem = problem;
-    });
-  }, PROBE_EVERY_MS).unref();
-  lifecycle.add('probe', () => clearInterval(probing));
+  // What /readyz says of the default backend is at most this old.
+  let looks = 0;
+  const looking = setInterval(() => {
+    looks += 1;
+    const all = looks % LOOK_AT_OTHERS_EVERY === 0;
+    void known
+      .look(({ name, problem }) => all || problem !== undefined || name === known.default?.name)
+      .then((better) => better && running.warmUp());
+  }, LOOK_EVERY_MS).unref();
+  lifecycle.add('looking at backends', () => clearInterval(looking));
 
   const routes = adminRoutes(
     [
-      { name: 'backend', check: () => backendProblem },
+      { name: 'backend', check: () => known.problem },
       {
         name: config.sharing === 'host' ? 'sidecar' : 'proxy',
         check: async () =>
@@ -209,7 +227,12 @@ async function start(
       { name: 'draining', check: () => (running.draining ? 'the runner is stopping' : undefined) },
     ],
     metrics,
-    () => ({ policyDigest: store.current.digest, warm: pool.warm, running: running.running }),
+    () => ({
+      policyDigest: store.current.digest,
+      warm: pool.warm,
+      running: running.running,
+      unusableBackends: known.problems,
+    }),
   );
   const admin = createAdminServer(routes);
   const adminAddress = await listen(admin, config.admin);
@@ -220,64 +243,19 @@ async function start(
   });
 
   running.warmUp();
-  return { listen: localServer, tcp: tcpServer, admin: adminAddress, stop: () => lifecycle.stop() };
-}
-
-const SERVICES = [
-  'outrider.runner.v1.ExecService',
-  'outrider.runner.v1.SandboxService',
-  'outrider.runner.v1.FileService',
-];
-
-/** Makes the directory that every sandbox's user may enter and nobody may list, without what an earlier runner left there. */
-async function prepareBackend(config: RunnerConfig, lifecycle: Lifecycle): Promise<Backend> {
-  const directory = config.sandboxDirectory;
-  ensurePrivateDir(directory, 0o711); // never somebody else's, and never a link to somewhere else
-  await own(directory, lifecycle);
-  for (const name of readdirSync(directory))
-    if (/^(sbx|att|probe)-/.test(name))
-      rmSync(join(directory, name), { recursive: true, force: true });
-  lifecycle.add('directory', () => rmSync(directory, { recursive: true, force: true }));
-  const cgroups = cgroupHost(directory);
-  cgroups?.sweep();
-  lifecycle.add('cgroups', () => cgroups?.close());
-  return createBubblewrapBackend({
-    sharedDirectory: directory,
-    cgroups,
-    command: config.bubblewrap,
-  });
-}
-
-/**
- * Makes the directory this runner's alone for as long as it lives: a socket in it that somebody answers is another runner's, which
- * must lose nothing.
- */
-async function own(directory: string, lifecycle: Lifecycle): Promise<void> {
-  const owner = createServer((socket) => socket.destroy());
-  try {
-    await listen(owner, { kind: 'unix', path: join(directory, 'owner.sock') });
-  } catch (error) {
-    throw new OutriderError(
-      'ADDRESS_IN_USE',
-      `another runner uses ${directory}: give this one a runner.sandboxDirectory of its own`,
-      { cause: error },
-    );
-  }
-  lifecycle.add('owner', () => void owner.close());
-}
-
-function services(
-  runner: Runner,
-  backend: Backend,
-  pool: WarmPool,
-  health: GrpcHealth,
-  identify: IdentifyCaller,
-  log: Logger,
-): Server {
-  const report: Report = (method, error, { requestId }) => {
-    const level = error.code === 'INTERNAL' || error.code === 'SANDBOX_FAILED' ? 'error' : 'info';
-    log[level](`${method} failed`, { error, requestId });
+  return {
+    listen: localServer,
+    tcp: tcpServer,
+    admin: adminAddress,
+    over: launcher.over,
+    stop: () => lifecycle.stop(),
   };
+}
+
+/** How long what an exec left in /output can be read. */
+const ARTEFACTS_KEEP_MS = 10 * 60_000;
+
+function services(deps: ServicesDeps, identify: IdentifyCaller): Server {
   const server = new Server({
     'grpc.max_receive_message_length': MESSAGE_MAX_BYTES,
     'grpc.max_send_message_length': MESSAGE_MAX_BYTES,
@@ -285,11 +263,7 @@ function services(
     'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
   });
-  server.addService(ExecServiceService, execService(runner, identify, report));
-  server.addService(SandboxServiceService, sandboxService(runner, backend, pool, identify, report));
-  server.addService(FileServiceService, fileService(runner, identify, report));
-  server.addService(RevocationServiceService, revocationService(report));
-  server.addService(HealthService, health.service(report));
+  addServices(server, deps, identify);
   return server;
 }
 

@@ -60,7 +60,7 @@ const running = () => {
   return { kill: (...args: unknown[]) => void kills.push(args) } as unknown as Exec;
 };
 
-describe('a kept sandbox', () => {
+describe('C4: a kept sandbox', () => {
   test('ends when it was idle for long enough, not before', async (t) => {
     const { clock, ended, sessions, add } = rig(t);
     const { box } = add('a');

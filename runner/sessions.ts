@@ -40,6 +40,8 @@ export class Sessions {
   readonly #now: () => number;
   readonly #onEnd: (kept: Kept, reason: EndReason) => void;
   readonly #timer: NodeJS.Timeout;
+  /** Told of each that is added. */
+  onAdd: (kept: Kept) => void = () => {};
 
   constructor(
     onEnd: (kept: Kept, reason: EndReason) => void,
@@ -53,6 +55,7 @@ export class Sessions {
 
   add(kept: Kept): void {
     this.#kept.set(kept.sandbox.id, kept);
+    this.onAdd(kept);
     void kept.sandbox.ended.then(() => this.#drop(kept, 'lost'));
   }
 

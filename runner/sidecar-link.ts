@@ -4,7 +4,6 @@ import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import type { Principal } from '#core/principal';
 import { type AttachRequest, type AttachResponse, SidecarServiceClient } from '#proto';
-import type { BoxIdentity } from './backends/backend.ts';
 
 const ANSWER_TIMEOUT_MS = 10_000;
 
@@ -66,13 +65,8 @@ export class Attachment {
     this.#call.on('data', (response: AttachResponse) => this.#onResponse(response));
   }
 
-  /** Makes the door, closed, at `path`. */
-  async open(
-    attachmentId: string,
-    sandboxId: string,
-    path: string,
-    owner: BoxIdentity,
-  ): Promise<void> {
+  /** Makes the door, closed, at `path`, as a socket of the sidecar's own user. */
+  async open(attachmentId: string, sandboxId: string, path: string): Promise<void> {
     await this.#ask('opened', {
       $case: 'open',
       value: {
@@ -81,7 +75,7 @@ export class Attachment {
         spoolPath: '',
         listen: {
           $case: 'unix',
-          value: { path, ownerUid: owner.uid, ownerGid: owner.gid, controlPath: '' },
+          value: { path, controlPath: '' },
         },
       },
     });

@@ -16,6 +16,7 @@ import {
   KilledBy,
   OutputOverflow,
   type RunResponse,
+  SandboxSpec,
 } from '#proto';
 
 export interface ConnectOptions {
@@ -26,8 +27,10 @@ export interface ConnectOptions {
 }
 
 export interface ProgramOptions {
-  /** "python" (the default) or "shell". */
+  /** "python" (the default), "javascript", "typescript" or "shell"; one that the profile runs. */
   readonly language?: string;
+  /** The sandbox's, e.g. "node". Default: the role's first. */
+  readonly profile?: string;
   readonly args?: readonly string[];
   readonly fileName?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -37,8 +40,20 @@ export interface ProgramOptions {
   readonly timeoutMs?: number;
   /** Keep the workspace under this name between programs. */
   readonly session?: string;
+  /**
+   * What is installed before the program, as pip ("requests==2.32.3") or npm ("left-pad@^1.3") spells it. In a session: with its
+   * first program. The role and the runner must allow it.
+   */
+  readonly dependencies?: readonly {
+    readonly manager: 'pip' | 'npm';
+    readonly requirement: string;
+  }[];
   /** Needed only where the caller has several roles. */
   readonly role?: string;
+  /** The same key within 10 minutes is the same run, however often it is asked for: for calls that are tried again. */
+  readonly idempotencyKey?: string;
+  /** The caller's own, shown by GetExec and in events. */
+  readonly labels?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
   /** Ends the program when aborted. */
   readonly signal?: AbortSignal;
@@ -169,14 +184,19 @@ function specOf(code: string, options: ProgramOptions, openStdin: boolean): Exec
     files = {},
     timeoutMs,
     session,
+    profile = '',
+    dependencies = [],
     role = '',
     stdin,
+    idempotencyKey = '',
+    labels = {},
   } = options;
+  const sandbox = SandboxSpec.fromPartial({ profile, dependencies: [...dependencies] });
   return {
     target:
       session === undefined
-        ? undefined
-        : { $case: 'session', value: { name: session, create: undefined, mustExist: false } },
+        ? { $case: 'fresh', value: sandbox }
+        : { $case: 'session', value: { name: session, create: sandbox, mustExist: false } },
     program: { $case: 'source', value: { language, code, fileName, args: [...args] } },
     role,
     env: { ...env },
@@ -190,10 +210,10 @@ function specOf(code: string, options: ProgramOptions, openStdin: boolean): Exec
     output: { bytes: 0n, overflow: OutputOverflow.UNSPECIFIED },
     openStdin,
     stdin: stdin === undefined ? Buffer.alloc(0) : Buffer.from(stdin),
-    idempotencyKey: '',
+    idempotencyKey,
     terminal: undefined,
     contextId: '',
-    labels: {},
+    labels: { ...labels },
     purpose: 'sdk',
     detachGrace: undefined,
   };

@@ -1,16 +1,20 @@
 import { join } from 'node:path';
-import { address, bytes, type ConfigOf, choice, duration, text } from '#core/config';
+import { type Address, formatAddress } from '#core/address';
+import { address, bytes, type ConfigOf, choice, duration, list, text } from '#core/config';
 import { keySetPaths } from '#core/keys';
 
 /** The configuration of the MCP server that we ship. `paths.runtime` holds the mesh's sockets and keys. */
 export function serverSpec(paths: { readonly runtime: string; readonly state: string }) {
   const keys = keySetPaths(join(paths.runtime, 'keys'));
+  const one = address('A runner');
   return {
     listen: address('Where gateways reach this server.', '127.0.0.1:8790'),
-    runner: address(
-      'The runner that executes programs; a TCP address is spoken to without TLS.',
-      `unix:${join(paths.runtime, 'runner.sock')}`,
-    ),
+    runner: {
+      ...list('The runners that execute programs; TCP addresses are spoken to without TLS.', one, [
+        one.parse(`unix:${join(paths.runtime, 'runner.sock')}`),
+      ]),
+      show: (addresses: readonly Address[]) => addresses.map(formatAddress).join(', '),
+    },
     assertionIssuers: text(
       'File with the public keys of those who may say who is calling: the gateways.',
       keys.assertionIssuers,

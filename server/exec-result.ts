@@ -46,8 +46,11 @@ export const execResultSchema = z.object({
 
 export type ExecResult = z.infer<typeof execResultSchema>;
 
-/** A program's end as a tool's answer: text for the model, the same facts as structured content. A failed program is `isError`. */
-export function toolResult(response: RunResponse): CallToolResult {
+/**
+ * A program's end as a tool's answer: text for the model, the same facts as structured content. A failed program is `isError`. `extra` is
+ * what one tool's answers have besides.
+ */
+export function toolResult(response: RunResponse, extra: object = {}): CallToolResult {
   const { end, started } = response;
   const result: ExecResult = {
     stdout: response.stdout.toString('utf8'),
@@ -66,9 +69,14 @@ export function toolResult(response: RunResponse): CallToolResult {
     },
   };
   const failed = result.killed_by !== 'exit' || result.exit_code !== 0;
+  const value = 'value' in extra ? `[value]\n${JSON.stringify(extra.value, undefined, 2)}` : '';
   return {
-    content: texts(result, failed ? ending(result, end?.signal ?? '', end?.detail ?? '') : ''),
-    structuredContent: result,
+    content: texts(
+      result,
+      value,
+      failed ? ending(result, end?.signal ?? '', end?.detail ?? '') : '',
+    ),
+    structuredContent: { ...result, ...extra },
     ...(failed ? { isError: true } : {}),
     ...(started ? { _meta: { 'outrider/exec': { id: started.execId, role: started.role } } } : {}),
   };
@@ -86,10 +94,11 @@ export function toolError(error: OutriderError): CallToolResult {
   };
 }
 
-function texts(result: ExecResult, end: string): CallToolResult['content'] {
+function texts(result: ExecResult, value: string, end: string): CallToolResult['content'] {
   const parts = [
     result.stdout,
     result.stderr === '' ? '' : `[stderr]\n${result.stderr}`,
+    value,
     end,
   ].filter((part) => part !== '');
   // Some model APIs refuse an empty text block.

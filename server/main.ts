@@ -11,8 +11,8 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
       name: 'server',
       spec: serverSpec,
       start: async (config, log) => {
-        if (!isLoopback(config.runner))
-          log.warn('the runner is on another host and the connection to it is not encrypted');
+        if (!config.runner.every(isLoopback))
+          log.warn('a runner is on another host and the connection to it is not encrypted');
         const server = createMcpServer(config, { log, metrics: new Metrics('server') });
         return { address: formatAddress(await server.start()), stop: () => server.stop() };
       },

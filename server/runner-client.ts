@@ -2,12 +2,22 @@ import { credentials, Metadata } from '@grpc/grpc-js';
 import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
 import { fromServiceError } from '#core/grpc';
-import { ExecServiceClient, type RunRequest, type RunResponse } from '#proto';
+import {
+  ExecServiceClient,
+  type HoldPlaceResponse,
+  type ListSandboxesResponse,
+  type RunRequest,
+  type RunResponse,
+  type Sandbox,
+  SandboxServiceClient,
+} from '#proto';
 
 /** On whose behalf a program runs, and for how long its answer is waited for. */
 export interface RunContext {
   /** The caller's assertion as the gateway signed it; the runner verifies it again. */
   readonly assertion: string;
+  /** principalKey of the caller. */
+  readonly owner: string;
   readonly requestId: string;
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
@@ -17,23 +27,56 @@ export interface RunContext {
 export interface Runner {
   /** @throws {OutriderError} the runner's own code; CANCELLED when `signal` is aborted; UPSTREAM_UNREACHABLE */
   run(request: RunRequest, context: RunContext): Promise<RunResponse>;
+  /** The caller's named sandboxes. @throws {OutriderError} as `run` */
+  sessions(context: RunContext): Promise<Sandbox[]>;
+  /** Ends one by its name; one that is gone is no error. @throws {OutriderError} as `run` */
+  endSession(name: string, context: RunContext): Promise<void>;
   /** Undefined when the runner answers within `timeoutMs`, otherwise what a person should know. */
   problem(timeoutMs: number): Promise<string | undefined>;
   close(): void;
+}
+
+/** What a runner says of itself. */
+export interface RunnerState {
+  readonly runnerId: string;
+  readonly running: number;
+  readonly capacity: number;
+  readonly draining: boolean;
+}
+
+/** One runner. */
+export interface RunnerClient extends Runner {
+  /** @throws {OutriderError} UPSTREAM_UNREACHABLE and the like where it does not answer within `timeoutMs` */
+  state(timeoutMs: number): Promise<RunnerState>;
+  /**
+   * Counts an exec of the caller's there that another runner runs, until `release`.
+   * @throws {OutriderError} QUOTA_EXCEEDED, and what keeps the runner from answering
+   */
+  hold(role: string, context: RunContext): Promise<() => void>;
 }
 
 /** Above the 3 MiB that the contract allows for one response. */
 const RESPONSE_MAX_BYTES = 8 * 2 ** 20;
 
 /** A runner over gRPC. Connects when it is first used, and again whenever the connection was lost. */
-export function connectRunner(address: Address): Runner {
-  const client = new ExecServiceClient(formatAddress(address), credentials.createInsecure(), {
+export function connectRunner(address: Address): RunnerClient {
+  const channel = {
     'grpc.max_receive_message_length': RESPONSE_MAX_BYTES,
     // A restarted runner is found again quickly; the default grows to two minutes.
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.max_reconnect_backoff_ms': 2_000,
     // A proxy named in the environment must never see assertions or code.
     'grpc.enable_http_proxy': 0,
+  };
+  const client = new ExecServiceClient(
+    formatAddress(address),
+    credentials.createInsecure(),
+    channel,
+  );
+  // On the connection of the other.
+  const sandboxes = new SandboxServiceClient(formatAddress(address), credentials.createInsecure(), {
+    ...channel,
+    channelOverride: client.getChannel(),
   });
 
   return {
@@ -43,9 +86,7 @@ export function connectRunner(address: Address): Runner {
           reject(new OutriderError('CANCELLED', 'the call was cancelled'));
           return;
         }
-        const metadata = new Metadata();
-        metadata.set('authorization', `Bearer ${assertion}`);
-        metadata.set('x-request-id', requestId);
+        const metadata = metadataOf({ assertion, requestId });
         const options = { deadline: Date.now() + deadlineMs };
         const call = client.run(request, metadata, options, (error, response) => {
           signal.removeEventListener('abort', cancel);
@@ -55,6 +96,50 @@ export function connectRunner(address: Address): Runner {
         const cancel = () => call.cancel();
         signal.addEventListener('abort', cancel, { once: true });
       }),
+    async sessions(context) {
+      const found: Sandbox[] = [];
+      let pageToken = '';
+      do {
+        const page = await new Promise<ListSandboxesResponse>((resolve, reject) => {
+          const options = { deadline: Date.now() + context.deadlineMs };
+          sandboxes.listSandboxes(
+            { pageSize: 0, pageToken },
+            metadataOf(context),
+            options,
+            (error, response) => (error ? reject(fromServiceError(error)) : resolve(response)),
+          );
+        });
+        found.push(...page.sandboxes.filter(({ name }) => name !== ''));
+        pageToken = page.nextPageToken;
+      } while (pageToken !== '');
+      return found;
+    },
+    endSession: (name, context) =>
+      new Promise((resolve, reject) => {
+        const options = { deadline: Date.now() + context.deadlineMs };
+        sandboxes.deleteSandbox({ sandboxId: '', name }, metadataOf(context), options, (error) =>
+          error ? reject(fromServiceError(error)) : resolve(),
+        );
+      }),
+    state: (timeoutMs) =>
+      new Promise((resolve, reject) => {
+        const options = { deadline: Date.now() + timeoutMs };
+        sandboxes.getCapabilities({}, new Metadata(), options, (error, response) => {
+          if (error) reject(fromServiceError(error));
+          else {
+            const { running = 0, capacity = 0, draining = false } = response.load ?? {};
+            resolve({ runnerId: response.runnerId, running, capacity, draining });
+          }
+        });
+      }),
+    hold: (role, context) =>
+      new Promise((resolve, reject) => {
+        const options = { deadline: Date.now() + context.deadlineMs };
+        const call = client.holdPlace({ role }, metadataOf(context), options);
+        call.on('data', (_held: HoldPlaceResponse) => resolve(() => call.cancel()));
+        call.on('error', (error) => reject(fromServiceError(error)));
+        call.on('end', () => reject(new OutriderError('UPSTREAM_LOST', 'the runner is stopping')));
+      }),
     problem: (timeoutMs) =>
       new Promise((resolve) => {
         client.waitForReady(Date.now() + timeoutMs, (error) =>
@@ -63,4 +148,14 @@ export function connectRunner(address: Address): Runner {
       }),
     close: () => client.close(),
   };
+}
+
+function metadataOf({
+  assertion,
+  requestId,
+}: Pick<RunContext, 'assertion' | 'requestId'>): Metadata {
+  const metadata = new Metadata();
+  metadata.set('authorization', `Bearer ${assertion}`);
+  metadata.set('x-request-id', requestId);
+  return metadata;
 }

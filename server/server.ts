@@ -9,10 +9,15 @@ import { readTrustedIssuers } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { packageVersion } from '#core/package-root';
+import { principalKey } from '#core/principal';
 import { AssertionVerifier } from '#core/tokens';
 import type { ServerConfig } from './config.ts';
-import { addExecutePython, type Observe } from './execute-python.ts';
-import { connectRunner } from './runner-client.ts';
+import { addExecutePython } from './execute-python.ts';
+import { addManageSession } from './manage-session.ts';
+import type { Observe } from './program-tool.ts';
+import { addRunJs } from './run-js.ts';
+import { addRunShell } from './run-shell.ts';
+import { connectRunners } from './runners.ts';
 
 export interface ServerDeps {
   readonly log: Logger;
@@ -35,7 +40,7 @@ const RUNNER_ANSWERS_WITHIN_MS = 1_500;
  */
 export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDeps): RunningServer {
   const verifier = new AssertionVerifier(readTrustedIssuers(config.assertionIssuers));
-  const runner = connectRunner(config.runner);
+  const runner = connectRunners(config.runner, log);
   const observe = observer(metrics);
   const version = packageVersion();
 
@@ -44,9 +49,14 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
       const server = new McpServer({ name: 'outrider', title: 'Outrider', version });
       const caller = {
         assertion: authInfo?.token ?? '',
+        owner: ownerOf(authInfo),
         requestId: requestIdFrom(requestInfo?.headers.get('x-request-id')),
       };
-      addExecutePython(server, runner, caller, observe);
+      const deps = { server, runner, caller, observe };
+      addExecutePython(deps);
+      addRunJs(deps);
+      addRunShell(deps);
+      addManageSession(deps);
       return server;
     },
     {
@@ -108,7 +118,13 @@ async function authenticate(
   if (token === undefined)
     throw new OutriderError('UNAUTHENTICATED', 'only a gateway of the mesh is served here');
   const { principal, expiresAt } = await verifier.verify(token);
-  return { token, clientId: principal.subject, scopes: [], expiresAt };
+  const extra = { owner: principalKey(principal) };
+  return { token, clientId: principal.subject, scopes: [], expiresAt, extra };
+}
+
+function ownerOf(authInfo: AuthInfo | undefined): string {
+  const owner = authInfo?.extra?.['owner'];
+  return typeof owner === 'string' ? owner : '';
 }
 
 function challengeFor(thrown: unknown): Record<string, string> {

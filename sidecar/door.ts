@@ -92,7 +92,8 @@ export class Door {
   }
 
   /**
-   * Listens; a unix socket has mode 0600 and, where this process may, belongs to `owner`.
+   * Listens; a unix socket belongs to `owner`, mode 0600. Without one its directory says who may connect: mode 0660, of this process's user
+   * and the directory's group where the directory passes that on.
    * @throws {OutriderError} ADDRESS_IN_USE, CONFIG_INVALID
    */
   static async open(
@@ -101,7 +102,7 @@ export class Door {
     deps: DoorDeps,
   ): Promise<{ door: Door; address: Address }> {
     const door = new Door(deps);
-    const bound = await listen(door.#server, address);
+    const bound = await listen(door.#server, address, owner ? 0o600 : 0o660);
     try {
       if (bound.kind === 'unix' && owner) chownSync(bound.path, owner.uid, owner.gid);
     } catch (error) {

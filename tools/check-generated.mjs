@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { descriptors } from './descriptors.ts';
 import { pages } from './pages.ts';
 
 const write = process.argv.includes('--write');
@@ -18,14 +19,17 @@ if (write) buf('generate');
 else {
   const out = mkdtempSync(join(tmpdir(), 'outrider-proto-'));
   buf('generate', '--output', out);
-  const { status } = spawnSync('diff', ['-r', '-q', join(out, 'proto/gen'), 'proto/gen'], {
-    stdio: 'inherit',
-  });
+  const { status } = spawnSync(
+    'diff',
+    ['-r', '-q', '-x', 'descriptors.ts', join(out, 'proto/gen'), 'proto/gen'],
+    { stdio: 'inherit' },
+  );
   rmSync(out, { recursive: true });
   if (status !== 0) stale.push('proto/gen');
 }
 
-for (const [path, text] of Object.entries(pages())) {
+const made = { ...pages(), 'proto/gen/descriptors.ts': descriptors() };
+for (const [path, text] of Object.entries(made)) {
   if (write) writeFileSync(path, text);
   else if (readOr(path) !== text) stale.push(path);
 }

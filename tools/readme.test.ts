@@ -104,7 +104,7 @@ test('every promise of SPEC.md names a test, a check or a bench', () => {
   for (const [, promise = '', held = ''] of rows)
     assert.match(
       held,
-      /\.test\.ts\)|tools\/check-\w+\.mjs\)|^the same$|`npm run bench -- \w+`/,
+      /\.test\.ts\)|tools\/check-\w+\.mjs\)|^the same$|`npm run bench -- \w+[^`]*`/,
       promise,
     );
 });
@@ -137,7 +137,7 @@ describe('docs/policies.md', () => {
 
   test('its documents are one sound directory of every kind, and their cases pass', () => {
     const loaded = load(documents);
-    for (const [kind, list] of Object.entries(loaded.documents)) assert.equal(list.length, 1, kind);
+    for (const [kind, list] of Object.entries(loaded.documents)) assert.ok(list.length > 0, kind);
   });
 
   const later = [

@@ -2,7 +2,7 @@
 // arguments, only the files given. `npm run check` leaves out those that start processes of ours (main, service, mcp).
 import { spawnSync } from 'node:child_process';
 
-const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,cli,tools';
+const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,redteam,cli,tools';
 const files = process.argv.slice(2);
 const phases =
   files.length > 0

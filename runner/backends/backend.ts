@@ -28,18 +28,33 @@ export interface Attestation {
   readonly network: string;
 }
 
-export interface BoxOptions {
+/** What the runner says of a box that it wants: no path, no user, no command line (D13). */
+export interface BoxAsk {
   readonly sandboxId: string;
+  readonly limits: ResourceLimits;
+  /** One of the backend's `images`; empty for its default. */
+  readonly image: string;
+}
+
+/** What the launcher adds. */
+export interface BoxOptions extends BoxAsk {
   /** Holds the sockets `control` and `egress`; appears read-only as /run/outrider in the box. */
   readonly socketDirectory: string;
   readonly identity: BoxIdentity;
-  readonly limits: ResourceLimits;
 }
 
 /** The host user that the box runs as; never 0. */
 export interface BoxIdentity {
   readonly uid: number;
   readonly gid: number;
+}
+
+/** How often a limit was hit; zero where the host cannot tell. */
+export interface BoxCounters {
+  /** Processes that the kernel killed for want of memory. */
+  readonly oomKills: number;
+  /** Processes and threads that were not made because the box had as many as it may. */
+  readonly pidsRefused: number;
 }
 
 /** A running box: the agent inside connects to the control socket by itself. */
@@ -51,24 +66,37 @@ export interface Box {
   readonly ended: Promise<void>;
   /** Ends it at once; resolves as `ended`. */
   kill(): Promise<void>;
-  /** How often the kernel has killed for want of memory inside the box. */
-  oomKills(): number;
+  /** What the kernel has refused or killed inside the box since it was made. */
+  counters(): Promise<BoxCounters>;
   /** The last of what the box's own launcher said on stderr, for the log. */
   diagnostics(): string;
 }
 
+/** The backends that there are; a configuration names some of them, and the first is its default. */
+export const BACKENDS = ['bubblewrap', 'docker', 'gvisor'] as const;
+export type BackendName = (typeof BACKENDS)[number];
+/** How strong each is. */
+export const TIER_OF: Readonly<Record<BackendName, Tier>> = {
+  bubblewrap: 'namespaces',
+  docker: 'container',
+  gvisor: 'gvisor',
+};
+
 /**
  * One way to make boxes. A backend starts a box with two sockets and kills it; everything else is shared (D2). It never
- * falls back to something weaker: what it cannot do it throws as BACKEND_UNAVAILABLE.
+ * falls back to something weaker: what it cannot do it throws as BACKEND_UNAVAILABLE. The launcher's backends take `BoxOptions`;
+ * the runner reaches them through the launcher and says no more than a `BoxAsk`.
  */
-export interface Backend {
-  readonly name: string;
+export interface Backend<Ask extends BoxAsk = BoxOptions> {
+  readonly name: BackendName;
   readonly tier: Tier;
+  /** Images that boxes may be made of, the first is the default; none where the backend has no images. */
+  readonly images: readonly string[];
   /**
    * Undefined when boxes can be made here, otherwise what a person must do. Really starts one; asked again within 5 s, or while
    * one is under way, it gives the same answer. Never rejects.
    */
   probe(): Promise<string | undefined>;
-  /** @throws {OutriderError} BACKEND_UNAVAILABLE, SANDBOX_FAILED */
-  start(options: BoxOptions): Promise<Box>;
+  /** @throws {OutriderError} BACKEND_UNAVAILABLE, IMAGE_NOT_ALLOWED, SANDBOX_FAILED */
+  start(ask: Ask): Promise<Box>;
 }

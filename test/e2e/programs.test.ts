@@ -137,7 +137,7 @@ for (const era of ERAS) {
     const { tools } = await client.listTools();
     assert.deepEqual(
       tools.map((tool) => tool.name),
-      ['execute_python'],
+      ['execute_python', 'run_js', 'run_shell', 'manage_session'],
     );
     assert.equal((await call('print("höhe")')).stdout, 'höhe\n');
     const failed = await call('raise ValueError("no")');

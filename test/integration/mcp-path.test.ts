@@ -75,7 +75,7 @@ for (const era of ERAS) {
     const { tools } = await client.listTools();
     assert.deepEqual(
       tools.map(({ name }) => name),
-      ['execute_python'],
+      ['execute_python', 'run_js', 'run_shell', 'manage_session'],
     );
 
     const result = await client.callTool({

@@ -36,7 +36,7 @@ for (const era of ['legacy', 'modern']) {
     const { tools } = JSON.parse(stdout);
     assert.deepEqual(
       tools.map(({ name }: { name: string }) => name),
-      ['execute_python'],
+      ['execute_python', 'run_js', 'run_shell', 'manage_session'],
     );
     assert.match(stderr, /Schema portability: 0 errors/);
   });

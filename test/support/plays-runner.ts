@@ -29,6 +29,7 @@ export async function playRunner(play: Play): Promise<{ address: Address; close:
     resumeExec: (call) => call.end(),
     readArtefact: (call) => call.end(),
     watchEvents: (call) => call.end(),
+    holdPlace: (call) => call.end(),
     getExec: absent('GetExec'),
     cancelExec: absent('CancelExec'),
   };

@@ -9,11 +9,13 @@ export const FD = { status: 3, block: 4, seccomp: 5 } as const;
 
 /** Public parts of the host's /etc that programs expect; private keys stand beside some of them, so no more than these. */
 export const ETC_DIRECTORIES = ['ssl/certs', 'alternatives'] as const;
-export const ETC_FILES = ['ssl/openssl.cnf', 'mime.types'] as const;
+export const ETC_FILES = ['ssl/openssl.cnf', 'mime.types', 'matplotlibrc'] as const;
 
 export interface BubblewrapInput {
   readonly agentDirectory: string;
   readonly etcDirectory: string;
+  /** Holds `node`; appears as /opt/node/bin. */
+  readonly nodeDirectory: string;
   readonly socketDirectory: string;
   readonly identity: BoxIdentity;
   readonly limits: ResourceLimits;
@@ -24,7 +26,7 @@ export interface BubblewrapInput {
  * writable but sized tmpfs, no environment, no capability, a seccomp program, and the agent as pid 1.
  */
 export function bubblewrapArguments(input: BubblewrapInput): string[] {
-  const { agentDirectory, etcDirectory, socketDirectory, limits } = input;
+  const { agentDirectory, etcDirectory, nodeDirectory, socketDirectory, limits } = input;
   const size = String(limits.diskBytes);
   const tmpfs = (path: string) => ['--size', size, '--tmpfs', path];
   return [
@@ -38,6 +40,7 @@ export function bubblewrapArguments(input: BubblewrapInput): string[] {
     ['--cap-drop', 'ALL'],
     '--clearenv',
     hostSystem(),
+    ['--ro-bind', nodeDirectory, '/opt/node/bin'],
     ['--ro-bind', etcDirectory, '/etc'],
     ...[...ETC_DIRECTORIES, ...ETC_FILES].map((path) => [
       '--ro-bind-try',

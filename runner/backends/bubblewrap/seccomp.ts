@@ -1,7 +1,16 @@
-/**
- * The seccomp program of a box: classic BPF (linux/filter.h, seccomp(2)), assembled here so that nothing has to be compiled.
- * It denies what widens the kernel's surface and is not needed to compute; everything else is left to the namespaces.
- */
+import {
+  ABSENT,
+  ALLOWED_FAMILIES,
+  CLONE_NEW,
+  EAFNOSUPPORT,
+  ENOSYS,
+  EPERM,
+  REFUSED,
+  TIOCLINUX,
+  TIOCSTI,
+} from '../seccomp-rules.ts';
+
+/** The seccomp rules of a box as classic BPF (linux/filter.h, seccomp(2)), assembled here so that nothing has to be compiled. */
 
 interface SyscallTable {
   /** AUDIT_ARCH_* of linux/audit.h. */
@@ -10,85 +19,6 @@ interface SyscallTable {
   readonly foreignFrom: number | undefined;
   readonly numbers: Readonly<Record<string, number>>;
 }
-
-/** Refused with EPERM. */
-const REFUSED = [
-  // another way to make sockets and open files past every filter
-  'io_uring_setup',
-  'io_uring_enter',
-  'io_uring_register',
-  // kernel key rings are not namespaced
-  'keyctl',
-  'add_key',
-  'request_key',
-  // programs in the kernel, faults handled by the program, performance counters, the kernel's log
-  'bpf',
-  'userfaultfd',
-  'perf_event_open',
-  'syslog',
-  // mounts and namespaces
-  'mount',
-  'umount2',
-  'pivot_root',
-  'chroot',
-  'setns',
-  'unshare',
-  'open_tree',
-  'move_mount',
-  'fsopen',
-  'fsconfig',
-  'fsmount',
-  'fspick',
-  'mount_setattr',
-  // other processes' memory and descriptors
-  'ptrace',
-  'process_vm_readv',
-  'process_vm_writev',
-  'pidfd_getfd',
-  'kcmp',
-  'process_madvise',
-  // handles around path checks
-  'open_by_handle_at',
-  'name_to_handle_at',
-  // the machine
-  'kexec_load',
-  'kexec_file_load',
-  'init_module',
-  'finit_module',
-  'delete_module',
-  'swapon',
-  'swapoff',
-  'reboot',
-  'settimeofday',
-  'clock_settime',
-  'clock_adjtime',
-  'adjtimex',
-  'sethostname',
-  'setdomainname',
-  'quotactl',
-  'quotactl_fd',
-  'acct',
-  'fanotify_init',
-  'lookup_dcookie',
-  'nfsservctl',
-  'vhangup',
-  'iopl',
-  'ioperm',
-  'move_pages',
-  'migrate_pages',
-  'mbind',
-  'set_mempolicy',
-  'personality',
-] as const;
-
-/** Refused with ENOSYS, so that the C library uses the older call whose flags can be read. */
-const ABSENT = ['clone3'] as const;
-
-/** clone(2) flags that make namespaces. */
-const CLONE_NEW = 0x7e020000;
-const ALLOWED_FAMILIES = { AF_UNIX: 1, AF_INET: 2, AF_INET6: 10 } as const;
-const TIOCSTI = 0x5412;
-const TIOCLINUX = 0x541c;
 
 const X86_64: SyscallTable = {
   arch: 0xc000003e,
@@ -241,9 +171,6 @@ const RET = 0x06;
 const ALLOW = 0x7fff0000;
 const KILL_PROCESS = 0x80000000;
 const ERRNO = 0x00050000;
-const EPERM = 1;
-const ENOSYS = 38;
-const EAFNOSUPPORT = 97;
 // struct seccomp_data
 const NR = 0;
 const ARCH = 4;

@@ -52,8 +52,14 @@ export const KilledBy = {
   SIGNAL: 2,
   /** TIMEOUT - The exec's time-out, the call's deadline, or the end of its session's life. */
   TIMEOUT: 3,
+  /**
+   * OOM - The kernel killed a process of it for want of memory, and it died of that or then failed: a signal, or an exit status
+   * other than 0, which `detail` tells. A program that copes and exits with 0 ends by KILLED_BY_EXIT; so for the next two.
+   */
   OOM: 4,
+  /** PIDS - It failed after the kernel had refused it a process or thread, its sandbox having as many as it may. */
   PIDS: 5,
+  /** DISK - It failed, and one of its writable file systems had no block or no inode left at that moment. */
   DISK: 6,
   OUTPUT: 7,
   /** POLICY - A policy that was tightened or revoked, or a budget that is used up. */
@@ -119,11 +125,20 @@ export interface ExecSpec {
   output?:
     | OutputLimits
     | undefined;
-  /** Keep stdin open for `stdin` requests (Exec only). False: the program reads end-of-file at once. */
+  /**
+   * Keep stdin open for `stdin` requests (Exec only). False: the program reads end-of-file at once. Under an idempotency key
+   * only the call that began the run feeds it; where that one leaves before the end of stdin, the run ends for all.
+   */
   openStdin: boolean;
   /** Given to Run: the program's whole standard input. */
   stdin: Buffer;
-  /** Same key, same caller, within the runner's memory (10 minutes): one run, and every caller gets its result. */
+  /**
+   * Same key, same caller: one run, from its begin until 10 minutes after its end, and every call gets its result. At most 128
+   * characters. A key that came with something else, or with the other of Run and Exec, is INVALID_REQUEST. The run ends when
+   * the last of its calls has left, and is then not begun again under this key. Calls that come later get what the runner still
+   * has of the output, the newest 2 MiB: an offset above 0 tells what is missing; where nothing is left the call fails with
+   * EXEC_NOT_FOUND. A run that a restart of the runner lost fails with EXEC_LOST. What was refused may be tried again.
+   */
   idempotencyKey: string;
   /** A terminal instead of pipes. */
   terminal?:
@@ -131,9 +146,12 @@ export interface ExecSpec {
     | undefined;
   /** An interpreter context whose variables are kept between execs of one sandbox. */
   contextId: string;
-  /** The caller's own labels, at most 16, shown by GetExec and in events; never used for a decision. */
+  /**
+   * The caller's own labels, shown by GetExec and in events; never used for a decision. At most 16; names of 1 to 63
+   * characters, values of at most 256.
+   */
   labels: { [key: string]: string };
-  /** The MCP server, tool or other caller on whose behalf the exec runs, for audit only. */
+  /** The MCP server, tool or other caller on whose behalf the exec runs, for audit only. At most 256 characters. */
   purpose: string;
   /** How long the exec goes on without any caller attached. 0: it ends with the call. */
   detachGrace?: Duration | undefined;
@@ -165,7 +183,10 @@ export interface SourceProgram {
   language: string;
   /** UTF-8, at most 1 MiB. */
   code: string;
-  /** What tracebacks call it. Default main.py, main.mjs, main.mts or main.sh. */
+  /**
+   * What tracebacks call it. Default main.py, main.mjs, main.mts or main.sh. JavaScript and TypeScript are ES modules with a
+   * `require`, at this name in the working directory; types are stripped, not checked.
+   */
   fileName: string;
   /** Arguments after the program's name. */
   args: string[];
@@ -309,8 +330,17 @@ export interface ExecEnd {
 }
 
 export interface Usage {
-  wall?: Duration | undefined;
-  cpu?: Duration | undefined;
+  wall?:
+    | Duration
+    | undefined;
+  /**
+   * Of every process of the exec, also of those that nobody waited for, less what the interpreter's waiting had cost. 0 where
+   * the sandbox was lost before it could be told.
+   */
+  cpu?:
+    | Duration
+    | undefined;
+  /** Of the largest process. */
   maxRssBytes: bigint;
   /** From request to started. */
   queued?: Duration | undefined;
@@ -335,7 +365,7 @@ export interface Artefact {
   /** Relative to /output. */
   path: string;
   size: bigint;
-  /** Lower-case hex. */
+  /** Lower-case hex. Empty where the file was too large to be kept: then it is only named, and ReadArtefact does not find it. */
   sha256: string;
   /** Empty when larger than the role's inline limit or when all inline content would pass 2 MiB: use ReadArtefact. */
   content: Buffer;
@@ -391,6 +421,14 @@ export interface GetExecResponse_LabelsEntry {
   value: string;
 }
 
+export interface HoldPlaceRequest {
+  /** As in ExecSpec. */
+  role: string;
+}
+
+export interface HoldPlaceResponse {
+}
+
 export interface CancelExecRequest {
   execId: string;
 }
@@ -411,9 +449,18 @@ export interface WatchEventsResponse {
     | { $case: "sandboxCreated"; value: SandboxCreated }
     | { $case: "sandboxEnded"; value: SandboxEnded }
     | { $case: "execStarted"; value: ExecStarted }
-    | { $case: "execEnded"; value: ExecEnd }
+    | //
+    /** Without the exception and the contents of artefacts. */
+    { $case: "execEnded"; value: ExecEnd }
     | { $case: "egressDenied"; value: EgressDenied }
     | undefined;
+  /** The labels of the exec. */
+  labels: { [key: string]: string };
+}
+
+export interface WatchEventsResponse_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface SandboxCreated {
@@ -421,7 +468,7 @@ export interface SandboxCreated {
 }
 
 export interface SandboxEnded {
-  /** idle, expired, deleted, exec_ended, runner. */
+  /** idle, expired, deleted, exec_ended, lost, runner. */
   reason: string;
 }
 
@@ -3524,6 +3571,104 @@ export const GetExecResponse_LabelsEntry: MessageFns<GetExecResponse_LabelsEntry
   },
 };
 
+function createBaseHoldPlaceRequest(): HoldPlaceRequest {
+  return { role: "" };
+}
+
+export const HoldPlaceRequest: MessageFns<HoldPlaceRequest> = {
+  encode(message: HoldPlaceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.role !== "") {
+      writer.uint32(10).string(message.role);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HoldPlaceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHoldPlaceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<HoldPlaceRequest>, I>>(base?: I): HoldPlaceRequest {
+    return HoldPlaceRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<HoldPlaceRequest>, I>>(object: I): HoldPlaceRequest {
+    const message = createBaseHoldPlaceRequest();
+    message.role = object.role ?? "";
+    return message;
+  },
+};
+
+function createBaseHoldPlaceResponse(): HoldPlaceResponse {
+  return {};
+}
+
+export const HoldPlaceResponse: MessageFns<HoldPlaceResponse> = {
+  encode(_: HoldPlaceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HoldPlaceResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHoldPlaceResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<HoldPlaceResponse>, I>>(base?: I): HoldPlaceResponse {
+    return HoldPlaceResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<HoldPlaceResponse>, I>>(_: I): HoldPlaceResponse {
+    const message = createBaseHoldPlaceResponse();
+    return message;
+  },
+};
+
 function createBaseCancelExecRequest(): CancelExecRequest {
   return { execId: "" };
 }
@@ -3678,7 +3823,7 @@ export const WatchEventsRequest: MessageFns<WatchEventsRequest> = {
 };
 
 function createBaseWatchEventsResponse(): WatchEventsResponse {
-  return { time: undefined, sandboxId: "", execId: "", event: undefined };
+  return { time: undefined, sandboxId: "", execId: "", event: undefined, labels: {} };
 }
 
 export const WatchEventsResponse: MessageFns<WatchEventsResponse> = {
@@ -3709,6 +3854,9 @@ export const WatchEventsResponse: MessageFns<WatchEventsResponse> = {
         EgressDenied.encode(message.event.value, writer.uint32(66).fork()).join();
         break;
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      WatchEventsResponse_LabelsEntry.encode({ key: key as any, value }, writer.uint32(74).fork()).join();
+    });
     return writer;
   },
 
@@ -3789,6 +3937,17 @@ export const WatchEventsResponse: MessageFns<WatchEventsResponse> = {
             message.event = { $case: "egressDenied", value: EgressDenied.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            const entry9 = WatchEventsResponse_LabelsEntry.decode(reader, reader.uint32());
+            if (entry9.value !== undefined) {
+              message.labels[entry9.key] = entry9.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3841,6 +4000,84 @@ export const WatchEventsResponse: MessageFns<WatchEventsResponse> = {
         break;
       }
     }
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseWatchEventsResponse_LabelsEntry(): WatchEventsResponse_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const WatchEventsResponse_LabelsEntry: MessageFns<WatchEventsResponse_LabelsEntry> = {
+  encode(message: WatchEventsResponse_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchEventsResponse_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchEventsResponse_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WatchEventsResponse_LabelsEntry>, I>>(base?: I): WatchEventsResponse_LabelsEntry {
+    return WatchEventsResponse_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchEventsResponse_LabelsEntry>, I>>(
+    object: I,
+  ): WatchEventsResponse_LabelsEntry {
+    const message = createBaseWatchEventsResponse_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -4076,7 +4313,10 @@ export const ExecServiceService = {
     responseSerialize: (value: ResumeExecResponse): Buffer => Buffer.from(ResumeExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ResumeExecResponse => ResumeExecResponse.decode(value),
   },
-  /** The state of one exec of the caller, running or remembered. */
+  /**
+   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   */
   getExec: {
     path: "/outrider.runner.v1.ExecService/GetExec" as const,
     requestStream: false as const,
@@ -4107,7 +4347,10 @@ export const ExecServiceService = {
       Buffer.from(ReadArtefactResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReadArtefactResponse => ReadArtefactResponse.decode(value),
   },
-  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
+  /**
+   * What happens to the caller's sandboxes and execs, from now on; without contents. The first response has no event: it says
+   * that the watch has begun. A watcher that is 1000 events behind is ended with QUOTA_EXCEEDED: it would miss some.
+   */
   watchEvents: {
     path: "/outrider.runner.v1.ExecService/WatchEvents" as const,
     requestStream: false as const,
@@ -4116,6 +4359,20 @@ export const ExecServiceService = {
     requestDeserialize: (value: Buffer): WatchEventsRequest => WatchEventsRequest.decode(value),
     responseSerialize: (value: WatchEventsResponse): Buffer => Buffer.from(WatchEventsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WatchEventsResponse => WatchEventsResponse.decode(value),
+  },
+  /**
+   * Counts one exec against the caller's quota on this runner while another runner runs it: for what spreads one caller's
+   * execs over several runners. The one response says that the place is held, until the call is cancelled or its deadline
+   * passes. QUOTA_EXCEEDED where there is none.
+   */
+  holdPlace: {
+    path: "/outrider.runner.v1.ExecService/HoldPlace" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: HoldPlaceRequest): Buffer => Buffer.from(HoldPlaceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): HoldPlaceRequest => HoldPlaceRequest.decode(value),
+    responseSerialize: (value: HoldPlaceResponse): Buffer => Buffer.from(HoldPlaceResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): HoldPlaceResponse => HoldPlaceResponse.decode(value),
   },
 } as const;
 
@@ -4130,14 +4387,26 @@ export interface ExecServiceServer extends UntypedServiceImplementation {
   exec: handleBidiStreamingCall<ExecRequest, ExecResponse>;
   /** Continues the responses of a running or recently ended exec from given offsets, out of a bounded ring. */
   resumeExec: handleServerStreamingCall<ResumeExecRequest, ResumeExecResponse>;
-  /** The state of one exec of the caller, running or remembered. */
+  /**
+   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   */
   getExec: handleUnaryCall<GetExecRequest, GetExecResponse>;
   /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
   cancelExec: handleUnaryCall<CancelExecRequest, CancelExecResponse>;
   /** One artefact of an exec that ended at most 10 minutes ago. */
   readArtefact: handleServerStreamingCall<ReadArtefactRequest, ReadArtefactResponse>;
-  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
+  /**
+   * What happens to the caller's sandboxes and execs, from now on; without contents. The first response has no event: it says
+   * that the watch has begun. A watcher that is 1000 events behind is ended with QUOTA_EXCEEDED: it would miss some.
+   */
   watchEvents: handleServerStreamingCall<WatchEventsRequest, WatchEventsResponse>;
+  /**
+   * Counts one exec against the caller's quota on this runner while another runner runs it: for what spreads one caller's
+   * execs over several runners. The one response says that the place is held, until the call is cancelled or its deadline
+   * passes. QUOTA_EXCEEDED where there is none.
+   */
+  holdPlace: handleServerStreamingCall<HoldPlaceRequest, HoldPlaceResponse>;
 }
 
 export interface ExecServiceClient extends Client {
@@ -4169,7 +4438,10 @@ export interface ExecServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ResumeExecResponse>;
-  /** The state of one exec of the caller, running or remembered. */
+  /**
+   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   */
   getExec(
     request: GetExecRequest,
     callback: (error: ServiceError | null, response: GetExecResponse) => void,
@@ -4211,13 +4483,27 @@ export interface ExecServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ReadArtefactResponse>;
-  /** What happens to the caller's sandboxes and execs, from now on; without contents. */
+  /**
+   * What happens to the caller's sandboxes and execs, from now on; without contents. The first response has no event: it says
+   * that the watch has begun. A watcher that is 1000 events behind is ended with QUOTA_EXCEEDED: it would miss some.
+   */
   watchEvents(request: WatchEventsRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchEventsResponse>;
   watchEvents(
     request: WatchEventsRequest,
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WatchEventsResponse>;
+  /**
+   * Counts one exec against the caller's quota on this runner while another runner runs it: for what spreads one caller's
+   * execs over several runners. The one response says that the place is held, until the call is cancelled or its deadline
+   * passes. QUOTA_EXCEEDED where there is none.
+   */
+  holdPlace(request: HoldPlaceRequest, options?: Partial<CallOptions>): ClientReadableStream<HoldPlaceResponse>;
+  holdPlace(
+    request: HoldPlaceRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<HoldPlaceResponse>;
 }
 
 export const ExecServiceClient = makeGenericClientConstructor(

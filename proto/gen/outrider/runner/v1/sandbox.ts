@@ -54,7 +54,7 @@ export namespace SandboxState {
 
 /** What kind of sandbox. Everything absent comes from the role; nothing may exceed the role. */
 export interface SandboxSpec {
-  /** E.g. "python". Must be one of the role's. */
+  /** "python", "python-data" (with numpy, pandas and matplotlib.pyplot imported), "node" or "shell". Must be one of the role's. */
   profile: string;
   /** "bubblewrap", "docker", "gvisor", "kubernetes". Empty: the runner's default. Never replaced by another. */
   backend: string;
@@ -65,7 +65,10 @@ export interface SandboxSpec {
   limits?:
     | ResourceLimits
     | undefined;
-  /** Sessions: ended after this long without an exec (default 30 min) or after this long at all (default 4 h). */
+  /**
+   * Of a sandbox that is kept: ended after this long without an exec, or after this long at all. Default and maximum come from the
+   * role, whose own defaults are 30 min and 4 h.
+   */
   idleTimeout?: Duration | undefined;
   maxLifetime?:
     | Duration
@@ -140,6 +143,10 @@ export interface CreateSandboxRequest {
   /** Empty: unnamed. A name in use is ALREADY_EXISTS. */
   name: string;
   role: string;
+  /**
+   * Same key, same caller, within 10 minutes: one sandbox, and every call gets it. With another spec, name or role the key is
+   * INVALID_REQUEST. At most 128 characters.
+   */
   idempotencyKey: string;
 }
 
@@ -1975,7 +1982,10 @@ export const SandboxServiceService = {
       Buffer.from(DeleteSandboxResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeleteSandboxResponse => DeleteSandboxResponse.decode(value),
   },
-  /** What this runner can do: backends with their tier and, where unusable, why; profiles; load. */
+  /**
+   * What this runner can do: backends with their tier and, where unusable, why; profiles; load. Without a credential: its load,
+   * its id and its version alone, for what spreads calls over runners.
+   */
   getCapabilities: {
     path: "/outrider.runner.v1.SandboxService/GetCapabilities" as const,
     requestStream: false as const,
@@ -1996,7 +2006,10 @@ export interface SandboxServiceServer extends UntypedServiceImplementation {
   listSandboxes: handleUnaryCall<ListSandboxesRequest, ListSandboxesResponse>;
   /** Ends what runs in it and removes everything. Deleting what is gone changes nothing. */
   deleteSandbox: handleUnaryCall<DeleteSandboxRequest, DeleteSandboxResponse>;
-  /** What this runner can do: backends with their tier and, where unusable, why; profiles; load. */
+  /**
+   * What this runner can do: backends with their tier and, where unusable, why; profiles; load. Without a credential: its load,
+   * its id and its version alone, for what spreads calls over runners.
+   */
   getCapabilities: handleUnaryCall<GetCapabilitiesRequest, GetCapabilitiesResponse>;
 }
 
@@ -2063,7 +2076,10 @@ export interface SandboxServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeleteSandboxResponse) => void,
   ): ClientUnaryCall;
-  /** What this runner can do: backends with their tier and, where unusable, why; profiles; load. */
+  /**
+   * What this runner can do: backends with their tier and, where unusable, why; profiles; load. Without a credential: its load,
+   * its id and its version alone, for what spreads calls over runners.
+   */
   getCapabilities(
     request: GetCapabilitiesRequest,
     callback: (error: ServiceError | null, response: GetCapabilitiesResponse) => void,

@@ -53,9 +53,12 @@ export interface OpenAttachment {
 }
 
 export interface UnixListener {
-  /** Created by the sidecar, mode 0600, and removed with the attachment. */
+  /** Created by the sidecar, and removed with the attachment. */
   path: string;
-  /** The host uid that may connect; the socket is given to it. Absent: the sidecar's own. */
+  /**
+   * The host uid that may connect; the socket is given to it, mode 0600. Absent: the sidecar's own and, by mode 0660, the group that
+   * the socket gets in its directory.
+   */
   ownerUid?: number | undefined;
   ownerGid?:
     | number
@@ -190,7 +193,10 @@ export interface Unbound {
   bytesIn: bigint;
   /** Records that the proxy has not acknowledged; zero when all are delivered. */
   undeliveredRecords: bigint;
-  /** Where the attachment's audit chain ends now: the runner writes it into its own record of the exec. */
+  /**
+   * Where the attachment's audit chain ends now: the runner writes it into its own record of the exec. Absent where nothing was
+   * ever asked of the door: such a chain has no record.
+   */
   auditHead?: AuditHead | undefined;
   failed: bigint;
 }

@@ -1,0 +1,9 @@
+/** Figures that belong together because one run gives them all. */
+export interface Group {
+  readonly figures: readonly string[];
+  /** Figures that were not asked for may be missing. @throws {Error} where the machine lacks a part, saying what to install */
+  readonly measure: (wanted: Wanted) => Promise<Record<string, number>>;
+}
+
+/** Whether a figure was asked for. */
+export type Wanted = (figure: string) => boolean;

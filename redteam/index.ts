@@ -1,0 +1,1 @@
+export { type RedteamIo, redteam } from './command.ts';

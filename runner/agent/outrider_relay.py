@@ -1,0 +1,110 @@
+"""The program's connections to the sidecar: bytes in and out with bounded memory, nothing understood."""
+
+import _socket
+import select
+
+from outrider_wire import CHUNK
+
+EGRESS = "/run/outrider/egress"
+BUFFER = 256 << 10
+CONNECTIONS = 256
+
+
+class Relays:
+    """Every connection of the program that runs."""
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.open = set()
+
+    def accept(self, listener):
+        try:
+            near = _socket.socket(fileno=listener._accept()[0])
+        except OSError:  # also BlockingIOError: it has gone again
+            return
+        far = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            if self.agent.running is None or len(self.open) >= CONNECTIONS:
+                raise ConnectionRefusedError
+            far.connect(EGRESS)
+        except OSError:  # no sidecar: no traffic
+            near.close()
+            far.close()
+            return
+        near.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self.open.add(Relay(self, near, far))
+
+    def drop(self):
+        for relay in tuple(self.open):
+            relay.close()
+
+
+class Relay:
+    """One connection of the program, carried to the sidecar and back."""
+
+    def __init__(self, relays, near, far):
+        self.relays, self.agent = relays, relays.agent
+        self.other = {near: far, far: near}
+        self.buffer = {near: bytearray(), far: bytearray()}  # bytes to be written to the key
+        self.ended = set()  # sockets that sent end-of-file
+        self.shut = set()
+        for sock in self.other:
+            sock.setblocking(False)
+            self.update(sock)
+
+    def update(self, sock):
+        reading = sock not in self.ended and len(self.buffer[self.other[sock]]) < BUFFER
+        events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if self.buffer[sock] else 0)
+        self.agent.watch(sock.fileno(), events, lambda happened: self.on_event(sock, happened))
+
+    def on_event(self, sock, events):
+        other = self.other[sock]
+        try:
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and sock not in self.ended:
+                data = sock.recv(CHUNK)
+                if data:
+                    self.buffer[other] += data
+                else:
+                    self.ended.add(sock)
+            elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.buffer[sock]:
+                return self.close()
+        except BlockingIOError:
+            pass
+        except OSError:
+            return self.close()
+        if not (self.write(other) and self.write(sock) and self.pass_ends_on()):
+            return self.close()
+        for sock in self.other:
+            self.update(sock)
+
+    def write(self, target):
+        """Whether the connection is still usable."""
+        pending = self.buffer[target]
+        try:
+            while pending:
+                with memoryview(pending) as view:
+                    sent = target.send(view[:CHUNK])
+                del pending[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        return True
+
+    def pass_ends_on(self):
+        """An end-of-file goes on to the other side when everything before it has gone. False when both have."""
+        for end in tuple(self.ended):
+            target = self.other[end]
+            if not self.buffer[target] and target not in self.shut:
+                self.shut.add(target)
+                try:
+                    target.shutdown(_socket.SHUT_WR)
+                except OSError:
+                    return False
+        return len(self.shut) < 2
+
+    def close(self):
+        self.relays.open.discard(self)
+        for sock in self.other:
+            self.agent.unwatch(sock.fileno())
+            sock.close()

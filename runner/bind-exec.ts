@@ -1,0 +1,47 @@
+import type { ExecutionSigner } from '#core/tokens';
+import type { Phase } from '#policies';
+import type { LoadedPolicy } from '#policystore';
+import type { Caller } from './callers.ts';
+import { projectionText } from './projections.ts';
+import type { Binding } from './sidecar-link.ts';
+
+/** Who calls out of which sandbox, as what, since when. */
+export interface ExecIdentity {
+  readonly caller: Caller;
+  readonly sandboxId: string;
+  readonly execId: string;
+  readonly role: string;
+  readonly policy: LoadedPolicy;
+  readonly phase: Phase;
+  /** The caller's proof must have been valid then, and the role's time-out counts from then. */
+  readonly authorisedAt: Date;
+  readonly requestId: string;
+}
+
+/**
+ * What an exec's door is bound to, and how its token is made anew while it runs.
+ * @throws {OutriderError} ROLE_DENIED where the policy has no such role
+ */
+export async function bindExec(
+  signer: ExecutionSigner,
+  exec: ExecIdentity,
+): Promise<{ readonly binding: Binding; readonly renew: () => Promise<Binding['token']> }> {
+  const { caller, sandboxId, execId, role, policy, phase, authorisedAt, requestId } = exec;
+  const { principal, proof } = caller;
+  const policyDigest = policy.digest;
+  const startedAt = Math.floor(authorisedAt.getTime() / 1000);
+  const claims = { sandboxId, execId, role, policyDigest, proof, startedAt, requestId };
+  const renew = () => signer.sign(phase === 'install' ? { ...claims, phase } : claims);
+  return {
+    binding: {
+      execId,
+      role,
+      policyDigest,
+      principal,
+      requestId,
+      policy: projectionText(policy.set, role, principal.tenant, phase),
+      token: await renew(),
+    },
+    renew,
+  };
+}

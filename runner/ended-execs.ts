@@ -1,0 +1,104 @@
+import { OutriderError } from '#core/errors';
+import type { Principal } from '#core/principal';
+import { type Ending, NO_EGRESS } from './exec.ts';
+import type { ExecFacts } from './exec-facts.ts';
+import type { NotedExec } from './journal.ts';
+
+/** How long an ended exec is remembered for GetExec. */
+const REMEMBER_MS = 10 * 60_000;
+const REMEMBER_MAX = 10_000;
+
+/** One exec that is over, as its owner may see it: without the contents of its artefacts. */
+export interface EndedExec {
+  readonly owner: string;
+  readonly facts: ExecFacts;
+  readonly exec: undefined;
+  readonly ending: Ending;
+}
+
+/** Execs that have ended within the last 10 minutes, the newest 10 000 of them. */
+export class EndedExecs {
+  readonly #kept = new Map<string, EndedExec & { readonly endedAt: number }>();
+
+  get(execId: string): EndedExec | undefined {
+    return this.#kept.get(execId);
+  }
+
+  add(owner: string, facts: ExecFacts, ending: Ending): void {
+    const endedAt = Date.now();
+    const artefacts = ending.artefacts.map((artefact) => ({
+      ...artefact,
+      content: Buffer.alloc(0),
+    }));
+    const kept = { owner, facts, exec: undefined, ending: { ...ending, artefacts }, endedAt };
+    this.#kept.set(facts.execId, kept);
+    for (const [id, oldest] of this.#kept) {
+      if (endedAt - oldest.endedAt < REMEMBER_MS && this.#kept.size <= REMEMBER_MAX) break; // the oldest stand first
+      this.#kept.delete(id);
+    }
+  }
+}
+
+/** What the journal holds of an exec. */
+export function noted(
+  { issuer, subject, tenant }: Principal,
+  facts: ExecFacts,
+  idempotency: NotedExec['idempotency'],
+): NotedExec {
+  const { execId, sandboxId, session, role, requestId, policyDigest, labels, purpose } = facts;
+  return {
+    execId,
+    sandboxId,
+    session,
+    role,
+    requestId,
+    policyDigest,
+    startedAt: facts.startedAt.getTime(),
+    issuer,
+    subject,
+    tenant,
+    labels,
+    purpose,
+    idempotency,
+  };
+}
+
+/** An exec that an earlier life of this runner left running, and how it ended: nothing more is known of it. */
+export function lostExec(exec: NotedExec): {
+  principal: Principal;
+  facts: ExecFacts;
+  ending: Ending;
+} {
+  const { issuer, subject, tenant, idempotency: _, ...known } = exec;
+  return {
+    principal: { issuer, subject, tenant, groups: [], claims: {} },
+    facts: {
+      ...known,
+      startedAt: new Date(exec.startedAt),
+      attestation: undefined,
+      warm: false,
+      queuedMs: 0,
+    },
+    ending: failedToStart(new OutriderError('EXEC_LOST', 'the runner restarted')),
+  };
+}
+
+/** The program never began, or nothing is known of it but that it did. */
+export function failedToStart(error: OutriderError): Ending {
+  const none = { captured: 0, total: 0, dropped: 0 };
+  return {
+    killedBy: 'runner',
+    exitCode: undefined,
+    signal: '',
+    wallMs: 0,
+    cpuMs: 0,
+    maxRssBytes: 0,
+    stdout: none,
+    stderr: none,
+    exception: undefined,
+    artefacts: [],
+    egress: NO_EGRESS,
+    detail: error.message,
+    errorCode: error.code,
+  };
+}

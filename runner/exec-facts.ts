@@ -1,0 +1,20 @@
+import type { Attestation } from './backends/backend.ts';
+
+/** What is known of an exec from its start on. */
+export interface ExecFacts {
+  readonly execId: string;
+  readonly sandboxId: string;
+  /** Undefined for one that a restart lost. */
+  readonly attestation: Attestation | undefined;
+  /** Empty outside a session. */
+  readonly session: string;
+  readonly role: string;
+  readonly policyDigest: string;
+  readonly startedAt: Date;
+  readonly requestId: string;
+  readonly warm: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly purpose: string;
+  /** From the request to the program's start. */
+  readonly queuedMs: number;
+}

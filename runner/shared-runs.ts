@@ -1,0 +1,81 @@
+import { createHash } from 'node:crypto';
+import { type ErrorCode, OutriderError } from '#core/errors';
+import { principalKey } from '#core/principal';
+import type { Caller } from './callers.ts';
+import { Idempotency, type Once } from './idempotency.ts';
+import type { ExecJournal, NotedExec } from './journal.ts';
+import type { ExecAsk, Runner, Started } from './runner.ts';
+import { type Begun, type Shared, SharedExec } from './shared-exec.ts';
+
+interface Joinable extends Once {
+  join(signal: AbortSignal): Shared;
+}
+
+/** An exec as one call has it. */
+export interface Attached extends Begun {
+  readonly events: Started['events'];
+  /** Whether this call began it: only that one feeds its stdin. */
+  readonly first: boolean;
+}
+
+/** Starts execs: those with an idempotency key once, for all calls that come with it. */
+export class SharedRuns {
+  readonly #runner: Runner;
+  readonly #once = new Idempotency<Joinable>();
+
+  /** What the journal tells of an earlier life is not begun again. */
+  constructor(runner: Runner, journal: Pick<ExecJournal, 'lost' | 'ended'>) {
+    this.#runner = runner;
+    for (const exec of journal.lost)
+      this.#remember(exec, 'EXEC_LOST', `the runner restarted while ${exec.execId} ran`);
+    for (const exec of journal.ended)
+      this.#remember(exec, 'EXEC_NOT_FOUND', 'the result of this key was lost by a restart');
+  }
+
+  /**
+   * `what` is what was asked, so that the key cannot stand for anything else.
+   * @throws {OutriderError} what `Runner.exec`, `Idempotency.take` and `SharedExec` throw; EXEC_LOST
+   */
+  async begin(caller: Caller, ask: ExecAsk, key: string, what: Uint8Array): Promise<Attached> {
+    if (key === '') return { ...(await this.#runner.exec(caller, ask)), first: true };
+    const digest = createHash('sha256').update(caller.role).update('\0').update(what).digest('hex');
+    const { value, first } = this.#once.take(
+      principalKey(caller.principal),
+      key,
+      digest,
+      () =>
+        new SharedExec((signal) =>
+          this.#runner.exec(caller, { ...ask, signal, idempotency: { key, digest } }),
+        ),
+    );
+    const { begun, events } = value.join(ask.signal);
+    return { ...(await begun), events, first };
+  }
+
+  #remember(exec: NotedExec, code: ErrorCode, message: string): void {
+    if (!exec.idempotency) return;
+    const { key, digest } = exec.idempotency;
+    this.#once.remember(ownerOf(exec), key, digest, gone(code, message));
+  }
+}
+
+/** principalKey of whoever began it. */
+export function ownerOf({ issuer, subject, tenant }: NotedExec): string {
+  return principalKey({ issuer, subject, tenant, groups: [], claims: {} });
+}
+
+/** What cannot be had any more, and is not to be begun again. */
+function gone(code: ErrorCode, message: string): Joinable {
+  return {
+    ended: Promise.resolve(),
+    bytes: 0,
+    shed: () => {},
+    join() {
+      const begun = Promise.reject(new OutriderError(code, message));
+      begun.catch(() => {}); // the one call that joins is told
+      return { begun, events: nothing() };
+    },
+  };
+}
+
+async function* nothing(): AsyncGenerator<never, void, undefined> {}

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { before, describe, test } from 'node:test';
+import { packageRoot } from '#core/package-root';
+import { type Ended, ended } from '../support/mesh.ts';
+
+// The whole battery as a stranger runs it, on every backend. One that cannot run here is a failure, not a skip.
+
+const BACKENDS = ['bubblewrap', 'docker', 'gvisor'] as const;
+const WITHIN_MS = 420_000;
+
+interface Told {
+  readonly attacks: readonly {
+    readonly id: number;
+    readonly name: string;
+    readonly control: { readonly result: string; readonly detail: string };
+    readonly targets: Readonly<
+      Record<string, { readonly result: string; readonly detail: string }>
+    >;
+  }[];
+}
+
+function redteam(...options: readonly string[]): Promise<Ended> {
+  const argv = ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts'), 'redteam'];
+  const child = spawn(process.execPath, [...argv, ...options], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  return ended(child, WITHIN_MS);
+}
+
+describe('the battery of attacks', () => {
+  let run: Ended;
+  let told: Told;
+  before(async () => {
+    run = await redteam('--backend', BACKENDS.join(','), '--json');
+    assert.notEqual(run.stdout, '', run.stderr);
+    told = JSON.parse(run.stdout);
+  });
+
+  test('has at least 60 attacks of the list with a control that works here', () => {
+    const proven = told.attacks.filter(({ id, control }) => id <= 75 && control.result === 'works');
+    assert.ok(proven.length >= 60, `${proven.length}`);
+  });
+
+  test('every control works, or the host lacks the thing', () => {
+    const failed = told.attacks.filter(({ control }) => control.result === 'failed');
+    assert.deepEqual(failed, []);
+  });
+
+  for (const backend of BACKENDS)
+    test(`nothing escapes from ${backend}, and at least 60 attacks were refused there`, () => {
+      const verdicts = told.attacks.map(({ id, name, targets }) => ({
+        id,
+        name,
+        ...targets[backend],
+      }));
+      const open = verdicts.filter(({ result }) => result !== 'refused' && result !== 'n/a');
+      assert.deepEqual(open, []);
+      assert.ok(verdicts.filter(({ result }) => result === 'refused').length >= 60);
+    });
+
+  test('it says so by its exit code', () => assert.equal(run.code, 0, run.stderr));
+});
