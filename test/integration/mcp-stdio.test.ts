@@ -44,7 +44,7 @@ for (const era of ['legacy', 'auto', { pin: '2026-07-28' }] as const)
     await client.connect(transport);
     t.after(() => client.close());
     assert.equal(client.getProtocolEra(), era === 'legacy' ? 'legacy' : 'modern');
-    assert.equal((await client.listTools()).tools.length, 1);
+    assert.equal((await client.listTools()).tools.length, 4);
     const run = (code: string, options = {}) =>
       client.callTool({ name: 'execute_python', arguments: { code } }, options);
     const results = await Promise.all(['1', '2', '3'].map((code) => run(code)));
