@@ -49,9 +49,9 @@ export function endOf(value: Record<string, unknown>): AgentEnd {
     diskFull: value['disk'] === true,
     exception: isRecord(exception)
       ? {
-          type: textField(exception, 'type'),
-          message: textField(exception, 'message'),
-          traceback: textField(exception, 'traceback'),
+          type: textField(exception, 'type').slice(0, 256),
+          message: textField(exception, 'message').slice(0, 8_192),
+          traceback: textField(exception, 'traceback').slice(0, 65_536),
         }
       : undefined,
     artefacts: artefacts.filter(isRecord).flatMap((entry) => {

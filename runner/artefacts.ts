@@ -39,6 +39,8 @@ export interface ArtefactStoreOptions {
 const INLINE_FILE_MAX = 256 * 1024;
 const INLINE_TOTAL_MAX = 2 * 2 ** 20;
 const CHUNK_BYTES = 512 * 1024;
+/** What an exec's entry weighs beside the contents: names, and a file of its own. */
+const KEPT_BYTES = 4_096;
 
 interface Kept {
   readonly path: string;
@@ -130,7 +132,7 @@ export class ArtefactStore {
       this.forget(oldest);
     }
     const path = join(this.#options.directory, execId);
-    const kept: Kept = { path, files: new Map(), bytes, at: this.#now() };
+    const kept: Kept = { path, files: new Map(), bytes: bytes + KEPT_BYTES, at: this.#now() };
     this.#kept.set(execId, kept);
     return { file: await open(path, 'wx', 0o600), files: kept.files, written: 0 };
   }

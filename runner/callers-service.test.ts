@@ -59,6 +59,32 @@ describe('who may', () => {
     );
   });
 
+  test('what it has authorised for one role touches nothing of another', async () => {
+    const request = { name: 'of-tester', role: 'tester', idempotencyKey: '', spec: undefined };
+    const both = await service.rig.as('both');
+    const { sandbox } = await call(service.rig.boxes, 'createSandbox', request, both);
+    const sandboxId = sandbox?.sandboxId ?? '';
+    const of = { sandboxId, name: '' };
+    const list = { sandboxId, path: '', depth: 1 };
+    const other = await service.rig.as('both', { role: 'other' });
+    const { execId } = (await run(python('', { role: 'tester' }), both)).started ?? { execId: '' };
+    for (const refused of [
+      () => call(service.rig.files, 'listFiles', list, other),
+      () => call(service.rig.boxes, 'getSandbox', of, other),
+      () => call(service.rig.boxes, 'deleteSandbox', of, other),
+      () => call(service.rig.execs, 'getExec', { execId }, other),
+    ])
+      assert.equal(await codeOf(refused()), 'ROLE_DENIED');
+    const tester = await service.rig.as('both', { role: 'tester' });
+    for (const allowed of [
+      () => call(service.rig.files, 'listFiles', list, both),
+      () => call(service.rig.boxes, 'getSandbox', of, tester),
+      () => call(service.rig.execs, 'getExec', { execId }, both),
+      () => call(service.rig.boxes, 'deleteSandbox', of, both),
+    ])
+      await allowed();
+  });
+
   test("another's exec cannot be seen or cancelled", async () => {
     const stream = open(python(FOREVER));
     const { execId } = await startOf(stream);

@@ -16,6 +16,12 @@ export interface Caller {
 /** @throws {OutriderError} UNAUTHENTICATED */
 export type IdentifyCaller = (context: CallContext) => Promise<Caller>;
 
+/** What the gateway authorised for one role touches nothing of another. @throws {OutriderError} ROLE_DENIED */
+export function assertRole(caller: Caller, role: string): void {
+  if (caller.role !== '' && caller.role !== role)
+    throw new OutriderError('ROLE_DENIED', `it belongs to the role ${role}`);
+}
+
 /** A verified assertion is taken for so long without being verified again, and never past its end. */
 const VERIFIED_MS = 30_000;
 const VERIFIED_MAX = 1_024;

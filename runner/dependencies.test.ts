@@ -76,6 +76,12 @@ for (const [manager, text, why] of bad)
   test(`${manager} "${text.slice(0, 40)}" is refused: ${why}`, () =>
     assert.throws(() => parse(manager, text), { code: 'INVALID_REQUEST' }));
 
+test('a megabyte of spaces is refused before anything looks through it', () => {
+  const from = performance.now();
+  assert.throws(() => parse('pip', `a${' '.repeat(2 ** 20)}a`), { code: 'INVALID_REQUEST' });
+  assert.ok(performance.now() - from < 5_000, 'looking through it took minutes');
+});
+
 test('at most 32 are taken', () => {
   const many = (count: number) =>
     Array.from({ length: count }, (_, index) => ({ manager: 'pip', requirement: `a${index}` }));

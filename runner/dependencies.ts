@@ -37,8 +37,10 @@ export function parseRequirements(
     const known = PACKAGE_MANAGERS.find((one) => one === manager);
     if (!known)
       throw invalid(`dependencies[${index}].manager must be ${PACKAGE_MANAGERS.join(' or ')}`);
-    const text = requirement.trim().replaceAll(SPACES[known], '$1');
-    const name = text.length <= TEXT_MAX ? NAME_OF[known](text) : undefined;
+    // Before it is looked at: what is written without a bound takes its time.
+    const short = requirement.length <= TEXT_MAX ? requirement : '';
+    const text = short.trim().replaceAll(SPACES[known], '$1');
+    const name = NAME_OF[known](text);
     if (name === undefined || !isPackageName(known, name) || ARCHIVE.test(name))
       throw invalid(
         `dependencies[${index}].requirement must be a name with versions, as ${EXAMPLE[known]}`,

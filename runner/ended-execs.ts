@@ -7,6 +7,8 @@ import type { NotedExec } from './journal.ts';
 /** How long an ended exec is remembered for GetExec. */
 const REMEMBER_MS = 10 * 60_000;
 const REMEMBER_MAX = 10_000;
+/** What programs can make long of their endings, in bytes, of all that are remembered. */
+const TEXTS_MAX_BYTES = 64 * 2 ** 20;
 
 /** One exec that is over, as its owner may see it: without the contents of its artefacts. */
 export interface EndedExec {
@@ -16,9 +18,10 @@ export interface EndedExec {
   readonly ending: Ending;
 }
 
-/** Execs that have ended within the last 10 minutes, the newest 10 000 of them. */
+/** Execs that have ended within the last 10 minutes: the newest 10 000, or as many as have 64 MiB of names and messages. */
 export class EndedExecs {
-  readonly #kept = new Map<string, EndedExec & { readonly endedAt: number }>();
+  readonly #kept = new Map<string, EndedExec & { readonly endedAt: number; bytes: number }>();
+  #bytes = 0;
 
   get(execId: string): EndedExec | undefined {
     return this.#kept.get(execId);
@@ -30,13 +33,37 @@ export class EndedExecs {
       ...artefact,
       content: Buffer.alloc(0),
     }));
-    const kept = { owner, facts, exec: undefined, ending: { ...ending, artefacts }, endedAt };
-    this.#kept.set(facts.execId, kept);
+    const bytes = textBytes(ending);
+    const remembered = { ...ending, artefacts };
+    this.#kept.set(facts.execId, {
+      owner,
+      facts,
+      exec: undefined,
+      ending: remembered,
+      endedAt,
+      bytes,
+    });
+    this.#bytes += bytes;
     for (const [id, oldest] of this.#kept) {
-      if (endedAt - oldest.endedAt < REMEMBER_MS && this.#kept.size <= REMEMBER_MAX) break; // the oldest stand first
+      const few = this.#kept.size <= REMEMBER_MAX && this.#bytes <= TEXTS_MAX_BYTES;
+      if (few && endedAt - oldest.endedAt < REMEMBER_MS) break; // the oldest stand first
+      this.#bytes -= oldest.bytes;
       this.#kept.delete(id);
     }
   }
+}
+
+/** An ending without what the program wrote or threw. */
+export function withoutContents(ending: Ending): Ending {
+  const artefacts = ending.artefacts.map((one) => ({ ...one, content: Buffer.alloc(0) }));
+  return { ...ending, artefacts, exception: undefined };
+}
+
+/** What a program can make long of its ending, as it is held in memory: two bytes a character. */
+export function textBytes({ artefacts, exception }: Ending): number {
+  const paths = artefacts.reduce((sum, { path }) => sum + path.length + 200, 0);
+  const { type = '', message = '', traceback = '' } = exception ?? {};
+  return 2 * (paths + type.length + message.length + traceback.length);
 }
 
 /** What the journal holds of an exec. */

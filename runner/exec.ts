@@ -60,6 +60,8 @@ export interface ExecOrder {
 const RENEW_EVERY_MS = 30_000;
 /** How long the agent has to report an end that was forced, before the whole sandbox goes. */
 const KILL_GRACE_MS = 250;
+/** What reading artefacts and closing the door may take together. */
+const ENDING_MS = 30_000;
 /** How long the end of a lost box is waited for, to hear why. */
 const LAST_WORD_MS = 1_000;
 /** Of an exec whose door never opened, or whose sidecar is gone. */
@@ -283,11 +285,14 @@ export class Exec {
     const wallMs = performance.now() - this.#startedAt;
     const end = this.#agentEnd;
     const { lostBy } = this.#sandbox;
+    // An agent that does not answer any more must not keep the end back.
+    const late = setTimeout(() => void this.#sandbox.end(), ENDING_MS).unref();
     const [egress, grown, artefacts] = await Promise.all([
       this.#unbind(),
       this.#grown(),
       this.#collect(end?.artefacts ?? []),
     ]);
+    clearTimeout(late);
     const { stdout, stderr } = this.#accounts;
     return {
       exitCode: undefined,

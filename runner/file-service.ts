@@ -3,7 +3,7 @@ import { clientStream, type Report, serverStream, unary } from '#core/grpc';
 import { principalKey } from '#core/principal';
 import { type FileInfo, type FileServiceServer, FileType } from '#proto';
 import type { AgentFile } from './agent-reports.ts';
-import type { Caller, IdentifyCaller } from './callers.ts';
+import { assertRole, type Caller, type IdentifyCaller } from './callers.ts';
 import type { Runner } from './runner.ts';
 
 /** FileService: everything is opened by the sandbox's own agent, inside the sandbox. */
@@ -12,8 +12,15 @@ export function fileService(
   identify: IdentifyCaller,
   report: Report,
 ): FileServiceServer {
-  const linkOf = (caller: Caller, sandboxId: string) =>
-    runner.sessions.byId(principalKey(caller.principal), sandboxId).sandbox.link;
+  const linkOf = (caller: Caller, sandboxId: string) => {
+    const { sandbox, role } = runner.sessions.byId(principalKey(caller.principal), sandboxId);
+    assertRole(caller, role);
+    if (sandbox.installing)
+      throw new OutriderError('SESSION_BUSY', 'its dependencies are being installed', {
+        retryAfterMs: 1_000,
+      });
+    return sandbox.link;
+  };
   return {
     readFile: serverStream(
       'ReadFile',

@@ -59,21 +59,34 @@ export function encodeFrame(type: number, id: number, body: Uint8Array | string 
  * What it holds back is bounded by one frame.
  */
 export async function* readFrames(stream: Readable): AsyncGenerator<Frame> {
-  let pending: Buffer = Buffer.alloc(0);
+  let pending: Buffer[] = [];
+  let size = 0;
+  /** How much there must be before the next frame is whole. */
+  let wanted = HEADER_BYTES;
   for await (const chunk of stream) {
     if (!Buffer.isBuffer(chunk)) throw new Error('the control stream must carry bytes');
-    pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
-    while (pending.length >= 4) {
-      const length = pending.readUInt32BE(0);
-      if (length < 5 || length > FRAME_MAX_BYTES) throw new Error(`a frame of ${length} bytes`);
-      if (pending.length < 4 + length) break;
+    pending.push(chunk);
+    size += chunk.length;
+    if (size < wanted) continue; // joined once when it is whole, not again with every piece
+    let bytes: Buffer = pending.length === 1 ? chunk : Buffer.concat(pending);
+    for (wanted = neededBy(bytes); bytes.length >= wanted; wanted = neededBy(bytes)) {
       yield {
-        type: pending.readUInt8(4),
-        id: pending.readUInt32BE(5),
-        body: pending.subarray(HEADER_BYTES, 4 + length),
+        type: bytes.readUInt8(4),
+        id: bytes.readUInt32BE(5),
+        body: bytes.subarray(HEADER_BYTES, wanted),
       };
-      pending = pending.subarray(4 + length);
+      bytes = bytes.subarray(wanted);
     }
+    pending = bytes.length === 0 ? [] : [bytes];
+    size = bytes.length;
   }
-  if (pending.length > 0) throw new Error('the control stream ended inside a frame');
+  if (size > 0) throw new Error('the control stream ended inside a frame');
+}
+
+/** The length of the frame that these bytes begin with, or of what tells it. */
+function neededBy(bytes: Buffer): number {
+  if (bytes.length < 4) return HEADER_BYTES;
+  const length = bytes.readUInt32BE(0);
+  if (length < 5 || length > FRAME_MAX_BYTES) throw new Error(`a frame of ${length} bytes`);
+  return 4 + length;
 }

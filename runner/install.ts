@@ -169,9 +169,12 @@ function summary(manager: PackageManager, packages: readonly Package[]): string 
   return `install: ${packages.length} packages with ${manager}: ${names}`.slice(0, DETAIL_MAX);
 }
 
+const SAID_MAX = 8_192;
+
 /** The end of what a manager said, as plain text that no terminal obeys. */
 function lastLines(said: string): string {
   const plain = said
+    .slice(-SAID_MAX) // it is looked through for spaces at the ends of lines, again and again
     // oxlint-disable-next-line no-control-regex -- control characters are what is taken out
     .replace(/\x1b\[[0-9;]*[A-Za-z]|[^\S\n]+$|[\x00-\x09\x0b-\x1f\x7f]/gm, '')
     .trim();

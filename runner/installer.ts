@@ -77,6 +77,7 @@ export class Installer {
    */
   async install(call: InstallCall, place: Place, wanted: readonly Requirement[]): Promise<void> {
     const { sandbox, kept } = place;
+    sandbox.installing = true;
     try {
       for (const step of await installSteps(wanted, this.#deps.registries, sandbox.link)) {
         const { error } = await this.#run(call, place, step);
@@ -89,6 +90,8 @@ export class Installer {
       if (kept) await this.#deps.drop(kept);
       else await sandbox.end();
       throw error;
+    } finally {
+      sandbox.installing = false;
     }
   }
 

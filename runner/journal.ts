@@ -123,13 +123,15 @@ export class ExecJournal {
     ]);
     const next = `${this.#path}.new`;
     writeFileSync(next, lines.map((line) => JSON.stringify(line)).join('\n'), { mode: 0o600 });
+    const file = openSync(next, 'a', 0o600);
     renameSync(next, this.#path);
     this.#lines = lines.length;
-    return openSync(this.#path, 'a', 0o600);
+    return file;
   }
 
   #write(line: Line): void {
-    writeSync(this.#file, `\n${JSON.stringify(line)}`); // a line that broke off must not spoil the one after it
+    const bytes = Buffer.from(`\n${JSON.stringify(line)}`); // a line that broke off must not spoil the one after it
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.#file, bytes, at); // a nearly full disk takes a part
     this.#lines += 1;
   }
 }

@@ -1,6 +1,5 @@
 import { type Sandbox as SandboxMessage, SandboxState, type WatchEventsResponse } from '#proto';
 import type { FreshSandbox, Happening, RunnerEvent } from './events.ts';
-import type { Ending } from './exec.ts';
 import { attestationMessage, endMessage, sandboxMessage, startedMessage } from './messages.ts';
 
 /** An event as its watcher gets it: what a program wrote or threw is left out. */
@@ -29,15 +28,10 @@ function happeningMessage(
   if (happening.kind === 'execStarted')
     return { $case: 'execStarted', value: startedMessage(happening.facts, runnerId) };
   if (happening.kind === 'execEnded') {
-    const value = endMessage(withoutContents(happening.ending), happening.facts);
+    const value = endMessage(happening.ending, happening.facts);
     return { $case: 'execEnded', value };
   }
   return { $case: 'egressDenied', value: { ...happening.denied } };
-}
-
-function withoutContents(ending: Ending): Ending {
-  const artefacts = ending.artefacts.map((one) => ({ ...one, content: Buffer.alloc(0) }));
-  return { ...ending, artefacts, exception: undefined };
 }
 
 /** It lives for one exec: it is busy from its first moment, and there is nothing to find it by. */

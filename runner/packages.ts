@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { OutriderError } from '#core/errors';
 import { isPackageName, type PackageManager, packageName } from '#policies';
 import type { AgentLink } from './agent-link.ts';
@@ -32,8 +33,9 @@ export async function installedPackages(manager: PackageManager, files: Files): 
 async function pipPackages(files: Files): Promise<Package[]> {
   const found: Package[] = [];
   for (const { path } of await directories(files, PIP_DIRECTORY)) {
+    if (!path.endsWith('.dist-info')) continue;
     const [, stem, version] = /\/([^/]+)-([^/-]+)\.dist-info$/.exec(path) ?? [];
-    if (stem === undefined || version === undefined) continue;
+    if (stem === undefined || version === undefined) throw unreadable('pip', basename(path));
     const text = (await files.read(`${path}/METADATA`)).toString('utf8');
     const [, name = ''] = /^Name: *(\S+) *\r?$/m.exec(text) ?? [];
     found.push({ name, version });

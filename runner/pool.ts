@@ -136,7 +136,8 @@ export class WarmPool {
 
   #target({ demand, kept }: Shelf): number {
     const { floor, ceiling } = this.#options;
-    return Math.min(ceiling, Math.max(kept ? floor : 0, demand.stock(performance.now())));
+    // A shape that no role names is a caller's wish: were it kept, callers could fill the machine with their wishes.
+    return kept ? Math.min(ceiling, Math.max(floor, demand.stock(performance.now()))) : 0;
   }
 
   /** Starts making what is missing, first for those who wait, then shelf by shelf in turns. */

@@ -60,9 +60,13 @@ describe('a sandbox gets', () => {
     });
   });
   test('less, where less is asked, also exactly the bound', () => {
-    const { resources } = shape(asked({ memoryBytes: MIB, pids: 128 }));
-    assert.deepEqual([resources.memoryBytes, resources.pids], [MIB, 128]);
+    const { resources } = shape(asked({ memoryBytes: 64 * MIB, pids: 128 }));
+    assert.deepEqual([resources.memoryBytes, resources.pids], [64 * MIB, 128]);
   });
+  for (const name of ['memoryBytes', 'cpuMillis', 'pids', 'diskBytes'] as const)
+    test(`never so little ${name} that it could not start`, () => {
+      assert.throws(() => shape(asked({ [name]: 1 })), { code: 'INVALID_REQUEST' });
+    });
   for (const name of ['memoryBytes', 'cpuMillis', 'pids', 'diskBytes'] as const)
     test(`never more ${name} than the role's`, () => {
       const most = roleLimits(role()).resources[name];

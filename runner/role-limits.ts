@@ -19,6 +19,14 @@ const DEFAULTS = {
 /** Time for a program whose caller names none. */
 const DEFAULT_TIMEOUT_MS = 60_000;
 
+/** With less an interpreter does not start, or so slowly that others wait for it. */
+const LEAST: ResourceLimits = {
+  memoryBytes: 32 * 2 ** 20,
+  cpuMillis: 100,
+  pids: 8,
+  diskBytes: 65_536,
+};
+
 /** A role's bounds with everything filled in. */
 export interface RoleLimits {
   readonly resources: ResourceLimits;
@@ -96,8 +104,15 @@ export function shapeFor(
     );
   }
   const backend = chooseBackend(backends, ask.backend, [limits.minimumTier, ask.minimumTier]);
-  const least = (name: keyof ResourceLimits): number =>
-    within(name, ask.resources[name], limits.resources[name]);
+  const least = (name: keyof ResourceLimits): number => {
+    const value = within(name, ask.resources[name], limits.resources[name]);
+    if (value < LEAST[name])
+      throw new OutriderError(
+        'INVALID_REQUEST',
+        `${name} ${value} is less than a sandbox needs, ${LEAST[name]}`,
+      );
+    return value;
+  };
   return {
     backend: backend.name,
     image: chooseImage(backend, ask.image, limits.images),

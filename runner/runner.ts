@@ -8,10 +8,10 @@ import { chooseRole, type Phase, type Role } from '#policies';
 import type { LoadedPolicy } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
 import { bindExec } from './bind-exec.ts';
-import type { Caller } from './callers.ts';
+import { assertRole, type Caller } from './callers.ts';
 import type { KnownBackend } from './choose-backend.ts';
 import { assertInstallable, type Registries, type Requirement } from './dependencies.ts';
-import { EndedExecs, failedToStart, lostExec, noted } from './ended-execs.ts';
+import { EndedExecs, failedToStart, lostExec, noted, withoutContents } from './ended-execs.ts';
 import { Events, type Happening } from './events.ts';
 import { type Ending, Exec, type ExecEvent } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
@@ -228,8 +228,8 @@ export class Runner {
         role: role.metadata.name,
         policy,
         phase: 'run',
-        // The caller's proof was good when it called: installing may have taken longer than that lasts.
-        authorisedAt: installs ? calledAt : startedAt,
+        // The caller's proof was good when it called: queueing and installing may have taken longer than that lasts.
+        authorisedAt: calledAt,
         requestId: ask.requestId,
       });
       const exec = new Exec(
@@ -291,11 +291,12 @@ export class Runner {
     }
   }
 
-  /** @throws {OutriderError} EXEC_NOT_FOUND, also for another's */
+  /** @throws {OutriderError} EXEC_NOT_FOUND, also for another's; ROLE_DENIED */
   findExec(caller: Caller, id: string): ExecRecord {
     const record = this.#live.get(id) ?? this.#ended.get(id);
     if (record?.owner !== principalKey(caller.principal))
       throw new OutriderError('EXEC_NOT_FOUND', 'there is no such exec');
+    assertRole(caller, record.facts.role);
     return record;
   }
 
@@ -412,7 +413,12 @@ export class Runner {
       this.#ended.add(live.owner, facts, ending);
       this.#log.ended(caller.principal, facts, ending);
       this.#deps.journal.end(facts.execId);
-      this.#publish(owner, sandbox.id, { kind: 'execEnded', facts, ending }, facts);
+      this.#publish(
+        owner,
+        sandbox.id,
+        { kind: 'execEnded', facts, ending: withoutContents(ending) },
+        facts,
+      );
       release();
       await this.#places.leave(place);
       if (!place.kept)

@@ -11,7 +11,7 @@ import {
   type SandboxServiceServer,
   SandboxState,
 } from '#proto';
-import type { Caller, IdentifyCaller } from './callers.ts';
+import { assertRole, type Caller, type IdentifyCaller } from './callers.ts';
 import type { KnownBackend } from './choose-backend.ts';
 import type { Idempotency, Once } from './idempotency.ts';
 import { sandboxAsk, sandboxMessage, sessionName, tierMessage } from './messages.ts';
@@ -187,8 +187,9 @@ function find(
   { sandboxId, name }: { sandboxId: string; name: string },
 ): Kept {
   const owner = principalKey(caller.principal);
-  if (sandboxId !== '') return runner.sessions.byId(owner, sandboxId);
-  const kept = runner.sessions.byName(owner, name);
+  const kept =
+    sandboxId === '' ? runner.sessions.byName(owner, name) : runner.sessions.byId(owner, sandboxId);
   if (!kept) throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
+  assertRole(caller, kept.role);
   return kept;
 }

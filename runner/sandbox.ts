@@ -36,6 +36,8 @@ export class Sandbox {
   readonly ended: Promise<void>;
   /** Why it ended, where that was not asked for. */
   lostBy: 'sidecar' | 'box' | undefined;
+  /** Its first phase goes on: its files are not its owner's yet. */
+  installing = false;
   /** Whether pip put packages into it, which its programs find by PYTHONPATH. */
   hasPackages = false;
   /** How often its limits had been hit when the last exec ended. */

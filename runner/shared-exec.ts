@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import { textBytes } from './ended-execs.ts';
 import type { Exec, ExecEvent } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import { OutputHistory } from './output-history.ts';
@@ -150,7 +151,10 @@ function give(listener: Listener, event: ExecEvent): void {
 
 function sizeOf(event: ExecEvent): number {
   if (event.kind === 'chunk') return event.chunk.data.length + EVENT_BYTES;
-  return event.ending.artefacts.reduce((sum, { content }) => sum + content.length, EVENT_BYTES);
+  return event.ending.artefacts.reduce(
+    (sum, { content }) => sum + content.length,
+    EVENT_BYTES + textBytes(event.ending),
+  );
 }
 
 function reasonOf(signal: AbortSignal): unknown {

@@ -392,6 +392,7 @@ class Agent:
         payload = self.running
         if payload is not None and payload.exit is not None:
             payload.alone = True
+            self.shut_door()  # once more: what it left in the background may have connected before it was ended
             self.finish(payload)
 
     def finish(self, payload):

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { OutriderError } from '#core/errors';
@@ -20,10 +20,8 @@ export async function prepareBackends(
   const directory = config.sandboxDirectory;
   ensurePrivateDir(directory, 0o711); // never somebody else's, and never a link to somewhere else
   await own(directory, lifecycle);
-  for (const name of readdirSync(directory))
-    if (/^(sbx|att|probe)-/.test(name))
-      rmSync(join(directory, name), { recursive: true, force: true });
-  lifecycle.add('directory', () => rmSync(directory, { recursive: true, force: true }));
+  removeSandboxes(directory);
+  lifecycle.add('directory', () => removeOurs(directory));
   const names = [...new Set(config.backends)];
   if (names.length === 0)
     throw new OutriderError('CONFIG_INVALID', 'runner.backends must name at least one backend');
@@ -85,4 +83,22 @@ async function own(directory: string, lifecycle: Lifecycle): Promise<void> {
     );
   }
   lifecycle.add('owner', () => void owner.close());
+}
+
+function removeSandboxes(directory: string): void {
+  for (const name of readdirSync(directory))
+    if (/^(sbx|att|probe)-/.test(name))
+      rmSync(join(directory, name), { recursive: true, force: true });
+}
+
+/** Everything that was made in it, and then the directory where nothing else is left: it may be somebody's who chose it badly. */
+function removeOurs(directory: string): void {
+  removeSandboxes(directory);
+  for (const name of ['agent', 'etc', 'seccomp.bpf', 'owner.sock'])
+    rmSync(join(directory, name), { recursive: true, force: true });
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Not ours alone.
+  }
 }

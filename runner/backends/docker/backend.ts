@@ -49,7 +49,7 @@ const KINDS = {
   },
   gvisor: {
     ownKernel: true,
-    // The process is gVisor's kernel. In a user namespace of its own it may trace the program's processes and change its root.
+    // The process is gVisor's kernel: CAP_SYS_CHROOT and CAP_SYS_ADMIN, in a user namespace of its own, with which it shuts itself in.
     promised: { namespaces: ['user', 'mnt', 'net', 'ipc', 'uts'], capabilities: '240000' },
     // gVisor needs threads of the host for its own work and several for each process that it runs.
     hostPids: (pids: number) => 512 + 16 * pids,
@@ -101,7 +101,7 @@ export function createDockerBackend(deps: DockerDeps): Backend {
       const facts = factsOf(container);
       assertIsolated(facts, kind.promised);
       const groups = cgroupOf(container.pid);
-      assertLimited(groups, options);
+      assertLimited(groups, options, kind);
       if (container.runtime !== (runtime ?? container.runtime))
         throw new OutriderError('SANDBOX_FAILED', 'the engine used another runtime');
       return {
@@ -159,10 +159,16 @@ function factsOf({ pid }: Running): ProcessFacts {
 }
 
 /** Refuses a box whose groups have wider limits than were asked for. @throws {OutriderError} SANDBOX_FAILED */
-function assertLimited(groups: ForeignCgroup | undefined, { limits }: BoxOptions): void {
+function assertLimited(
+  groups: ForeignCgroup | undefined,
+  { limits }: BoxOptions,
+  kind: Kind,
+): void {
   const page = 4_096; // the kernel rounds memory down to whole pages
   if (groups && groups.memoryBytes > limits.memoryBytes + page)
     throw new OutriderError('SANDBOX_FAILED', 'the engine does not hold the sandbox to its memory');
+  if (groups && groups.pids > kind.hostPids(limits.pids))
+    throw new OutriderError('SANDBOX_FAILED', 'the engine does not hold the sandbox to its pids');
 }
 
 /** A kernel of its own counts processes itself; the engine's limit is for that kernel's threads. */
@@ -174,7 +180,7 @@ function mechanisms(
   return {
     memory: mechanism,
     pids: ownKernel ? 'rlimit' : mechanism,
-    cpu: mechanism,
+    cpu: groups?.cpuMillis === Infinity ? 'none' : mechanism,
     disk: 'tmpfs',
   };
 }
