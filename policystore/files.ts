@@ -9,6 +9,22 @@ export interface PolicyFile {
   readonly text: string;
 }
 
+/** Where policy files come from: a directory that this process may read, or whoever reads one for it. */
+export interface PolicyFiles {
+  /** Changes whenever a file is added, removed, replaced or written to. @throws {OutriderError} POLICY_INVALID where nothing can be read */
+  signature(): Promise<string>;
+  /** Every file, sorted by name. @throws {OutriderError} POLICY_INVALID where one cannot be read */
+  read(): Promise<PolicyFile[]>;
+}
+
+/** The policy files beneath a directory. */
+export function directoryFiles(directory: string): PolicyFiles {
+  return {
+    signature: () => policyFilesSignature(directory),
+    read: () => readPolicyFiles(directory),
+  };
+}
+
 /** A larger file is not one that somebody reviews. */
 const FILE_MAX_BYTES = 1_048_576;
 const FILES_MAX = 10_000;

@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
+import { directoryFiles } from './files.ts';
 import type { LoadedPolicy } from './load.ts';
 import { PolicyStore } from './store.ts';
 
@@ -92,7 +93,7 @@ test('a directory that goes away keeps the policy', async (t) => {
 test('a directory that is broken at the start does not open', async (t) => {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), 'kind: Nothing');
-  await assert.rejects(PolicyStore.open({ directory: root, log: silentLogger }), {
+  await assert.rejects(PolicyStore.open({ files: directoryFiles(root), log: silentLogger }), {
     code: 'POLICY_INVALID',
   });
 });
@@ -111,7 +112,11 @@ async function open(
 ) {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), role('one'));
-  const store = await PolicyStore.open({ directory: root, log: silentLogger, ...options });
+  const store = await PolicyStore.open({
+    files: directoryFiles(root),
+    log: silentLogger,
+    ...options,
+  });
   t.after(() => store.close());
   return { root, store, path: (name: string) => join(root, name) };
 }

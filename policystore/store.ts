@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
-import { policyFilesSignature } from './files.ts';
-import { type LoadedPolicy, loadDirectory } from './load.ts';
+import type { PolicyFiles } from './files.ts';
+import { type LoadedPolicy, loadFiles } from './load.ts';
 
 export interface PolicyStoreOptions {
-  readonly directory: string;
+  readonly files: PolicyFiles;
   readonly log: Logger;
   readonly metrics?: Metrics | undefined;
   /** Called after each reload that changed something, with the new policy already current. */
@@ -20,7 +20,7 @@ const REMEMBER_MS = 3_600_000;
 const REMEMBER_MAX = 10_000;
 
 /**
- * The policy of one directory, kept current. A change is read within a second, checked and tested as a whole, and then
+ * One policy, kept current. A change is read within a second, checked and tested as a whole, and then
  * takes the old one's place at once; on any error the old one stays, and the log and `outrider_policy_reloads_total` say so.
  */
 export class PolicyStore {
@@ -54,12 +54,12 @@ export class PolicyStore {
   }
 
   /**
-   * Loads a directory and watches it until `close`.
+   * Loads the files and watches them until `close`.
    * @throws {OutriderError} POLICY_INVALID where it cannot be loaded now
    */
   static async open(options: PolicyStoreOptions): Promise<PolicyStore> {
-    const signature = await policyFilesSignature(options.directory);
-    const store = new PolicyStore(options, await loadDirectory(options.directory), signature);
+    const signature = await options.files.signature();
+    const store = new PolicyStore(options, loadFiles(await options.files.read()), signature);
     store.#watching = store.#watch();
     return store;
   }
@@ -103,18 +103,18 @@ export class PolicyStore {
     return !this.#stop.signal.aborted;
   }
 
-  /** A directory that cannot be read is one state of it, too. */
+  /** Files that cannot be read are one state of them, too. */
   async #signature(): Promise<string> {
     try {
-      return await policyFilesSignature(this.#options.directory);
+      return await this.#options.files.signature();
     } catch (error) {
       return `unreadable: ${toOutriderError(error).message}`;
     }
   }
 
   async #reload(signature: string): Promise<void> {
-    const { directory, log, onChange } = this.#options;
-    const loaded = await this.#load(directory, signature);
+    const { files, log, onChange } = this.#options;
+    const loaded = await this.#load(files, signature);
     if (!loaded || loaded.digest === this.#current.digest) return;
     const previous = this.#current.digest;
     this.#supersede(previous);
@@ -136,10 +136,10 @@ export class PolicyStore {
     }
   }
 
-  async #load(directory: string, signature: string): Promise<LoadedPolicy | undefined> {
+  async #load(files: PolicyFiles, signature: string): Promise<LoadedPolicy | undefined> {
     const { log } = this.#options;
     try {
-      const loaded = await loadDirectory(directory);
+      const loaded = await loadFiles(await files.read());
       // The files changed while they were read: what was read may be a mixture of two states.
       if ((await this.#signature()) !== signature) return undefined;
       this.#loadedSignature = signature;

@@ -9,7 +9,7 @@ import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { ExecutionVerifier, ProofVerifier } from '#core/tokens';
 import { RuleLimits } from '#policies';
-import { PolicyStore } from '#policystore';
+import { directoryFiles, PolicyStore } from '#policystore';
 import { openAudit } from './audit.ts';
 import { openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
@@ -83,7 +83,7 @@ async function start(
 
   const open = new OpenExchanges();
   const store = await PolicyStore.open({
-    directory: config.policies,
+    files: directoryFiles(config.policies),
     log,
     metrics,
     onChange: () => open.recheck(authority),

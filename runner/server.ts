@@ -18,7 +18,7 @@ import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
-import { PolicyStore } from '#policystore';
+import { directoryFiles, PolicyStore } from '#policystore';
 import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import type { RunnerConfig } from './config.ts';
@@ -131,7 +131,7 @@ async function start(
 
   let runner: Runner | undefined;
   const store = await PolicyStore.open({
-    directory: config.policies,
+    files: directoryFiles(config.policies),
     log,
     onChange: (loaded) => {
       counts.policy.reset();

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { OutriderError } from '#core/errors';
 import { cgroupOf, type ForeignCgroup } from '../../cgroup.ts';
 import { installAgent } from '../agent-files.ts';
@@ -66,7 +66,8 @@ export function createDockerBackend(deps: DockerDeps): Backend {
   const seccomp = name === 'docker' ? seccompProfile(process.arch) : undefined;
   const seccompSha256 = seccomp ? createHash('sha256').update(seccomp).digest('hex') : '';
   const agentDirectory = installAgent(sharedDirectory);
-  const resolver = join(sharedDirectory, 'resolv.conf');
+  const resolver = join(sharedDirectory, 'etc', 'resolv.conf'); // the same file as bubblewrap's, where both are used
+  mkdirSync(dirname(resolver), { recursive: true, mode: 0o755 });
   writeFileSync(resolver, '# No resolver: names travel inside proxied requests only.\n', {
     mode: 0o644,
   });
