@@ -2,7 +2,13 @@
 export interface Group {
   readonly figures: readonly string[];
   /** Figures that were not asked for may be missing. @throws {Error} where the machine lacks a part, saying what to install */
-  readonly measure: (wanted: Wanted) => Promise<Record<string, number>>;
+  readonly measure: (wanted: Wanted, extent: Extent) => Promise<Record<string, number>>;
+}
+
+/** How much is measured, where a person says so. */
+export interface Extent {
+  /** Whole lives of sandboxes. */
+  readonly sandboxes?: number | undefined;
 }
 
 /** Whether a figure was asked for. */

@@ -1,14 +1,16 @@
 import { parseArgs } from 'node:util';
 import { execPart } from './exec.ts';
+import type { Extent, Wanted } from './group.ts';
 import { runnerPart } from './runner.ts';
 import { startPart } from './start.ts';
 
 /**
- * `npm run bench -- PART [--json] [--only FIGURE,...]`: measures, prints a table, and with --json one line `{"figure": value, ...}`
- * last. `--only` is for the part `runner`: what is not named is not measured.
+ * `npm run bench -- PART [--json] [--only FIGURE,...] [--sandboxes N]`: measures, prints a table, and with --json one line
+ * `{"figure": value, ...}` last. The other two are for the part `runner`: with `--only` what is not named is not measured;
+ * `--sandboxes` is how many the figure `lives` goes through.
  */
 
-type Measure = (wanted: (figure: string) => boolean) => Promise<Record<string, number>>;
+type Measure = (wanted: Wanted, extent: Extent) => Promise<Record<string, number>>;
 
 const PARTS: Readonly<Record<string, Measure>> = {
   start: startPart,
@@ -18,17 +20,23 @@ const PARTS: Readonly<Record<string, Measure>> = {
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean', default: false }, only: { type: 'string' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    sandboxes: { type: 'string' },
+  },
 });
 const measure = PARTS[positionals[0] ?? ''];
-if (!measure) {
+const sandboxes = values.sandboxes === undefined ? undefined : Number(values.sandboxes);
+if (!measure || (sandboxes !== undefined && !(Number.isInteger(sandboxes) && sandboxes > 0))) {
   process.stderr.write(
-    `usage: npm run bench -- ${Object.keys(PARTS).join('|')} [--json] [--only FIGURE,...]\n`,
+    `usage: npm run bench -- ${Object.keys(PARTS).join('|')} [--json] [--only FIGURE,...] [--sandboxes N]\n`,
   );
   process.exitCode = 2;
 } else {
   const only = values.only?.split(',');
-  const figures = await measure((figure) => only === undefined || only.includes(figure));
+  const wanted: Wanted = (figure) => only === undefined || only.includes(figure);
+  const figures = await measure(wanted, { sandboxes });
   const width = Math.max(...Object.keys(figures).map((name) => name.length));
   for (const [name, value] of Object.entries(figures))
     process.stdout.write(`${name.padEnd(width)}  ${round(value)}\n`);

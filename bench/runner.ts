@@ -1,24 +1,26 @@
-import type { Group, Wanted } from './group.ts';
+import type { Extent, Group, Wanted } from './group.ts';
 import { density } from './runner/density.ts';
 import { flood } from './runner/flood.ts';
 import { latency } from './runner/latency.ts';
+import { lives } from './runner/lives.ts';
 import { rate } from './runner/rate.ts';
 import { reap } from './runner/reap.ts';
+import { steady } from './runner/steady.ts';
 
 /** One thing measured after another, each in a mesh of its own; only those run that have a figure which is wanted. */
-const GROUPS: readonly Group[] = [latency, density, rate, reap, flood];
+const GROUPS: readonly Group[] = [latency, steady, density, rate, lives, reap, flood];
 
 /**
  * The runner through its gRPC API, and the floors beside it in the same run. What cannot be measured is said, with what to do about
  * it, and makes the command fail.
  */
-export async function runnerPart(wanted: Wanted): Promise<Record<string, number>> {
+export async function runnerPart(wanted: Wanted, extent: Extent): Promise<Record<string, number>> {
   const figures: Record<string, number> = {};
   for (const group of GROUPS) {
     if (!group.figures.some(wanted)) continue;
     process.stderr.write(`measuring ${group.figures.filter(wanted).join(', ')}\n`);
     try {
-      Object.assign(figures, await group.measure(wanted));
+      Object.assign(figures, await group.measure(wanted, extent));
     } catch (error) {
       process.stderr.write(
         `not measured: ${error instanceof Error ? error.message : String(error)}\n`,

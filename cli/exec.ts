@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
-import { basename } from 'node:path';
+import { basename, extname } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { parseDurationMs } from '#core/config';
 import { OutriderError } from '#core/errors';
@@ -23,7 +23,8 @@ Runs a program in a fresh sandbox of the running mesh and streams it. The progra
   --timeout 30s      wall time; default and maximum come from the role
   --session NAME     keep the workspace under this name between programs
   --role NAME        needed only where you have several
-  --language NAME    python or shell; default by the file's ending
+  --profile NAME     of the sandbox, e.g. node; default: node for JavaScript and TypeScript, otherwise the role's first
+  --language NAME    python, javascript, typescript or shell; default by the file's ending (.py .js .ts .sh)
   --env NAME=VALUE   may be given several times
   --address ADDRESS  of the runner; default: the local mesh
 `;
@@ -50,7 +51,7 @@ export async function exec(argv: readonly string[], env: Env): Promise<number> {
     try {
       const execution = client.start(code, {
         ...options,
-        fileName: file === '-' ? 'main.py' : basename(file),
+        fileName: file === '-' ? '' : basename(file),
         signal: abort.signal,
       });
       forwardStdin(execution, file === '-' || process.stdin.isTTY);
@@ -115,6 +116,15 @@ function forwardStdin(execution: Execution, none: boolean): void {
   if (process.stdin instanceof Socket) process.stdin.unref(); // a program that does not read must not keep us waiting
 }
 
+const OPTIONS = new Set(['timeout', 'session', 'role', 'profile', 'language', 'env', 'address']);
+const LANGUAGES: Readonly<Record<string, string>> = {
+  '.sh': 'shell',
+  '.js': 'javascript',
+  '.mjs': 'javascript',
+  '.ts': 'typescript',
+  '.mts': 'typescript',
+};
+
 interface ExecCommand {
   readonly file: string;
   readonly address: string | undefined;
@@ -130,8 +140,7 @@ function parse(argv: readonly string[]): ExecCommand | undefined {
     if (word === '--help' || word === '-h') return undefined;
     if (!word.startsWith('--')) break;
     const [name = '', inline] = word.slice(2).split(/=(.*)/s);
-    if (!['timeout', 'session', 'role', 'language', 'env', 'address'].includes(name))
-      fail(`unknown option --${name}\n${USAGE}`);
+    if (!OPTIONS.has(name)) fail(`unknown option --${name}\n${USAGE}`);
     const value = inline ?? argv[++at];
     if (value === undefined) fail(`--${name} needs a value`);
     if (name === 'env') {
@@ -142,19 +151,29 @@ function parse(argv: readonly string[]): ExecCommand | undefined {
   }
   const [file, ...args] = argv.slice(at);
   if (file === undefined) fail(`name a file, or - for standard input\n${USAGE}`);
-  const { timeout, session, role, address } = given;
+  const { timeout, session, role, address, language = languageOf(file) } = given;
+  const profile = given['profile'] ?? (isJavaScript(language) ? 'node' : undefined);
   return {
     file,
     address,
     options: {
       args,
       env,
-      language: given['language'] ?? (file.endsWith('.sh') ? 'shell' : 'python'),
+      language,
+      ...(profile === undefined ? {} : { profile }),
       ...(timeout === undefined ? {} : { timeoutMs: timeoutOf(timeout) }),
       ...(session === undefined ? {} : { session }),
       ...(role === undefined ? {} : { role }),
     },
   };
+}
+
+function languageOf(file: string): string {
+  return LANGUAGES[extname(file)] ?? 'python';
+}
+
+function isJavaScript(language: string): boolean {
+  return language === 'javascript' || language === 'typescript';
 }
 
 function timeoutOf(value: string): number {

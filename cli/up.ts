@@ -9,9 +9,17 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { untilSignal } from '#core/lifecycle';
+import { meshUser, uidOf } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
-import { ensurePrivateDir, runtimeDir, stateDir, writePrivateFile } from '#core/runtime-dir';
+import {
+  ensurePrivateDir,
+  ensureRuntimeDir,
+  runtimeDir,
+  stateDir,
+  writeMeshFile,
+  writePrivateFile,
+} from '#core/runtime-dir';
 import { AssertionSigner } from '#core/tokens';
 import { gatewaySpec } from '#gateway/config';
 import { proxySpec } from '#proxy/config';
@@ -45,6 +53,7 @@ export function upSpec() {
       ['auto', 'none', 'host'],
       'auto',
     ),
+    user: meshUser(),
   };
 }
 
@@ -85,15 +94,17 @@ export async function up(
   try {
     const { argv: options, file } = takeConfigFile(argv);
     const own = loadConfig('up', upSpec(), { argv: options, env, file });
-    const policies = {
+    const ofAll = {
       OUTRIDER_RUNNER_POLICIES: own.policies,
       OUTRIDER_PROXY_POLICIES: own.policies,
+      ...Object.fromEntries(OF_ONE_USER.map((name) => [userOf(name), String(own.user)])),
     };
-    const plan = planOf(paths, { ...policies, ...env }, file);
+    const plan = planOf(paths, { ...ofAll, ...env }, file);
+    assertOneUser(plan);
     const sharing =
       own.sharing === 'auto' ? (plan.gateway.issuers.length === 0 ? 'host' : 'none') : own.sharing;
-    const partEnv = { ...policies, OUTRIDER_RUNNER_SHARING: sharing, ...env };
-    ensurePrivateDir(paths.runtime);
+    const partEnv = { ...ofAll, OUTRIDER_RUNNER_SHARING: sharing, ...env };
+    ensureRuntimeDir(paths.runtime, uidOf(own.user));
     ensurePrivateDir(paths.state);
     await assertNotRunning(plan.proxy.listen);
     await assertFree([
@@ -108,7 +119,7 @@ export async function up(
     const keys = createKeySet(join(paths.runtime, 'keys'));
     const signer = new AssertionSigner(readSigningKey(keys.local));
     const renew = async (): Promise<void> =>
-      writePrivateFile(localAssertion, await signer.sign(LOCAL_PRINCIPAL));
+      writeMeshFile(localAssertion, await signer.sign(LOCAL_PRINCIPAL));
     await renew();
     renewal = setInterval(() => void renew(), ASSERTION_EVERY_MS);
 
@@ -175,6 +186,22 @@ function planOf(
       [...new Set(problems.flatMap((lines) => lines.split('\n')))].join('\n'),
     );
   return { proxy, runner, server, gateway, sidecar };
+}
+
+const OF_ONE_USER = ['proxy', 'sidecar', 'runner', 'server', 'gateway'] as const;
+
+function userOf(part: string): string {
+  return `OUTRIDER_${part.toUpperCase()}_USER`;
+}
+
+/** They meet at sockets that belong to one user. @throws {OutriderError} CONFIG_INVALID */
+function assertOneUser(plan: ReturnType<typeof planOf>): void {
+  const users = OF_ONE_USER.map((part) => plan[part].user);
+  if (new Set(users).size > 1)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `the parts must have one user, not ${[...new Set(users)].join(' and ')}: set up.user`,
+    );
 }
 
 function sidecarAdmin(config: SidecarConfig): Address {

@@ -4,7 +4,7 @@ import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { createServer as createHttpServer, request } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { type Address, socketOptions } from './address.ts';
 import { OutriderError } from './errors.ts';
@@ -17,6 +17,7 @@ import {
   type ReadyCheck,
 } from './http.ts';
 import { Metrics } from './metrics.ts';
+import { ensureRuntimeDir } from './runtime-dir.ts';
 
 const ANY: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 };
 
@@ -169,6 +170,23 @@ describe('listening', () => {
       await listen(server, { kind: 'unix', path }, mode);
       assert.equal(lstatSync(path).mode & 0o777, expected);
       await new Promise((resolve) => server.close(resolve));
+    }
+  });
+
+  test('where root and the mesh’s user meet, a unix socket is for both, unless told', {
+    skip: process.getuid?.() !== 0,
+  }, async (t) => {
+    const path = socketPath(t);
+    ensureRuntimeDir(dirname(path), 4_711);
+    for (const [asked, mode] of [
+      [undefined, 0o660],
+      [0o600, 0o600],
+    ] as const) {
+      const server = createServer();
+      await listen(server, { kind: 'unix', path }, asked);
+      const { uid, gid, mode: found } = lstatSync(path);
+      assert.deepEqual([uid, gid, found & 0o777], [0, 4_711, mode]);
+      server.close();
     }
   });
 

@@ -1,9 +1,11 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect, type Server as NetServer } from 'node:net';
+import { dirname } from 'node:path';
 import { type Address, formatAddress, socketOptions } from './address.ts';
 import { OutriderError, publicError, toOutriderError } from './errors.ts';
 import type { Metrics } from './metrics.ts';
+import { isShared } from './runtime-dir.ts';
 
 /** One thing that a process depends on. `check` resolves to undefined when it is usable, otherwise to what a person should know. */
 export interface ReadyCheck {
@@ -97,13 +99,14 @@ export function answerError(
 
 /**
  * Listens, and resolves to the address that others can use (the real port where 0 was asked for). A unix socket gets mode
- * `socketMode` (default 0600); one that a dead process left behind is removed first.
+ * `socketMode`, by default 0600, and 0660 in a directory in which root and the mesh's user meet; one that a dead process left
+ * behind is removed first.
  * @throws {OutriderError} ADDRESS_IN_USE
  */
 export async function listen(
   server: NetServer,
   address: Address,
-  socketMode = 0o600,
+  socketMode?: number,
 ): Promise<Address> {
   if (address.kind === 'unix') await removeStaleSocket(address.path);
   await new Promise<void>((resolve, reject) => {
@@ -124,11 +127,15 @@ export async function listen(
     });
     server.listen(socketOptions(address), resolve);
   });
-  if (address.kind === 'unix') chmodSync(address.path, socketMode);
+  if (address.kind === 'unix') chmodSync(address.path, socketMode ?? socketModeAt(address.path));
   const bound = server.address();
   return address.kind === 'tcp' && typeof bound === 'object' && bound !== null
     ? { ...address, port: bound.port }
     : address;
+}
+
+function socketModeAt(path: string): number {
+  return isShared(dirname(path)) ? 0o660 : 0o600;
 }
 
 /** Stops listening, lets running requests end for `graceMs`, then cuts what is left. */
@@ -165,7 +172,7 @@ async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, st
 
 /**
  * Removes a socket file that nobody listens on any more, and nothing that is not a socket.
- * @throws {OutriderError} ADDRESS_IN_USE where somebody listens, CONFIG_INVALID where another kind of file is there
+ * @throws {OutriderError} ADDRESS_IN_USE where somebody listens, CONFIG_INVALID where another kind of file is there, or it is another user's
  */
 export async function removeStaleSocket(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
@@ -174,7 +181,21 @@ export async function removeStaleSocket(path: string): Promise<void> {
     throw new OutriderError('CONFIG_INVALID', `${path} is there and is not a socket`);
   const alive = await accepts({ kind: 'unix', path });
   if (alive) throw new OutriderError('ADDRESS_IN_USE', `unix:${path} is in use by another process`);
-  rmSync(path, { force: true });
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw new OutriderError('CONFIG_INVALID', `${path} is another user's: remove it`, {
+      cause: error,
+    });
+  }
+}
+
+/** The same for each of the addresses that is a unix socket, while that can still be done for what root left. @throws {OutriderError} as above */
+export async function removeStaleSockets(
+  addresses: readonly (Address | undefined)[],
+): Promise<void> {
+  for (const address of addresses)
+    if (address?.kind === 'unix') await removeStaleSocket(address.path);
 }
 
 /** Whether somebody takes connections at an address now. Never rejects. */

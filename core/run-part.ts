@@ -3,7 +3,8 @@ import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
 import { untilSignal } from './lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
-import { runtimeDir, stateDir } from './runtime-dir.ts';
+import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
+import { ensureRuntimeDir, runtimeDir, stateDir } from './runtime-dir.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -23,7 +24,19 @@ export interface Part<S extends Spec> {
   /** The section of the configuration that it reads, where that is another part's. */
   readonly section?: string;
   readonly spec: (paths: { runtime: string; state: string }) => S;
-  readonly start: (config: ConfigOf<S>, log: Logger) => Promise<RunningPart>;
+  /** As root: who the parts of the mesh become; absent for one that serves no other part. */
+  readonly user?: (config: ConfigOf<S>) => MeshUser;
+  /** It does not become that user, but shares the runtime directory with it. */
+  readonly keepsRoot?: boolean;
+  /**
+   * Calls `giveUpRoot` as soon as it has what only root may open; where it does not, that is done when it has started. What it does after
+   * that, it does as any user.
+   */
+  readonly start: (
+    config: ConfigOf<S>,
+    log: Logger,
+    giveUpRoot: () => void,
+  ) => Promise<RunningPart>;
 }
 
 /**
@@ -34,7 +47,7 @@ export interface Part<S extends Spec> {
 export async function runPart<
   S extends Spec & { readonly logLevel: { parse: (raw: unknown) => LogLevel } },
 >(
-  { name, section = name, spec, start }: Part<S>,
+  { name, section = name, spec, user, keepsRoot = false, start }: Part<S>,
   argv: readonly string[],
   env: Env,
 ): Promise<number> {
@@ -45,7 +58,21 @@ export async function runPart<
     const { argv: options, file } = takeConfigFile(argv);
     const config = loadConfig(section, spec(paths), { argv: options, env, file });
     log = createLogger(name, logLevelOf(config));
-    const starting = start(config, log);
+    const meshUid = user && isRoot() ? uidOf(user(config)) : 0;
+    if (meshUid !== 0) ensureRuntimeDir(paths.runtime, meshUid);
+    const become = (): void => {
+      if (!keepsRoot) giveUpRoot(meshUid);
+    };
+    const starting = start(config, log, become).then(async (part) => {
+      try {
+        become();
+        if (user && !keepsRoot && isRoot() && part.address !== undefined) log.warn(STAYS_ROOT);
+        return part;
+      } catch (error) {
+        await part.stop();
+        throw error;
+      }
+    });
     // Before it has started: a signal that comes meanwhile must end what there is by then in order, too.
     let failure: OutriderError | undefined;
     const over = starting.then(
@@ -71,6 +98,9 @@ export async function runPart<
     return 1;
   }
 }
+
+const STAYS_ROOT =
+  'this process stays root: by its key `user`, or because only root can read this installation';
 
 function logLevelOf(config: Readonly<Record<string, unknown>>): LogLevel {
   const level = config['logLevel'];

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -13,8 +15,16 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { ensurePrivateDir, runtimeDir, stateDir, writePrivateFile } from './runtime-dir.ts';
+import { describe, type TestContext, test } from 'node:test';
+import {
+  ensurePrivateDir,
+  ensureRuntimeDir,
+  isShared,
+  runtimeDir,
+  stateDir,
+  writeMeshFile,
+  writePrivateFile,
+} from './runtime-dir.ts';
 
 function temporary(t: TestContext): string {
   const root = mkdtempSync(join(tmpdir(), 'outrider-dir-'));
@@ -89,4 +99,74 @@ test('a private file appears whole, replaces the one before, and leaves nothing 
   assert.equal(readFileSync(path, 'utf8'), 'new');
   assert.equal(modeOf(path), 0o600);
   assert.deepEqual(readdirSync(root), ['key']);
+});
+
+test('a private file is written through nothing that somebody put beside it', (t) => {
+  const root = temporary(t);
+  const path = join(root, 'key');
+  symlinkSync(join(root, 'precious'), path);
+  symlinkSync(join(root, 'precious'), `${path}.${process.pid}.tmp`);
+  writePrivateFile(path, 'new');
+  assert.equal(existsSync(join(root, 'precious')), false);
+  assert.ok(lstatSync(path).isFile());
+});
+
+describe('where root and the mesh’s user meet', { skip: process.getuid?.() !== 0 }, () => {
+  const UID = 4_711;
+  const as = (uid: number, ...argv: string[]) => {
+    const [command = '', ...words] = argv;
+    return spawnSync(command, words, { uid, gid: uid }).status === 0;
+  };
+  const shared = (t: TestContext): string => {
+    const root = temporary(t);
+    chmodSync(root, 0o755);
+    return ensureRuntimeDir(join(root, 'run'), UID);
+  };
+
+  test('that user may put something there and remove it, and others may not even look', (t) => {
+    const path = shared(t);
+    assert.ok(isShared(path));
+    assert.ok(as(UID, 'touch', join(path, 'own')));
+    assert.ok(as(UID, 'rm', join(path, 'own')));
+    assert.equal(as(UID + 1, 'ls', path), false);
+    assert.ok(as(0, 'ls', path), 'control: root may');
+  });
+
+  test('what is root’s that user can neither remove, replace nor write, and read only what is for the mesh', (t) => {
+    const path = shared(t);
+    const [key, assertion] = [join(path, 'key'), join(path, 'assertion')];
+    writePrivateFile(key, '');
+    writeMeshFile(assertion, '');
+    for (const file of [key, assertion]) {
+      assert.equal(as(UID, 'rm', '-f', file), false);
+      assert.equal(as(UID, 'mv', file, `${file}-2`), false);
+      assert.equal(as(UID, 'test', '-w', file), false);
+    }
+    assert.equal(as(UID, 'test', '-r', key), false);
+    assert.ok(as(UID, 'test', '-r', assertion));
+    assert.equal(as(UID + 1, 'test', '-r', assertion), false);
+  });
+
+  test('it stays when it is made again, follows another user, and is private again for none', (t) => {
+    const path = shared(t);
+    assert.ok(isShared(ensureRuntimeDir(path, UID)));
+    ensureRuntimeDir(path, UID + 1);
+    assert.ok(as(UID + 1, 'touch', join(path, 'own')));
+    assert.equal(as(UID, 'ls', path), false);
+    ensureRuntimeDir(path, 0);
+    assert.equal(isShared(path), false);
+    assert.equal(as(UID + 1, 'ls', path), false);
+  });
+
+  test('elsewhere a file for the mesh is its owner’s only', (t) => {
+    const path = join(temporary(t), 'assertion');
+    writeMeshFile(path, '');
+    assert.equal(modeOf(path), 0o600);
+  });
+
+  test('a directory of somebody else is refused', (t) => {
+    const path = shared(t);
+    chownSync(path, UID, UID);
+    assert.throws(() => ensureRuntimeDir(path, UID), { code: 'CONFIG_INVALID' });
+  });
 });

@@ -1,5 +1,15 @@
-import { chmodSync, existsSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { OutriderError } from './errors.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -46,9 +56,41 @@ export function ensurePrivateDir(path: string, mode = 0o700): string {
   return path;
 }
 
-/** Writes a file whole or not at all, readable by its owner only. */
+/** Root's directory in which the mesh's user may make files, too, and remove its own; what is made in it gets that user's group. */
+const SHARED_MODE = 0o3770;
+
+/**
+ * Makes the runtime directory. Where root's parts become the user `meshUid` it stays root's: that user may make its sockets in it, and
+ * neither remove nor replace what is root's. Otherwise, and for 0, as `ensurePrivateDir`.
+ * @throws {OutriderError} CONFIG_INVALID
+ */
+export function ensureRuntimeDir(path: string, meshUid: number): string {
+  if (process.getuid?.() !== 0 || meshUid === 0) return ensurePrivateDir(path);
+  if (isShared(path) && lstatSync(path).gid === meshUid) return path;
+  ensurePrivateDir(path);
+  chownSync(path, 0, meshUid);
+  chmodSync(path, SHARED_MODE);
+  return path;
+}
+
+/** Whether root's parts and the mesh's user meet in a directory. */
+export function isShared(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found?.uid === 0 && (found.mode & 0o7777) === SHARED_MODE;
+}
+
+/**
+ * Writes a file whole or not at all, readable by its owner only unless `mode` says more. Nothing that somebody else put into the
+ * directory is written to or followed.
+ */
 export function writePrivateFile(path: string, content: string, mode = 0o600): void {
-  const temporary = `${path}.${process.pid}.tmp`;
-  writeFileSync(temporary, content, { mode });
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  writeFileSync(temporary, content, { mode, flag: 'wx' });
+  chmodSync(temporary, mode); // whatever the umask
   renameSync(temporary, path);
+}
+
+/** As `writePrivateFile`; in a directory in which root and the mesh's user meet, that user may read it, too. */
+export function writeMeshFile(path: string, content: string): void {
+  writePrivateFile(path, content, isShared(dirname(path)) ? 0o640 : 0o600);
 }

@@ -13,6 +13,7 @@ import {
   text,
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
+import { meshUser } from '#core/mesh-user';
 import { LOOPBACK_HOSTS, LOOPBACK_ORIGINS } from './host-origin.ts';
 
 /** Signatures that an issuer may use. No symmetric one: whoever can check those can also forge them. */
@@ -87,6 +88,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     ),
     maxBody: bytes('The largest request taken.', 2 ** 20),
     drainTimeout: duration('How long calls may run on after a signal to stop.', 5_000),
+    user: meshUser(),
     logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
   } as const;
 }

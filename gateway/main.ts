@@ -10,6 +10,7 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     {
       name: 'gateway',
       spec: gatewaySpec,
+      user: (config) => config.user,
       start: async (config, log) => {
         if (config.insecure)
           log.warn('authentication is off: every process of this machine may call');

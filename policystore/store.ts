@@ -139,7 +139,7 @@ export class PolicyStore {
   async #load(files: PolicyFiles, signature: string): Promise<LoadedPolicy | undefined> {
     const { log } = this.#options;
     try {
-      const loaded = await loadFiles(await files.read());
+      const loaded = loadFiles(await files.read());
       // The files changed while they were read: what was read may be a mixture of two states.
       if ((await this.#signature()) !== signature) return undefined;
       this.#loadedSignature = signature;

@@ -11,6 +11,7 @@ import {
   text,
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
+import { meshUser } from '#core/mesh-user';
 
 /** Every key of the section `proxy`. */
 export function proxySpec(paths: { runtime: string; state: string }) {
@@ -66,6 +67,9 @@ export function proxySpec(paths: { runtime: string; state: string }) {
     tunnelIdle: duration(
       'After how long without a byte in either direction a tunnel is closed.',
       300_000,
+    ),
+    user: meshUser(
+      'As root: who the other parts become, who may therefore call; the proxy itself stays root, to read secrets that only root can',
     ),
     logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
   } satisfies Spec;

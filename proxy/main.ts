@@ -10,6 +10,8 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     {
       name: 'proxy',
       spec: proxySpec,
+      user: (config) => config.user,
+      keepsRoot: true, // it reads secrets that root writes, also later
       start: async (config, log) => {
         const proxy = createProxy(config, { log, metrics: new Metrics('proxy'), env });
         const { listen } = await proxy.start();

@@ -9,6 +9,9 @@ const LAYOUT: Layout = {
   places: { tmp: '/tmp', workspace: '/tmp', output: '/tmp', shm: '/dev/shm' },
 };
 
+/** An image may be made to start something else: programs are ours to name. */
+const RUN = ['docker', 'run', '--rm', '--network', 'none', '--entrypoint', ''];
+
 /** Plain `docker run --network none IMAGE`, everything else as docker has it: what a sandbox is measured against. */
 export function dockerRunTarget(image: string): Target {
   let count = 0;
@@ -22,7 +25,7 @@ export function dockerRunTarget(image: string): Target {
       const name = `outrider-redteam-${process.pid}-${++count}`;
       const ground = new Ground();
       const target = weakTarget(ground, {
-        before: ['docker', 'run', '--rm', '--network', 'none', '--name', name, image],
+        before: [...RUN, '--name', name, image],
         layout: LAYOUT,
         cleanUp: () => remove(name),
       });

@@ -8,9 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata } from '@grpc/grpc-js';
 import { hashLine, readLine } from '#core/audit';
 import { OutriderError } from '#core/errors';
+import { listen } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
+import { uidOf } from '#core/mesh-user';
 import { LOCAL_PRINCIPAL, type Principal } from '#core/principal';
-import { writePrivateFile } from '#core/runtime-dir';
+import { ensureRuntimeDir, writeMeshFile } from '#core/runtime-dir';
 import { AssertionSigner } from '#core/tokens';
 import { processesNaming } from './host.ts';
 
@@ -84,7 +86,7 @@ export class Rig {
     this.secret = options.secret;
     this.directory = mkdtempSync(join(tmpdir(), 'o-rig-'));
     chmodSync(this.directory, 0o755); // the sandboxes' users come through here
-    mkdirSync(this.#at('run'), { mode: 0o700 });
+    ensureRuntimeDir(this.#at('run'), uidOf('auto'));
     mkdirSync(this.#at('policies'));
     writeFileSync(this.#at('policies/redteam.yaml'), POLICIES);
     const keys = createKeySet(this.#at('run/keys'));
@@ -112,11 +114,9 @@ export class Rig {
 
   /** @throws {OutriderError} CONFIG_INVALID with what the part said */
   async start(): Promise<void> {
-    const proxy = once(this.#proxy, 'listening');
-    this.#proxy.listen(this.socket('proxy'));
-    await proxy;
+    await listen(this.#proxy, { kind: 'unix', path: this.socket('proxy') });
     const assertion = this.#at('run/local-assertion.jwt');
-    const renew = async () => writePrivateFile(assertion, await this.#local.sign(LOCAL_PRINCIPAL));
+    const renew = async () => writeMeshFile(assertion, await this.#local.sign(LOCAL_PRINCIPAL));
     await renew();
     this.#renewal = setInterval(() => void renew(), ASSERTION_EVERY_MS).unref();
     const sidecarAdmin = this.#at('run/sidecar-admin.sock');

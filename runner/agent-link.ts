@@ -220,10 +220,20 @@ export class AgentLink {
     return numberField((await done).reply, 'size');
   }
 
-  async list(path: string, depth: number): Promise<{ files: AgentFile[]; truncated: boolean }> {
-    const { reply } = await this.#request({ op: 'list', path, depth });
+  /**
+   * One page of what is in a directory and down to `depth` below it: at most `most` entries (0: as many as a page holds), which
+   * follow the one that `after` names, a page's `next`; `next` is empty on the last.
+   * @throws {OutriderError} FILE_NOT_FOUND, FILE_REFUSED
+   */
+  async list(
+    path: string,
+    depth: number,
+    most = 0,
+    after = '',
+  ): Promise<{ files: AgentFile[]; next: string }> {
+    const { reply } = await this.#request({ op: 'list', path, depth, most, after });
     const files = Array.isArray(reply['files']) ? reply['files'].map(fileOf) : [];
-    return { files, truncated: reply['truncated'] === true };
+    return { files, next: textField(reply, 'next') };
   }
 
   async stat(path: string): Promise<AgentFile> {

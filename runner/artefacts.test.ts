@@ -7,6 +7,8 @@ import { type TestContext, test } from 'node:test';
 import { ArtefactStore, type ArtefactStoreOptions, type ReadFound } from './artefacts.ts';
 
 const MIB = 2 ** 20;
+const ALICE = { issuer: 'i', tenant: 't', subject: 'alice' };
+const BOB = { ...ALICE, subject: 'bob' };
 const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
 
 function rig(t: TestContext, over: Partial<ArtefactStoreOptions> = {}) {
@@ -55,7 +57,7 @@ test('small files travel with the end, large ones are kept; each has its hash', 
     none: Buffer.alloc(0),
   };
   const { read, found } = files(content);
-  const artefacts = await store.keep('e1', found, read);
+  const artefacts = await store.keep('e1', ALICE, found, read);
   assert.deepEqual(
     artefacts.map(({ path, size, content: { length } }) => [path, size, length]),
     [
@@ -77,7 +79,7 @@ test('what travels with the end is at most 2 MiB together', async (t) => {
       Array.from({ length: 12 }, (_, n) => [`f${n}`, Buffer.alloc(256 * 1024, n)]),
     ),
   );
-  const artefacts = await store.keep('e1', found, read);
+  const artefacts = await store.keep('e1', ALICE, found, read);
   assert.equal(artefacts.filter(({ content }) => content.length > 0).length, 8);
   assert.ok(artefacts.every(({ sha256: hash }) => hash !== ''));
 });
@@ -85,7 +87,12 @@ test('what travels with the end is at most 2 MiB together', async (t) => {
 test('a file that is larger than what is kept of an exec is only named, and never read', async (t) => {
   const { store } = rig(t);
   const { read, found, asked } = files({ after: Buffer.from('x') });
-  const artefacts = await store.keep('e1', [{ path: 'sparse', size: 2 ** 50 }, ...found], read);
+  const artefacts = await store.keep(
+    'e1',
+    ALICE,
+    [{ path: 'sparse', size: 2 ** 50 }, ...found],
+    read,
+  );
   assert.deepEqual(
     artefacts.map(({ path, size, sha256: hash }) => [path, size, hash === '']),
     [
@@ -100,7 +107,7 @@ test('a file that is larger than what is kept of an exec is only named, and neve
 test('never more is taken than a file was found to have', async (t) => {
   const { store } = rig(t);
   const endless: ReadFound = async () => Buffer.alloc(512 * 1024, 1);
-  const [artefact] = await store.keep('e1', [{ path: 'a', size: 1_000_000 }], endless);
+  const [artefact] = await store.keep('e1', ALICE, [{ path: 'a', size: 1_000_000 }], endless);
   assert.equal(artefact?.size, 1_000_000);
   assert.equal((await all(store.open('e1', 'a'))).length, 1_000_000);
 });
@@ -112,7 +119,7 @@ test('a file that has become shorter is what is there; one that cannot be read i
     return offset === 0 ? Buffer.from('abc') : Buffer.alloc(0);
   };
   const found = ['short', 'gone', 'last'].map((path) => ({ path, size: 10 }));
-  const artefacts = await store.keep('e1', found, read);
+  const artefacts = await store.keep('e1', ALICE, found, read);
   assert.deepEqual(
     artefacts.map(({ size, sha256: hash }) => [size, hash !== '']),
     [
@@ -127,19 +134,29 @@ test('a file that has become shorter is what is there; one that cannot be read i
 test('the oldest exec goes where all are too large together, and no other', async (t) => {
   const { store, directory } = rig(t);
   const { read, found } = files({ a: Buffer.alloc(3 * MIB, 1) });
-  for (const id of ['e1', 'e2', 'e3']) await store.keep(id, found, read);
+  for (const id of ['e1', 'e2', 'e3']) await store.keep(id, ALICE, found, read);
   await assert.rejects(all(store.open('e1', 'a')), { code: 'FILE_NOT_FOUND' });
   for (const id of ['e2', 'e3']) assert.equal((await all(store.open(id, 'a'))).length, 3 * MIB);
   const kept = readdirSync(directory).map((name) => statSync(join(directory, name)).size);
   assert.ok(kept.reduce((sum, size) => sum + size, 0) <= 8 * MIB);
 });
 
+test('the oldest exec goes of whoever keeps the most: nobody crowds out another', async (t) => {
+  const { store } = rig(t);
+  const { read, found } = files({ a: Buffer.alloc(3 * MIB, 1) });
+  const small = files({ a: Buffer.from('x') });
+  await store.keep('small', BOB, small.found, small.read);
+  for (const id of ['e1', 'e2', 'e3']) await store.keep(id, ALICE, found, read);
+  assert.equal((await all(store.open('small', 'a'))).toString(), 'x', 'the oldest of all');
+  await assert.rejects(all(store.open('e1', 'a')), { code: 'FILE_NOT_FOUND' });
+});
+
 test('what is kept goes after its time, and when it is forgotten', async (t) => {
   const { store, clock, directory } = rig(t);
   const { read, found } = files({ a: Buffer.from('x') });
-  await store.keep('e1', found, read);
+  await store.keep('e1', ALICE, found, read);
   clock.now = 600;
-  await store.keep('e2', found, read);
+  await store.keep('e2', ALICE, found, read);
   clock.now = 999;
   assert.equal((await all(store.open('e1', 'a'))).toString(), 'x');
   clock.now = 1_000;
@@ -154,7 +171,7 @@ test('what is kept goes after its time, and when it is forgotten', async (t) => 
 test('what goes while it is read is read to its end', async (t) => {
   const { store } = rig(t);
   const { read, found } = files({ a: Buffer.alloc(2 * MIB, 3) });
-  await store.keep('e1', found, read);
+  await store.keep('e1', ALICE, found, read);
   const reading = store.open('e1', 'a');
   const first = await reading.next();
   store.forget('e1');
@@ -165,7 +182,7 @@ test('what goes while it is read is read to its end', async (t) => {
 
 test('nothing is kept of an exec that left nothing, nor of an unknown one', async (t) => {
   const { store, directory } = rig(t);
-  assert.deepEqual(await store.keep('e1', [], async () => Buffer.alloc(0)), []);
+  assert.deepEqual(await store.keep('e1', ALICE, [], async () => Buffer.alloc(0)), []);
   assert.deepEqual(readdirSync(directory), []);
   await assert.rejects(all(store.open('e1', 'a')), { code: 'FILE_NOT_FOUND' });
   store.forget('e9');
@@ -185,6 +202,6 @@ test('a directory that cannot be written loses the contents, not the end', async
   const { store, directory } = rig(t);
   rmSync(directory, { recursive: true });
   const { read, found } = files({ a: Buffer.from('x') });
-  const [artefact] = await store.keep('e1', found, read);
+  const [artefact] = await store.keep('e1', ALICE, found, read);
   assert.deepEqual([artefact?.path, artefact?.sha256], ['a', '']);
 });

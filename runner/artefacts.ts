@@ -3,6 +3,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OutriderError } from '#core/errors';
+import { type Owner, Shares } from './shares.ts';
 
 /** A file that a program left in /output. */
 export interface Artefact {
@@ -29,7 +30,7 @@ export interface ArtefactStoreOptions {
   readonly directory: string;
   /** Kept of one exec, the first files first. A file that does not fit any more is only named. */
   readonly perExecBytes: number;
-  /** Kept of all execs; the oldest exec goes first. */
+  /** Kept of all execs; beyond it the oldest exec goes of whoever has the most. */
   readonly totalBytes: number;
   readonly keepMs: number;
   readonly now?: () => number;
@@ -45,15 +46,15 @@ const KEPT_BYTES = 4_096;
 interface Kept {
   readonly path: string;
   readonly files: Map<string, { readonly offset: number; readonly size: number }>;
-  readonly bytes: number;
   readonly at: number;
 }
 
-/** The artefacts of ended execs, for a while: the sandboxes that made them may be gone. Knows nothing of who owns an exec. */
+/** The artefacts of ended execs, for a while: the sandboxes that made them may be gone. Who may read them is not asked here. */
 export class ArtefactStore {
   readonly #options: ArtefactStoreOptions;
   readonly #now: () => number;
   readonly #kept = new Map<string, Kept>();
+  readonly #shares = new Shares<string>();
   readonly #sweeper: NodeJS.Timeout;
 
   constructor(options: ArtefactStoreOptions) {
@@ -68,13 +69,14 @@ export class ArtefactStore {
   /** Takes what an exec left, once, at its end. Never rejects: what cannot be read or kept is only named. */
   async keep(
     execId: string,
+    who: Owner,
     found: readonly FoundArtefact[],
     read: ReadFound,
   ): Promise<Artefact[]> {
     if (found.length === 0) return [];
     const room = Math.min(this.#options.perExecBytes, this.#options.totalBytes);
     const chosen = fitting(found, room);
-    const spool = await this.#begin(execId, sum(chosen)).catch(() => undefined);
+    const spool = await this.#begin(execId, who, sum(chosen)).catch(() => undefined);
     const artefacts: Artefact[] = [];
     let inline = INLINE_TOTAL_MAX;
     for (const file of found) {
@@ -114,6 +116,7 @@ export class ArtefactStore {
   forget(execId: string): void {
     const kept = this.#kept.get(execId);
     this.#kept.delete(execId);
+    this.#shares.delete(execId);
     if (kept) void rm(kept.path, { force: true }).catch(() => {});
   }
 
@@ -124,21 +127,18 @@ export class ArtefactStore {
     rmSync(this.#options.directory, { recursive: true, force: true });
   }
 
-  async #begin(execId: string, bytes: number): Promise<Spool> {
+  async #begin(execId: string, who: Owner, bytes: number): Promise<Spool> {
     this.#dropOld();
-    while (this.#bytes + bytes > this.#options.totalBytes) {
-      const [oldest] = this.#kept.keys();
-      if (oldest === undefined) break;
-      this.forget(oldest);
+    while (this.#shares.bytes + bytes > this.#options.totalBytes) {
+      const { first } = this.#shares;
+      if (first === undefined) break;
+      this.forget(first);
     }
     const path = join(this.#options.directory, execId);
-    const kept: Kept = { path, files: new Map(), bytes: bytes + KEPT_BYTES, at: this.#now() };
+    const kept: Kept = { path, files: new Map(), at: this.#now() };
     this.#kept.set(execId, kept);
+    this.#shares.add(execId, who, bytes + KEPT_BYTES);
     return { file: await open(path, 'wx', 0o600), files: kept.files, written: 0 };
-  }
-
-  get #bytes(): number {
-    return [...this.#kept.values()].reduce((total, { bytes }) => total + bytes, 0);
   }
 
   #dropOld(): void {

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { get } from 'node:http';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ExecSpec, KilledBy, SandboxSpec } from '#proto';
 import { startLauncher } from './launcher/test-rig.ts';
@@ -32,21 +30,6 @@ async function rigOf(t: TestContext, options: readonly string[] = []): Promise<R
   return rig;
 }
 
-function readyz(rig: Rig): Promise<Record<string, unknown>> {
-  return new Promise((resolve, reject) => {
-    get(
-      { socketPath: join(rig.runtime, 'admin.sock'), path: '/readyz', agent: false },
-      (answer) => {
-        let text = '';
-        answer.setEncoding('utf8').on('data', (piece: string) => {
-          text += piece;
-        });
-        answer.on('end', () => resolve(JSON.parse(text)));
-      },
-    ).on('error', reject);
-  });
-}
-
 test('C8: a backend that cannot be used is said to be so, refused by name and by tier, and never replaced', async (t) => {
   const rig = await rigOf(t, NO_ENGINE);
   const alice = await rig.as('alice');
@@ -64,7 +47,7 @@ test('C8: a backend that cannot be used is said to be so, refused by name and by
       alice,
     );
 
-  const { status, unusableBackends } = await readyz(rig);
+  const { status, unusableBackends } = await rig.readyz();
   assert.equal(status, 'ready', 'the default backend is usable');
   assert.match(JSON.stringify(unusableBackends), /^\{"docker":".*start dockerd"\}$/);
   const { backends } = await call(rig.boxes, 'getCapabilities', {}, alice);

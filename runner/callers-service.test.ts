@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import { readSigningKey } from '#core/keys';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { AssertionSigner, generateSigningKey } from '#core/tokens';
+import { ListFilesRequest } from '#proto';
 import { call, codeOf, ISSUER, python } from './test-rig.ts';
 import { FOREVER, serviceRig, startOf, until } from './testing.ts';
 
@@ -65,7 +66,7 @@ describe('who may', () => {
     const { sandbox } = await call(service.rig.boxes, 'createSandbox', request, both);
     const sandboxId = sandbox?.sandboxId ?? '';
     const of = { sandboxId, name: '' };
-    const list = { sandboxId, path: '', depth: 1 };
+    const list = ListFilesRequest.fromPartial({ sandboxId });
     const other = await service.rig.as('both', { role: 'other' });
     const { execId } = (await run(python('', { role: 'tester' }), both)).started ?? { execId: '' };
     for (const refused of [

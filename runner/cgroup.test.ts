@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -126,7 +126,7 @@ test('a process is put under every controller, and the count of kills is read', 
   assert.equal(box1?.oomKills(), 5);
 });
 
-test("what an earlier runner left is swept, where it is empty; another runner's is not touched", (t) => {
+test("what an earlier runner left is swept, where it is empty; another runner's is not touched", async (t) => {
   const root = asVersion2(tree(t), 'memory pids cpu');
   const mine = cgroupHost('mine', root);
   mine?.create('left', LIMITS);
@@ -138,12 +138,36 @@ test("what an earlier runner left is swept, where it is empty; another runner's 
   for (const name of readdirSync(root))
     if (existsSync(join(root, name, 'box'))) withoutFiles(join(root, name, 'box'));
   const again = cgroupHost('mine', root);
-  again?.sweep();
+  await again?.sweep();
   assert.equal(existsSync(join(base, 'left')), false);
   assert.equal(existsSync(join(base, 'full')), true);
   const groups = readdirSync(root).filter((name) => name.startsWith('outrider-'));
   assert.equal(groups.length, 2);
   assert.ok(groups.some((name) => existsSync(join(root, name, 'box'))));
+});
+
+describe('a group that is settled has the weight that the kernel gives to any', () => {
+  const controllers = ['memory', 'pids', 'cpu'];
+  const cases = [
+    ['version 2', 'cpu.weight', '100', (root: string) => asVersion2(root, controllers.join(' '))],
+    [
+      'version 1',
+      'cpu.shares',
+      '1024',
+      (root: string) => join(asVersion1(root, controllers), 'cpu'),
+    ],
+  ] as const;
+  for (const [what, name, weight, make] of cases)
+    test(what, (t) => {
+      const root = tree(t);
+      const above = make(root);
+      const box = cgroupHost('here', root)?.create('box', LIMITS);
+      const path = join(baseOf(above), 'box', name);
+      assert.doesNotThrow(() => box?.settle(), 'a kernel without the controller has no weights');
+      writeFileSync(path, 'less'); // the kernel makes it, with the group
+      box?.settle();
+      assert.equal(readFileSync(path, 'utf8'), weight);
+    });
 });
 
 test('removing twice is removing once', (t) => {
@@ -253,5 +277,25 @@ while True: keep.append(bytearray(1 << 20))
       box.remove();
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+  });
+
+  test('whose launcher died are ended and gone when the next one has swept', async (t) => {
+    const dead = cgroupHost(`dead-${process.pid}`);
+    const box = dead?.create(`left-${process.pid}`, LIMITS);
+    assert.ok(box && dead);
+    const child = spawn('/usr/bin/sleep', ['1000'], { stdio: 'ignore' });
+    t.after(() => {
+      child.kill('SIGKILL');
+      dead.close();
+    });
+    const exited = once(child, 'exit');
+    await box.add(child.pid ?? 0);
+    box.remove();
+    const groups = () =>
+      spawnSync('find', ['/sys/fs/cgroup', '-name', `left-${process.pid}`], { encoding: 'utf8' });
+    assert.notEqual(groups().stdout, '', 'control: a group in use cannot be removed');
+    await dead.sweep();
+    assert.equal(groups().stdout, '');
+    assert.deepEqual(await exited, [null, 'SIGKILL']);
   });
 });

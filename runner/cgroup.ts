@@ -11,10 +11,13 @@ import {
 } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { BoxCounters, ResourceLimits } from './backends/backend.ts';
 
 /** The period of the cpu controller's quota, in microseconds. */
 const PERIOD_US = 100_000;
+/** Of the processors, beside others who want them: a box in the making has a tenth of one that is used, as at nice 10. */
+const SHARES = { v1: { making: 102, used: 1_024 }, v2: { making: 10, used: 100 } } as const;
 
 /** The control group of one box. */
 export interface Cgroup {
@@ -23,6 +26,8 @@ export interface Cgroup {
   readonly limitsCpu: boolean;
   /** Puts a process, and what it will fork, under the limits. The kernel takes its milliseconds for that. */
   add(pid: number): Promise<void>;
+  /** Gives it as much of the processors as any other group of its kind has; from its making to here it has a tenth of that. */
+  settle(): void;
   oomKills(): number;
   /** Forks that failed because the group had as many processes as it may. */
   pidsRefused(): number;
@@ -33,8 +38,8 @@ export interface Cgroup {
 /** Where boxes get their control groups on this host. */
 export interface CgroupHost {
   create(id: string, limits: ResourceLimits): Cgroup;
-  /** Removes groups that a runner which is no more left behind, where they are empty. */
-  sweep(): void;
+  /** Removes groups that a runner which is no more left behind, and ends first what is left in them, for 5 s at most. */
+  sweep(): Promise<void>;
   /** Removes the runner's own group, where nothing is left in it. */
   close(): void;
 }
@@ -64,7 +69,7 @@ function version2(root: string, name: string): CgroupHost | undefined {
     return undefined;
   }
   return {
-    sweep: () => sweep(base),
+    sweep: () => endAndSweep([base]),
     close: () => close(base),
     create(id, limits) {
       const path = join(base, id);
@@ -74,12 +79,14 @@ function version2(root: string, name: string): CgroupHost | undefined {
         writeFileSync(join(path, 'memory.max'), String(limits.memoryBytes));
         writeWhereThere(join(path, 'memory.swap.max'), 0);
         writeFileSync(join(path, 'pids.max'), String(limits.pids));
+        writeWhereThere(join(path, 'cpu.weight'), SHARES.v2.making);
         return writeWhereThere(join(path, 'cpu.max'), quota);
       });
       return {
         mechanism: 'cgroup-v2',
         limitsCpu,
         add: (pid) => writeFile(join(path, 'cgroup.procs'), String(pid)),
+        settle: () => void writeWhereThere(join(path, 'cpu.weight'), SHARES.v2.used),
         oomKills: () => counter(join(path, 'memory.events'), 'oom_kill'),
         pidsRefused: () => counter(join(path, 'pids.events'), 'max'),
         remove: () => remove(path),
@@ -106,7 +113,7 @@ function version1(root: string, name: string): CgroupHost | undefined {
   }
   const all = Object.values(bases);
   return {
-    sweep: () => all.forEach(sweep),
+    sweep: () => endAndSweep(all),
     close: () => all.forEach(close),
     create(id, limits) {
       const paths = all.map((base) => join(base, id));
@@ -116,6 +123,7 @@ function version1(root: string, name: string): CgroupHost | undefined {
         writeFileSync(join(bases.memory, id, 'memory.limit_in_bytes'), String(memoryBytes));
         writeWhereThere(join(bases.memory, id, 'memory.memsw.limit_in_bytes'), memoryBytes);
         writeFileSync(join(bases.pids, id, 'pids.max'), String(pids));
+        writeWhereThere(join(bases.cpu, id, 'cpu.shares'), SHARES.v1.making);
         writeWhereThere(join(bases.cpu, id, 'cpu.cfs_period_us'), PERIOD_US);
         const quota = cpuMillis * (PERIOD_US / 1000);
         return writeWhereThere(join(bases.cpu, id, 'cpu.cfs_quota_us'), quota);
@@ -128,6 +136,7 @@ function version1(root: string, name: string): CgroupHost | undefined {
             paths.map((path) => writeFile(join(path, 'cgroup.procs'), String(pid))),
           );
         },
+        settle: () => void writeWhereThere(join(bases.cpu, id, 'cpu.shares'), SHARES.v1.used),
         oomKills: () => counter(join(bases.memory, id, 'memory.oom_control'), 'oom_kill'),
         pidsRefused: () => counter(join(bases.pids, id, 'pids.events'), 'max'),
         remove: () => paths.forEach(remove),
@@ -236,10 +245,48 @@ function close(base: string): void {
   remove(base);
 }
 
+const GONE_WITHIN_MS = 5_000;
+const LOOK_EVERY_MS = 5;
+
+/** Nobody else's processes are in groups of that name: whose launcher is dead, they have nothing left to do. */
+async function endAndSweep(bases: readonly string[]): Promise<void> {
+  const deadline = Date.now() + GONE_WITHIN_MS;
+  bases.forEach(sweep);
+  const killLeft = () => bases.flatMap(groupsIn).flatMap(processesIn).filter(isKilled);
+  if (killLeft().length === 0) return;
+  do {
+    await sleep(LOOK_EVERY_MS); // a group is busy for a moment after its last process
+    killLeft();
+    bases.forEach(sweep);
+  } while (bases.flatMap(groupsIn).length > 0 && Date.now() < deadline);
+}
+
+function processesIn(group: string): number[] {
+  try {
+    return read(join(group, 'cgroup.procs')).split('\n').map(Number).filter(Boolean);
+  } catch {
+    return []; // it is gone, and with it the last process
+  }
+}
+
+/** Whether it was there to be killed. */
+function isKilled(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
+
+function groupsIn(base: string): string[] {
+  if (!existsSync(base)) return [];
+  return readdirSync(base, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => join(base, name));
+}
+
 function sweep(base: string): void {
-  if (!existsSync(base)) return;
-  for (const entry of readdirSync(base, { withFileTypes: true }))
-    if (entry.isDirectory()) remove(join(base, entry.name));
+  groupsIn(base).forEach(remove);
 }
 
 function counter(path: string, name: string): number {

@@ -7,12 +7,14 @@ const BUBBLEWRAP: KnownBackend = {
   name: 'bubblewrap',
   tier: 'namespaces',
   images: [],
+  limitsAddressSpace: false,
   problem: undefined,
 };
 const DOCKER: KnownBackend = {
   name: 'docker',
   tier: 'container',
   images: ['base:1', 'data:1', 'sha256:00'],
+  limitsAddressSpace: false,
   problem: undefined,
 };
 const GVISOR: KnownBackend = { ...DOCKER, name: 'gvisor', tier: 'gvisor' };

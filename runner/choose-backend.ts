@@ -7,6 +7,8 @@ export interface KnownBackend {
   readonly tier: Tier;
   /** The first is the default; none where the backend has no images. */
   readonly images: readonly string[];
+  /** Whether memory is limited as address space, for want of control groups. */
+  readonly limitsAddressSpace: boolean;
   /** Why it cannot be used now, and what a person should do; undefined where it can. */
   readonly problem: string | undefined;
 }

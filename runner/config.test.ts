@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { totalmem } from 'node:os';
 import { test } from 'node:test';
 import { loadConfig } from '#core/config';
 import { runnerSpec } from './config.ts';
@@ -8,6 +9,11 @@ const load = (pipIndex: string) =>
     argv: ['--policies', '/policies', '--pip-index', pipIndex],
     env: {},
   });
+
+test('C13: without being told otherwise, all sandboxes together get three quarters of the memory at most', () => {
+  const { memory } = load('');
+  assert.ok(memory > 0 && memory <= 0.75 * totalmem());
+});
 
 test('there is no registry where none is configured', () => {
   const { pipIndex, npmRegistry } = load('');

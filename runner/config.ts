@@ -1,4 +1,4 @@
-import { hostname } from 'node:os';
+import { hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import {
   address,
@@ -14,6 +14,7 @@ import {
   text,
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
+import { meshUser } from '#core/mesh-user';
 import { BACKENDS, type BackendName } from './backends/backend.ts';
 
 /** The runner's configuration; docs/config.md is made from it. */
@@ -86,7 +87,13 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
     pipIndex: registry('The simple index that pip installs dependencies from; without it, none'),
     npmRegistry: registry('The registry that npm installs dependencies from; without it, none'),
     capacity: integer('Programs at one time', 1, 10_000, 32),
-    memory: bytes('The memory limits of all sandboxes in use, together; 0 for no bound', 0),
+    memory: {
+      ...bytes(
+        'The memory limits of all sandboxes in use, together; 0 for no bound',
+        threeQuartersOfMemory(),
+      ),
+      show: () => '<three quarters of what this machine has>',
+    },
     sharing: choice(
       'A sidecar process for each sandbox, or one for all on a machine with a single tenant',
       ['none', 'host'],
@@ -111,8 +118,14 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       join(state, 'runner', 'execs.jsonl'),
     ),
     drainTimeout: duration('How long running programs may go on at the end', 30_000),
+    user: meshUser(),
     logLevel: choice('How much is logged', ['debug', 'info', 'warn', 'error'], 'info'),
   };
+}
+
+/** Of the machine's memory, or of what this process may have of it, in bytes: the rest is for everything else. */
+function threeQuartersOfMemory(): number {
+  return Math.floor(0.75 * Math.min(totalmem(), process.constrainedMemory() || Infinity));
 }
 
 /** A user or a password in it would be seen by every program: credentials are the proxy's. */

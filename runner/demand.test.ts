@@ -19,6 +19,13 @@ test('slower replacement needs more in stock, faster one fewer', () => {
   assert.equal(fast.stock(5_000), 1);
 });
 
+test('the time for which replacing is put off counts, too', () => {
+  const demand = new Demand(100);
+  for (let n = 0; n < 40; n++) demand.held(250);
+  for (let at = 0; at < 5_000; at += 50) demand.claimed(at); // 20 a second
+  assert.equal(demand.stock(5_000), 7);
+});
+
 test('a rush is remembered for a while, and then forgotten', () => {
   const demand = new Demand(100);
   for (let n = 0; n < 8; n++) demand.claimed(n);

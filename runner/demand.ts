@@ -7,27 +7,33 @@ const SAMPLES = 0.25;
  * lately. A steady stream of λ a second with a replacement time of r seconds needs λ·r; a rush needs as many as it had.
  */
 export class Demand {
-  #replaceMs: number;
+  #makeMs: number;
+  #heldMs = 0;
   #recent: number[] = [];
   #peak = 0;
   #peakAt = 0;
 
-  /** `replaceMs` is a first guess at the replacement time. */
-  constructor(replaceMs: number) {
-    this.#replaceMs = replaceMs;
+  /** `makeMs` is a first guess at what making one takes. */
+  constructor(makeMs: number) {
+    this.#makeMs = makeMs;
   }
 
   /** One was asked for. */
   claimed(nowMs: number): void {
-    this.#recent = this.#recent.filter((at) => nowMs - at < this.#replaceMs);
+    this.#recent = this.#recent.filter((at) => nowMs - at < this.#heldMs + this.#makeMs);
     this.#recent.push(nowMs);
     this.#peak = Math.max(this.#faded(nowMs), this.#recent.length);
     this.#peakAt = nowMs;
   }
 
-  /** One was made, which took so long from the claim that it replaces. */
+  /** The replacement of one that was taken was put off for so long. */
+  held(tookMs: number): void {
+    this.#heldMs += (tookMs - this.#heldMs) * SAMPLES;
+  }
+
+  /** One was made, which took so long. */
   made(tookMs: number): void {
-    this.#replaceMs += (tookMs - this.#replaceMs) * SAMPLES;
+    this.#makeMs += (tookMs - this.#makeMs) * SAMPLES;
   }
 
   /** How many should be waiting now; a fraction of one that is nearly forgotten counts as none. */

@@ -1,14 +1,17 @@
 import { OutriderError } from '#core/errors';
-import type { Principal } from '#core/principal';
+import { type Principal, principalKey } from '#core/principal';
 import { type Ending, NO_EGRESS } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import type { NotedExec } from './journal.ts';
+import { type Owner, Shares } from './shares.ts';
 
 /** How long an ended exec is remembered for GetExec. */
 const REMEMBER_MS = 10 * 60_000;
 const REMEMBER_MAX = 10_000;
 /** What programs can make long of their endings, in bytes, of all that are remembered. */
 const TEXTS_MAX_BYTES = 64 * 2 ** 20;
+/** What one counts for beside those, so that many are as much as long ones. */
+const ENTRY_BYTES = Math.floor(TEXTS_MAX_BYTES / REMEMBER_MAX);
 
 /** One exec that is over, as its owner may see it: without the contents of its artefacts. */
 export interface EndedExec {
@@ -18,17 +21,30 @@ export interface EndedExec {
   readonly ending: Ending;
 }
 
-/** Execs that have ended within the last 10 minutes: the newest 10 000, or as many as have 64 MiB of names and messages. */
+/**
+ * Execs that have ended within the last 10 minutes: 10 000, or as many as have 64 MiB of names and messages. Where there are more, the
+ * oldest go of whoever has the most.
+ */
 export class EndedExecs {
   readonly #kept = new Map<string, EndedExec & { readonly endedAt: number; bytes: number }>();
+  readonly #shares = new Shares<string>();
+  readonly #keepMs: number;
+  readonly #most: number;
   #bytes = 0;
 
-  get(execId: string): EndedExec | undefined {
-    return this.#kept.get(execId);
+  /** Others than those of the last 10 minutes, and another number of them. */
+  constructor({ keepMs = REMEMBER_MS, most = REMEMBER_MAX } = {}) {
+    this.#keepMs = keepMs;
+    this.#most = most;
   }
 
-  add(owner: string, facts: ExecFacts, ending: Ending): void {
-    const endedAt = Date.now();
+  get(execId: string): EndedExec | undefined {
+    const found = this.#kept.get(execId);
+    return found && Date.now() - found.endedAt < this.#keepMs ? found : undefined;
+  }
+
+  /** One that ended before is to be added before those that ended after it. */
+  add(who: Owner, facts: ExecFacts, ending: Ending, endedAt = Date.now()): void {
     const artefacts = ending.artefacts.map((artefact) => ({
       ...artefact,
       content: Buffer.alloc(0),
@@ -36,7 +52,7 @@ export class EndedExecs {
     const bytes = textBytes(ending);
     const remembered = { ...ending, artefacts };
     this.#kept.set(facts.execId, {
-      owner,
+      owner: principalKey({ ...who, groups: [], claims: {} }),
       facts,
       exec: undefined,
       ending: remembered,
@@ -44,12 +60,21 @@ export class EndedExecs {
       bytes,
     });
     this.#bytes += bytes;
+    this.#shares.add(facts.execId, who, bytes + ENTRY_BYTES);
     for (const [id, oldest] of this.#kept) {
-      const few = this.#kept.size <= REMEMBER_MAX && this.#bytes <= TEXTS_MAX_BYTES;
-      if (few && endedAt - oldest.endedAt < REMEMBER_MS) break; // the oldest stand first
-      this.#bytes -= oldest.bytes;
-      this.#kept.delete(id);
+      if (Date.now() - oldest.endedAt < this.#keepMs) break; // the oldest stand first
+      this.#forget(id);
     }
+    for (let { first } = this.#shares; first !== undefined; { first } = this.#shares) {
+      if (this.#kept.size <= this.#most && this.#bytes <= TEXTS_MAX_BYTES) break;
+      this.#forget(first);
+    }
+  }
+
+  #forget(execId: string): void {
+    this.#bytes -= this.#kept.get(execId)?.bytes ?? 0;
+    this.#kept.delete(execId);
+    this.#shares.delete(execId);
   }
 }
 

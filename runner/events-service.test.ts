@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import type { Metadata } from '@grpc/grpc-js';
 import { KilledBy, type WatchEventsResponse } from '#proto';
 import { call, codeOf, python } from './test-rig.ts';
-import { serviceRig, session } from './testing.ts';
+import { FOREVER, serviceRig, session } from './testing.ts';
 
 const service = serviceRig();
 const { run } = service;
@@ -69,6 +70,23 @@ test('of one sandbox alone, where it is named, until it ends', async () => {
   }
   assert.deepEqual(kinds, ['execStarted', 'execEnded', 'sandboxEnded']);
   one.cancel();
+});
+
+test('of a sandbox that was lost the end says so', async () => {
+  const events = await watch(service.alice);
+  const ended = run(python(FOREVER));
+  const created = await events.next();
+  assert.ok(created?.event?.$case === 'sandboxCreated');
+  const { sandboxId } = created;
+  const own = spawnSync('pgrep', ['-f', sandboxId], { encoding: 'utf8' }).stdout.split('\n');
+  for (const pid of own.filter(Boolean)) process.kill(Number(pid), 'SIGKILL');
+  assert.equal((await ended).end?.killedBy, KilledBy.RUNNER);
+  for (let next = await events.next(); ; next = await events.next()) {
+    if (next?.event?.$case !== 'sandboxEnded') continue;
+    assert.equal(next.event.value.reason, 'lost');
+    break;
+  }
+  events.cancel();
 });
 
 test('a request that the policy refuses is told with its reason', async () => {

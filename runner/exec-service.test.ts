@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { packageRoot } from '#core/package-root';
 import {
+  type ExecRequest,
   ExecSpec,
   IsolationTier,
   KilledBy,
@@ -273,7 +274,7 @@ describe('D1: Exec', () => {
     assert.deepEqual([end?.killedBy, end?.errorCode], [KilledBy.TIMEOUT, 'DEADLINE_EXCEEDED']);
   });
 
-  test('a first request that is no start, and a later one that is, are refused', async () => {
+  test('a first request that is no start is refused', async () => {
     const wrong = service.rig.execs.exec(service.alice);
     wrong.on('error', () => {});
     const failed = (async () => {
@@ -281,13 +282,41 @@ describe('D1: Exec', () => {
     })();
     wrong.write({ request: { $case: 'closeStdin', value: {} } });
     assert.equal(await codeOf(failed), 'INVALID_REQUEST');
-
-    const twice = open(python(FOREVER));
-    await startOf(twice);
-    await twice.next();
-    twice.send({ $case: 'start', value: python('') });
-    assert.equal(endOf(await twice.rest())?.errorCode, 'INVALID_REQUEST');
   });
+
+  const untaken: readonly (readonly [
+    string,
+    NonNullable<ExecRequest['request']>,
+    string,
+    RegExp,
+  ])[] = [
+    ['a second start', { $case: 'start', value: python('') }, 'INVALID_REQUEST', /not start/],
+    [
+      'a terminal of another size',
+      { $case: 'resize', value: { rows: 1, columns: 1, term: '' } },
+      'UNIMPLEMENTED',
+      /resize is not implemented/,
+    ],
+    ...[-1, 0, 11, 64].map(
+      (signal) =>
+        [
+          `the signal ${signal}`,
+          { $case: 'signal', value: signal },
+          'INVALID_REQUEST',
+          /1, 2, 3, 9, 10, 12, 15, 18, 19, 28/,
+        ] as const,
+    ),
+  ];
+  for (const [what, request, code, says] of untaken)
+    test(`${code}: ${what}, once the program runs, ends it and says so`, async () => {
+      const stream = open(python(FOREVER));
+      await startOf(stream);
+      await stream.next();
+      stream.send(request);
+      const end = endOf(await stream.rest());
+      assert.deepEqual([end?.killedBy, end?.errorCode], [KilledBy.DISCONNECT, code]);
+      assert.match(end?.detail ?? '', says);
+    });
 
   for (const [what, leave] of [
     ['cancelling', (stream: ExecStream) => stream.cancel()],
@@ -405,7 +434,7 @@ describe('D1: Exec', () => {
   });
 });
 
-describe('what a program leaves in /output', () => {
+describe('C6: what a program leaves in /output', () => {
   const read = async (execId: string, path: string, who = service.alice): Promise<Buffer> => {
     const parts: Buffer[] = [];
     const stream = service.rig.execs.readArtefact({ execId, path }, who);

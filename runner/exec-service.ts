@@ -22,6 +22,7 @@ import type { ExecFacts } from './exec-facts.ts';
 import { keptAlive } from './keep-alive.ts';
 import { endMessage, execAsk, startedMessage } from './messages.ts';
 import { eventMessage } from './messages-events.ts';
+import type { OpenCalls } from './open-calls.ts';
 import { joinOutput } from './output.ts';
 import type { Runner } from './runner.ts';
 import type { Attached, SharedRuns } from './shared-runs.ts';
@@ -38,6 +39,8 @@ export interface ExecServiceDeps {
   readonly runner: Runner;
   readonly runs: SharedRuns;
   readonly artefacts: Pick<ArtefactStore, 'open'>;
+  /** Of Run and Exec. */
+  readonly calls: OpenCalls;
 }
 
 /** ExecService over a `Runner`: what is sent becomes ours, what is ours is sent. */
@@ -46,12 +49,13 @@ export function execService(
   identify: IdentifyCaller,
   report: Report,
 ): ExecServiceServer {
-  const { runner, runs, artefacts } = deps;
+  const { runner, runs, artefacts, calls } = deps;
   return {
     run: unary(
       'Run',
       async ({ spec }, context): Promise<RunResponse> => {
         const caller = await identify(context);
+        calls.enter(principalKey(caller.principal), context.signal);
         const ask = { ...execAsk(spec, context), outputMaxBytes: RUN_OUTPUT_MAX_BYTES };
         const attached = await runs.begin(
           caller,
@@ -149,12 +153,13 @@ export function execService(
 }
 
 async function* execStream(
-  { runner, runs }: ExecServiceDeps,
+  { runner, runs, calls }: ExecServiceDeps,
   identify: IdentifyCaller,
   requests: AsyncIterable<ExecRequest>,
   context: CallContext,
 ): AsyncGenerator<ExecResponse> {
   const caller = await identify(context);
+  calls.enter(principalKey(caller.principal), context.signal);
   const incoming = requests[Symbol.asyncIterator]();
   const { value: first } = await incoming.next();
   const request: ExecRequest['request'] = first?.request;
@@ -194,10 +199,28 @@ async function control(
       if (first) exec.closeStdin();
     } else if (request?.$case === 'signal' && SIGNALS.has(request.value))
       exec.signal(request.value);
-    else if (first)
-      exec.kill('disconnect', 'a request that an exec does not take', 'INVALID_REQUEST');
+    else {
+      const { code, message } = refusalOf(request);
+      exec.kill('disconnect', message, code);
+      return;
+    }
   }
   if (first) exec.closeStdin();
+}
+
+/** Why a request cannot be taken while a program runs: what asked for something that does not happen must not take it for done. */
+function refusalOf(request: ExecRequest['request']): OutriderError {
+  if (request?.$case === 'resize')
+    return new OutriderError('UNIMPLEMENTED', 'resize is not implemented in this version');
+  if (request?.$case === 'signal')
+    return new OutriderError(
+      'INVALID_REQUEST',
+      `signal ${request.value} is not one of ${[...SIGNALS].join(', ')}`,
+    );
+  return new OutriderError(
+    'INVALID_REQUEST',
+    `after start an exec takes stdin, close_stdin and signal, not ${request?.$case ?? 'nothing'}`,
+  );
 }
 
 async function feed({ exec }: Attached, stdin: Buffer): Promise<void> {

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -141,6 +149,7 @@ async function sandbox(): Promise<Sandbox> {
       sidecars: { take: async () => ({ client, release() {} }), close: async () => {} },
     },
     SHAPE,
+    () => false,
   );
   made.push(one);
   return one;
@@ -320,6 +329,22 @@ describe('a program that ends by itself', () => {
     assert.equal(large?.sha256, createHash('sha256').update(Buffer.alloc(300_000)).digest('hex'));
     await run('import os; os.unlink("/output/small"); os.unlink("/output/large")');
   });
+});
+
+test('a sandbox that is ready has as much of the processors as one that is used', {
+  skip: cgroups ? false : 'this host gives no control groups; .ci/run has them',
+}, async () => {
+  const one = await sandbox();
+  const groups = readdirSync('/sys/fs/cgroup', { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\/cpu\.(shares|weight)$/.test(path) && path.includes(`/${one.id}/`))
+    .map((path) => join('/sys/fs/cgroup', path));
+  const [path] = groups;
+  assert.ok(path, 'its group is there');
+  const used = path.endsWith('shares') ? '1024' : '100';
+  for (let tries = 0; readFileSync(path, 'utf8').trim() !== used; tries++) {
+    assert.ok(tries < 500, readFileSync(path, 'utf8'));
+    await new Promise((resolve) => setTimeout(resolve, 5)); // nobody waits for the launcher to have done it
+  }
 });
 
 test('what a program leaves can be read when its sandbox is gone', async () => {

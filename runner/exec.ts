@@ -5,6 +5,7 @@ import type { AgentEnd } from './agent-reports.ts';
 import type { Artefact, ArtefactStore } from './artefacts.ts';
 import type { BoxCounters } from './backends/backend.ts';
 import { OutputAccount, type OutputChunk } from './output.ts';
+import { outputPassed } from './output-garbage.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { Binding, DeniedEvent, EgressAccount } from './sidecar-link.ts';
 
@@ -235,6 +236,7 @@ export class Exec {
   #onOutput(stream: 'stdout' | 'stderr', data: Buffer): void {
     const account = this.#accounts[stream];
     const chunk = account.push(data);
+    outputPassed(data.length);
     const now = !chunk || this.#unread || this.#cause !== undefined;
     if (now) this.#sandbox.link.credit(this.#number, data.length);
     if (chunk && !this.#unread) this.#queue.push({ stream, chunk, credit: now ? 0 : data.length });
@@ -253,6 +255,7 @@ export class Exec {
   #finish(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#sandbox.answer();
     for (const timer of this.#timers) clearTimeout(timer);
     this.order.signal.removeEventListener('abort', this.#onAbort);
     this.#sandbox.attachment.onDenied = () => {};
@@ -269,6 +272,7 @@ export class Exec {
       const next = this.#queue.shift();
       if (next) {
         yield { kind: 'chunk', stream: next.stream, chunk: next.chunk };
+        this.#sandbox.answer(); // whoever asks for the next has passed this one on
         if (next.credit > 0) this.#sandbox.link.credit(this.#number, next.credit);
       } else if (this.#over) return;
       else {
@@ -366,8 +370,8 @@ export class Exec {
   }
 
   async #collect(found: AgentEnd['artefacts']): Promise<Artefact[]> {
-    const { artefacts, id } = this.order;
-    return artefacts.keep(id, found, (path, offset, length) =>
+    const { artefacts, binding, id } = this.order;
+    return artefacts.keep(id, binding.principal, found, (path, offset, length) =>
       this.#sandbox.link.read(`/output/${path}`, offset, length),
     );
   }

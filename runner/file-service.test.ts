@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FileType, type WriteFileRequest } from '#proto';
+import { FileType, ListFilesRequest, ListFilesResponse, type WriteFileRequest } from '#proto';
 import { call, codeOf, python } from './test-rig.ts';
 import { inside, MIB, serviceRig } from './testing.ts';
 
@@ -39,10 +39,26 @@ describe('files of a sandbox', () => {
     for await (const part of stream as AsyncIterable<{ data: Buffer }>) parts.push(part.data);
     return Buffer.concat(parts);
   };
-  const names = async () =>
-    (
-      await call(service.rig.files, 'listFiles', { sandboxId, path: '', depth: 2 }, service.alice)
-    ).files.map(({ path }) => path);
+  const list = (over: Partial<ListFilesRequest> = {}) =>
+    call(
+      service.rig.files,
+      'listFiles',
+      ListFilesRequest.fromPartial({ sandboxId, ...over }),
+      service.alice,
+    );
+  const names = async () => (await list({ depth: 2 })).files.map(({ path }) => path);
+  /** Every page, by the names that it has. */
+  const pages = async (over: Partial<ListFilesRequest>): Promise<string[][]> => {
+    const all: string[][] = [];
+    for (let pageToken = '', more = true; more; ) {
+      const { files, truncated, nextPageToken } = await list({ ...over, pageToken });
+      all.push(files.map(({ path }) => path));
+      assert.equal(truncated, nextPageToken !== '');
+      pageToken = nextPageToken;
+      more = truncated;
+    }
+    return all;
+  };
 
   test('that are written, seen by programs, read, listed and removed', async () => {
     const content = Buffer.alloc(2 * MIB, 'abc');
@@ -89,6 +105,75 @@ describe('files of a sandbox', () => {
     await run(
       python('import os; os.unlink("link"); os.unlink("pipe"); os.rmdir("dir")', inside(sandboxId)),
     );
+  });
+
+  describe('listed in pages', () => {
+    const program = (code: string) => run(python(code, inside(sandboxId)));
+    const emptied = () =>
+      program(`import os, shutil
+for entry in list(os.scandir(".")): (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.name)`);
+
+    test('more than 20 000 are all told, each once, by name', async () => {
+      await program(
+        'import os\nos.mkdir("many")\nfor n in range(20_500): os.mknod(f"many/{n:05}")',
+      );
+      const found = await pages({ path: 'many' });
+      assert.deepEqual(
+        found.map(({ length }) => length),
+        [10_000, 10_000, 500],
+      );
+      const wanted = Array.from({ length: 20_500 }, (_, n) => String(n).padStart(5, '0'));
+      assert.deepEqual(
+        found.flat(),
+        wanted.map((name) => `/workspace/many/${name}`),
+      );
+      await emptied();
+    });
+
+    test('long names make shorter pages, and an answer stays within 3 MiB', async () => {
+      await program(`import os
+for n in range(9_000): os.mknod(f"{n:05}" + "é" * 120)`);
+      const first = await list();
+      assert.ok(first.truncated && first.files.length < 9_000);
+      assert.ok(ListFilesResponse.encode(first).finish().length < 3 * MIB);
+      assert.equal((await pages({})).flat().length, 9_000);
+      await emptied();
+    });
+
+    test('a directory comes before what is in it, also where a page ends between them', async () => {
+      await program(`import os
+os.makedirs("a/b/c"); os.makedirs("d"); os.symlink("a", "l")
+for name in "a-x", "a/f", "a/b/c/f", "d/f", "e": os.mknod(name)`);
+      const order = 'a a/b a/b/c a/b/c/f a/f a-x d d/f e l';
+      for (const pageSize of [0, 1, 2, 3]) {
+        const found = await pages({ depth: 16, pageSize });
+        const shown = found.flat().map((path) => path.replace('/workspace/', ''));
+        assert.equal(shown.join(' '), order, `by ${pageSize}`);
+        assert.ok(pageSize === 0 || found.every(({ length }) => length <= pageSize));
+      }
+      await emptied();
+    });
+
+    test('what is removed meanwhile, or is no text, is no end to it', async () => {
+      await program('import os\nfor name in b"a", b"b\\xff", b"c", b"d": os.mknod(name)');
+      const { files, nextPageToken } = await list({ pageSize: 2 });
+      assert.deepEqual(
+        files.map(({ path }) => path),
+        ['/workspace/a', '/workspace/b\ufffd'],
+      );
+      await program('import os\nos.unlink(b"b\\xff"); os.unlink("c")');
+      const rest = await list({ pageSize: 2, pageToken: nextPageToken });
+      assert.deepEqual(
+        rest.files.map(({ path }) => path),
+        ['/workspace/d'],
+      );
+      await emptied();
+    });
+
+    for (const pageToken of ['/workspace/a', 'abc', 'ZZ', '00'.repeat(4_097)])
+      test(`a page_token that was never given out is refused: ${pageToken.slice(0, 12)}`, async () => {
+        assert.equal(await codeOf(list({ pageToken })), 'INVALID_REQUEST');
+      });
   });
 
   test('with times that no calendar has', async () => {

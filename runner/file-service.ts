@@ -6,6 +6,9 @@ import type { AgentFile } from './agent-reports.ts';
 import { assertRole, type Caller, type IdentifyCaller } from './callers.ts';
 import type { Runner } from './runner.ts';
 
+/** A path in hexadecimal digits: it need not be text. At most what a system takes for a path. */
+const PAGE_TOKEN = /^([0-9a-f]{2}){0,4096}$/;
+
 /** FileService: everything is opened by the sandbox's own agent, inside the sandbox. */
 export function fileService(
   runner: Runner,
@@ -63,12 +66,12 @@ export function fileService(
 
     listFiles: unary(
       'ListFiles',
-      async ({ sandboxId, path, depth }, context) => {
-        const { files, truncated } = await linkOf(await identify(context), sandboxId).list(
-          path || '/workspace',
-          depth,
-        );
-        return { files: files.map(fileMessage), truncated };
+      async ({ sandboxId, path, depth, pageSize, pageToken }, context) => {
+        if (!PAGE_TOKEN.test(pageToken))
+          throw new OutriderError('INVALID_REQUEST', 'page_token is none that was given out');
+        const link = linkOf(await identify(context), sandboxId);
+        const { files, next } = await link.list(path || '/workspace', depth, pageSize, pageToken);
+        return { files: files.map(fileMessage), truncated: next !== '', nextPageToken: next };
       },
       report,
     ),

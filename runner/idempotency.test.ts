@@ -26,9 +26,9 @@ function rig(options: IdempotencyOptions = {}) {
   const clock = { now: 0 };
   const once = new Idempotency<Once>({ now: () => clock.now, keepMs: 1_000, ...options });
   let begun = 0;
-  const take = (key: string, owner = 'alice', digest = 'd') => {
+  const take = (key: string, subject = 'alice', digest = 'd', tenant = 't') => {
     const one = played();
-    const { value, first } = once.take(owner, key, digest, () => {
+    const { value, first } = once.take({ issuer: 'i', subject, tenant }, key, digest, () => {
       begun += 1;
       return one.value;
     });
@@ -93,6 +93,28 @@ describe('a key', () => {
     assert.throws(() => take('c'), { code: 'QUOTA_EXCEEDED', retryAfterMs: 600 });
     clock.now = 1_000;
     take('c');
+  });
+
+  test('takes no more places of one tenant than its share, whatever principals it has', () => {
+    const { take } = rig({ keysPerTenant: 2, keys: 3 });
+    take('k', 'alice', 'd', 'large');
+    take('k', 'bob', 'd', 'large');
+    assert.throws(() => take('k', 'carol', 'd', 'large'), { code: 'QUOTA_EXCEEDED' });
+    take('k', 'dan', 'd', 'small');
+  });
+
+  test('keeps its result where somebody else keeps more', async () => {
+    const { take } = rig({ bytes: 250 });
+    const mine = take('a', 'alice');
+    const theirs = ['b', 'c', 'd'].map((key) => take(key, 'bob'));
+    for (const one of [mine, ...theirs]) {
+      one.over();
+      await settled();
+    }
+    assert.deepEqual(
+      [mine, ...theirs].map(({ made }) => made.sheds),
+      [0, 1, 1, 0],
+    );
   });
 
   test('lets go of its result, the oldest first, where all together keep too much', async () => {

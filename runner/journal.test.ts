@@ -42,7 +42,45 @@ describe('D5: the journal', () => {
     const second = life();
     assert.deepEqual(ids(second.lost), ['a', 'c']);
     assert.deepEqual(second.lost[0], JSON.parse(JSON.stringify(noted('a'))));
-    assert.deepEqual(ids(life().lost), [], 'what was told once is not told again');
+    const third = life();
+    assert.deepEqual(ids(third.lost), [], 'what was told once is not told again');
+    assert.deepEqual(ids(third.lostEarlier.map(({ exec }) => exec)), ['a', 'c'], 'but known');
+  });
+
+  test('knows what was lost for an hour, through any number of lives', (t) => {
+    const { clock, life } = rig(t);
+    life().begin(noted('plain'));
+    const lostAt = (clock.now += 1);
+    assert.deepEqual(ids(life().lost), ['plain']);
+    clock.now += 1_800_000;
+    life().begin(noted('later'));
+    life();
+    clock.now += 1_799_999;
+    const { lost, lostEarlier } = life();
+    assert.deepEqual(ids(lost), []);
+    assert.deepEqual(
+      lostEarlier.map(({ exec, at }) => [exec.execId, at]),
+      [
+        ['plain', lostAt],
+        ['later', lostAt + 1_800_000],
+      ],
+    );
+    clock.now += 1;
+    assert.deepEqual(ids(life().lostEarlier.map(({ exec }) => exec)), ['later']);
+  });
+
+  test('knows the newest 2 000 of what was lost, in a file that does not grow', (t) => {
+    const { path, clock, life } = rig(t);
+    for (let at = 0; at < 3; at++) {
+      const one = life();
+      for (let each = 0; each < 900; each++) one.begin(noted(`e${at}-${each}`));
+      clock.now += 1;
+    }
+    life();
+    const { lostEarlier } = life();
+    assert.equal(lostEarlier.length, 2_000);
+    assert.equal(lostEarlier[0]?.exec.execId, 'e0-700');
+    assert.equal(readFileSync(path, 'utf8').split('\n').length, 2_000);
   });
 
   test('remembers keys for 10 minutes after the end', (t) => {
@@ -58,9 +96,8 @@ describe('D5: the journal', () => {
     assert.deepEqual([ids(second.ended), ids(second.lost)], [['ended'], ['running']]);
     clock.now += 1;
     const third = life();
-    assert.deepEqual([ids(third.ended), ids(third.lost)], [['running'], []]);
-    clock.now += 600_000;
-    assert.deepEqual(ids(life().ended), []);
+    assert.deepEqual([ids(third.ended), ids(third.lost)], [[], []]);
+    assert.deepEqual(third.lostEarlier[0]?.exec.idempotency, { key: 'l', digest: 'd' });
   });
 
   test('does not grow with what has ended', (t) => {
@@ -75,6 +112,20 @@ describe('D5: the journal', () => {
     assert.ok(lines < 2_100, `${lines} lines`);
     assert.deepEqual(ids(life().lost), ['stays']);
     assert.equal(statSync(path).mode & 0o777, 0o600);
+  });
+
+  test('is not written anew at each end, however many keys it holds', (t) => {
+    const { path, life } = rig(t);
+    const journal = life();
+    const files = new Set<string>();
+    for (let at = 0; at < 6_000; at++) {
+      journal.begin(noted(`e${at}`, `k${at}`));
+      journal.end(`e${at}`);
+      const { ino, birthtimeNs } = statSync(path, { bigint: true });
+      files.add(`${ino} ${birthtimeNs}`);
+    }
+    assert.ok(files.size > 1 && files.size < 6, `${files.size} files`);
+    assert.equal(life().ended.length, 6_000);
   });
 
   test('a line that broke off is nothing, and spoils no other', (t) => {

@@ -8,6 +8,7 @@ const backend = (name: Backend['name'], tier: Backend['tier']): Backend<BoxAsk> 
   name,
   tier,
   images: [],
+  limitsAddressSpace: false,
   probe: async () => problems[name],
   start: () => assert.fail('nothing is started here'),
 });

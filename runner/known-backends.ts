@@ -13,10 +13,11 @@ export class KnownBackends {
   }
 
   get all(): readonly KnownBackend[] {
-    return this.#backends.map(({ name, tier, images }) => ({
+    return this.#backends.map(({ name, tier, images, limitsAddressSpace }) => ({
       name,
       tier,
       images,
+      limitsAddressSpace,
       problem: this.#problems.get(name),
     }));
   }

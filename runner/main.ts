@@ -12,12 +12,14 @@ export function main(argv: readonly string[], env: Env, self: readonly string[])
     {
       name: 'runner',
       spec: runnerSpec,
-      start: async (config, log) => {
+      user: (config) => config.user,
+      start: async (config, log, giveUpRoot) => {
         const runner = await startRunner(config, {
           log,
           sidecarCommand: [...self, 'sidecar'],
           launcherCommand: [...self, 'launcher', ...argv],
           env,
+          giveUpRoot,
         });
         return {
           address: formatAddress(runner.listen),

@@ -77,8 +77,8 @@ async function ownName(files: Files, home: string): Promise<Package> {
 /** The directories in a directory; none where it does not exist. A link could be anything, so it is refused. */
 async function directories(files: Files, path: string): Promise<{ readonly path: string }[]> {
   try {
-    const { files: entries, truncated } = await files.list(path, 1);
-    if (truncated) throw tooMany();
+    const { files: entries, next } = await files.list(path, 1);
+    if (next !== '') throw tooMany();
     if (entries.some(({ type }) => type === 'symlink'))
       throw new OutriderError('DEPENDENCY_REFUSED', 'a package is a link to something else');
     return entries.filter(({ type }) => type === 'directory');

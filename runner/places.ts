@@ -1,4 +1,4 @@
-import { OutriderError } from '#core/errors';
+import { OutriderError, toOutriderError } from '#core/errors';
 import type { Role } from '#policies';
 import type { KnownBackend } from './choose-backend.ts';
 import type { RunnerMetrics } from './metrics.ts';
@@ -53,6 +53,7 @@ export class Places {
   readonly quota: Quota;
   /** Sandboxes to be kept whose claim is under way: their names are taken and they count. */
   readonly #making = new Set<{ owner: string; name: string; role: string }>();
+  #unusable: Readonly<Record<string, string>> = {};
   /** Nothing new is placed. */
   closed = false;
 
@@ -73,16 +74,24 @@ export class Places {
 
   /** Keeps warm what fresh sandboxes of these roles need, one shape for each of their profiles, and nothing else. */
   warm(roles: readonly RoleLimits[], ask: SandboxAsk): void {
+    const unusable: Record<string, string> = {};
     const shapes = roles.flatMap((limits) =>
       limits.profiles.flatMap((profile) => {
         try {
           return [shapeFor(limits, { ...ask, profile }, this.#deps.backends(), KNOWN)];
-        } catch {
-          return []; // this runner cannot serve that: the caller is told when one comes
+        } catch (error) {
+          unusable[profile] = toOutriderError(error).message; // a caller who asks for it is told the same
+          return [];
         }
       }),
     );
+    this.#unusable = unusable;
     this.#deps.pool.keep(shapes);
+  }
+
+  /** The profiles of roles that fresh sandboxes cannot be had of here, with what a person should know. */
+  get unusableProfiles(): Readonly<Record<string, string>> {
+    return { ...this.#deps.pool.problems, ...this.#unusable };
   }
 
   /** The profile of the sandbox that a target names; where there is none yet, the one that it asks for, or the role's first. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
-import { type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { silentLogger } from '#core/log';
 import { WarmPool } from './pool.ts';
 import type { SandboxShape } from './role-limits.ts';
@@ -18,13 +18,24 @@ interface Made {
   readonly shape: SandboxShape;
   alive: boolean;
   ended: Promise<void>;
+  answered: Promise<void>;
+  /** Its program has been heard of. */
+  answer(): void;
   end(): Promise<void>;
 }
 
 /** A pool over sandboxes that are only counted. `create` can be told to fail, or to wait. */
 function rig(t: TestContext, floor: number, ceiling = floor) {
   const made: Made[] = [];
-  const state = { failing: false, failed: 0, gate: Promise.resolve(), warm: 0, started: 0 };
+  const awaited: boolean[] = [];
+  const state = {
+    failing: false,
+    failingProfile: '',
+    failed: 0,
+    gate: Promise.resolve(),
+    warm: 0,
+    started: 0,
+  };
   const pool = new WarmPool({
     floor,
     ceiling,
@@ -32,10 +43,11 @@ function rig(t: TestContext, floor: number, ceiling = floor) {
     onChange: (warm) => {
       state.warm = warm;
     },
-    create: async (shape) => {
+    create: async (shape, isAwaited) => {
       state.started += 1;
       await state.gate;
-      if (state.failing) {
+      awaited.push(isAwaited());
+      if (state.failing || shape.profile === state.failingProfile) {
         state.failed += 1;
         throw new Error('no');
       }
@@ -43,10 +55,16 @@ function rig(t: TestContext, floor: number, ceiling = floor) {
       const ended = new Promise<void>((resolve) => {
         over = resolve;
       });
+      let answer = (): void => {};
+      const answered = new Promise<void>((resolve) => {
+        answer = resolve;
+      });
       const sandbox: Made = {
         shape,
         alive: true,
         ended,
+        answered,
+        answer,
         end() {
           this.alive = false;
           over();
@@ -63,7 +81,7 @@ function rig(t: TestContext, floor: number, ceiling = floor) {
       await new Promise((resolve) => setTimeout(resolve, 2));
     assert.equal(pool.warm, count);
   };
-  return { pool, made, state, warm };
+  return { pool, made, state, awaited, warm };
 }
 
 test('it keeps as many as it was told of each shape, and no more', async (t) => {
@@ -105,15 +123,67 @@ test('more than are warm are made for the asking, as are shapes that nobody keep
   await warm(1);
 });
 
-test('the refill waits until after the claim has been answered', async (t) => {
-  const { pool, made, warm } = rig(t, 1);
+describe('what replaces a claimed sandbox is not begun', () => {
+  /** A pool that has handed out the only one that it keeps. */
+  const claimed = async (t: TestContext) => {
+    const all = rig(t, 1);
+    all.pool.keep([SHAPE]);
+    await all.warm(1);
+    const { sandbox } = await all.pool.claim(SHAPE);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    assert.equal(all.state.started, 1, 'nothing was heard of its program yet');
+    return { ...all, claimed: sandbox as unknown as Made }; // the rig made it
+  };
+
+  test('before the first byte of its program has gone out', async (t) => {
+    const { claimed: one, state, warm } = await claimed(t);
+    one.answer();
+    await warm(1);
+    assert.equal(state.started, 2);
+  });
+
+  test('before it has ended, where its program writes nothing', async (t) => {
+    const { claimed: one, warm } = await claimed(t);
+    void one.end();
+    await warm(1);
+  });
+
+  test('for longer than a while, where its program does neither', async (t) => {
+    const { warm } = await claimed(t);
+    await warm(1);
+  });
+
+  test('by another one, whose program was heard of before', async (t) => {
+    const { pool, made, state, warm } = rig(t, 2);
+    pool.keep([SHAPE]);
+    await warm(2);
+    await Promise.all([pool.claim(SHAPE), pool.claim(SHAPE)]);
+    made[0]?.answer();
+    await warm(1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(state.started, 3);
+    made[1]?.answer();
+    await warm(2);
+  });
+});
+
+test('what is made is told whether somebody waits for it: others need not make haste', async (t) => {
+  const { pool, awaited, warm } = rig(t, 1);
+  pool.keep([SHAPE]);
+  await warm(1);
+  await pool.claim(OTHER);
+  assert.deepEqual(awaited, [false, true]);
+});
+
+test('a program that is not heard of keeps nobody waiting', async (t) => {
+  const { pool, warm } = rig(t, 1);
   pool.keep([SHAPE]);
   await warm(1);
   await pool.claim(SHAPE);
-  await Promise.resolve();
-  assert.equal(made.length, 1);
-  await warm(1);
-  assert.equal(made.length, 2);
+  const from = performance.now();
+  const { warm: was } = await pool.claim(SHAPE);
+  assert.equal(was, false);
+  assert.ok(performance.now() - from < 200, 'a quarter of a second is what a replacement waits');
 });
 
 test('one that died is not handed out, and is replaced, however the death was noticed', async (t) => {
@@ -144,6 +214,21 @@ test('a failure is tried again after a growing while, and a success forgets it',
   await warm(1);
 });
 
+test('what keeps one profile from being made is told of that one; all are a problem of the whole', async (t) => {
+  const { pool, state, warm } = rig(t, 1);
+  const node = { ...SHAPE, profile: 'node' };
+  state.failingProfile = 'node';
+  pool.keep([SHAPE, node]);
+  await warm(1);
+  while (state.failed === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+  assert.deepEqual([pool.problems, pool.problem], [{ node: 'internal error' }, undefined]);
+  pool.keep([node]);
+  assert.equal(pool.problem, 'internal error');
+  state.failingProfile = '';
+  await warm(1);
+  assert.deepEqual([pool.problems, pool.problem], [{}, undefined]);
+});
+
 test('closing ends what waits and what is being made, and nothing is made after it', async (t) => {
   const { pool, made, state, warm } = rig(t, 2);
   pool.keep([SHAPE]);
@@ -153,6 +238,7 @@ test('closing ends what waits and what is being made, and nothing is made after 
     open = resolve;
   });
   await pool.claim(SHAPE);
+  made[0]?.answer();
   await new Promise((resolve) => setTimeout(resolve, 40));
   let closed = false;
   const closing = pool.close().then(() => {

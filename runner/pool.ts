@@ -5,8 +5,10 @@ import { Demand } from './demand.ts';
 import type { SandboxShape } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 
-/** How long a refill waits after a claim, so that the claimed sandbox's first byte goes out before. */
-const REFILL_DELAY_MS = 20;
+/** How long the making of a replacement waits for a program that writes nothing. */
+const HELD_MAX_MS = 250;
+/** One that died unused is not replaced at once: what ended it may end the next as fast. */
+const AFTER_DEATH_MS = 20;
 const RETRY_MAX_MS = 30_000;
 const TRIM_EVERY_MS = 5_000;
 /** A first guess at what making one takes. */
@@ -17,7 +19,8 @@ export interface PoolOptions {
   readonly floor: number;
   /** How many are kept of one shape at most, however often it is asked for. */
   readonly ceiling: number;
-  readonly create: (shape: SandboxShape) => Promise<Sandbox>;
+  /** Makes one; `isAwaited` tells whether there is somebody who waits for it. */
+  readonly create: (shape: SandboxShape, isAwaited: () => boolean) => Promise<Sandbox>;
   readonly log: Logger;
   readonly onChange: (warm: number) => void;
 }
@@ -41,13 +44,18 @@ interface Shelf {
   readonly waiting: Waiting[];
   kept: boolean;
   making: number;
+  /** Handed out, and to be replaced once their programs have been heard of. */
+  held: number;
   failures: number;
+  /** What keeps it from being made, since the last that could. */
+  problem: string | undefined;
   retryAtMs: number;
 }
 
 /**
  * Started, rehearsed, unused sandboxes (D3), each handed out once. Between floor and ceiling there are as many of a shape as were
- * lately asked for while one is made. No more are in the making at one time than the machine has use for; who waits comes first.
+ * lately asked for while one is replaced. What replaces one that was handed out is begun when the first byte of its program has gone
+ * out. No more are in the making at one time than the machine has use for; who waits comes first.
  */
 export class WarmPool {
   readonly #options: PoolOptions;
@@ -56,7 +64,6 @@ export class WarmPool {
   readonly #makers = 2 * availableParallelism();
   readonly #trim: NodeJS.Timeout;
   #closed = false;
-  #problem: string | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -78,7 +85,7 @@ export class WarmPool {
     shelf.demand.claimed(performance.now());
     for (let next = shelf.ready.shift(); next; next = shelf.ready.shift()) {
       if (!next.alive) continue;
-      this.#refillLater(REFILL_DELAY_MS);
+      this.#hold(shelf, next);
       this.#changed();
       return { sandbox: next, warm: true };
     }
@@ -89,9 +96,20 @@ export class WarmPool {
     return claim;
   }
 
-  /** What keeps warm sandboxes from being made, since the last that could; undefined where nothing does. */
+  /** What keeps every shape that is kept from being made, since the last that could; undefined where one can. */
   get problem(): string | undefined {
-    return this.#problem;
+    const kept = [...this.#shelves.values()].filter((shelf) => shelf.kept);
+    return kept.every(({ problem }) => problem !== undefined) ? kept[0]?.problem : undefined;
+  }
+
+  /** The same of each profile that has a shape which cannot be made. */
+  get problems(): Readonly<Record<string, string>> {
+    const kept = [...this.#shelves.values()].filter((shelf) => shelf.kept);
+    return Object.fromEntries(
+      kept.flatMap(({ shape, problem }) =>
+        problem === undefined ? [] : [[shape.profile, problem]],
+      ),
+    );
   }
 
   get warm(): number {
@@ -127,7 +145,9 @@ export class WarmPool {
       waiting: [],
       kept: false,
       making: 0,
+      held: 0,
       failures: 0,
+      problem: undefined,
       retryAtMs: 0,
     };
     this.#shelves.set(key, made);
@@ -150,11 +170,22 @@ export class WarmPool {
         shelves.find((shelf) => waitsMost(shelf) > 0) ??
         shelves
           .filter(({ retryAtMs }) => retryAtMs <= nowMs)
-          .filter((shelf) => shelf.ready.length + shelf.making < this.#target(shelf))
+          .filter((shelf) => shelf.ready.length + shelf.making + shelf.held < this.#target(shelf))
           .toSorted((a, b) => a.ready.length + a.making - b.ready.length - b.making)[0];
       if (!next) return;
       this.#make(next);
     }
+  }
+
+  /** Until its program has been heard of, the machine is for that one and not for making the next. */
+  #hold(shelf: Shelf, sandbox: Sandbox): void {
+    const from = performance.now();
+    shelf.held += 1;
+    void heardOf(sandbox).then(() => {
+      shelf.held -= 1;
+      shelf.demand.held(performance.now() - from);
+      this.#refill();
+    });
   }
 
   #refillLater(afterMs: number): void {
@@ -164,15 +195,17 @@ export class WarmPool {
   #make(shelf: Shelf): void {
     const from = performance.now();
     shelf.making += 1;
-    const making = this.#options.create(shelf.shape).then(
-      (sandbox) => {
-        shelf.demand.made(performance.now() - from + REFILL_DELAY_MS);
-        shelf.failures = 0;
-        this.#problem = undefined;
-        return this.#store(shelf, sandbox);
-      },
-      (error: unknown) => this.#failed(shelf, error),
-    );
+    const making = this.#options
+      .create(shelf.shape, () => shelf.waiting.length > 0)
+      .then(
+        (sandbox) => {
+          shelf.demand.made(performance.now() - from);
+          shelf.failures = 0;
+          shelf.problem = undefined;
+          return this.#store(shelf, sandbox);
+        },
+        (error: unknown) => this.#failed(shelf, error),
+      );
     const done = making.finally(() => {
       shelf.making -= 1;
       this.#making.delete(done);
@@ -185,6 +218,7 @@ export class WarmPool {
     if (this.#closed) return sandbox.end();
     const first = shelf.waiting.shift();
     if (first) {
+      this.#hold(shelf, sandbox);
       first.resolve({ sandbox, warm: false });
       return undefined;
     }
@@ -194,7 +228,7 @@ export class WarmPool {
       if (at < 0) return; // claimed
       shelf.ready.splice(at, 1);
       this.#changed();
-      this.#refillLater(REFILL_DELAY_MS);
+      this.#refillLater(AFTER_DEATH_MS);
     });
     this.#changed();
     return undefined;
@@ -209,7 +243,7 @@ export class WarmPool {
     }
     if (this.#closed) return;
     shelf.failures += 1;
-    this.#problem = error.message;
+    shelf.problem = error.message;
     this.#options.log.error('a warm sandbox could not be made', { error });
     const againMs = Math.min(RETRY_MAX_MS, 100 * 2 ** shelf.failures);
     shelf.retryAtMs = performance.now() + againMs;
@@ -230,4 +264,14 @@ export class WarmPool {
   #changed(): void {
     this.#options.onChange(this.warm);
   }
+}
+
+/** Resolves when the first program of a sandbox has written something or ended, or has done neither for a while. */
+async function heardOf({ answered, ended }: Sandbox): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, HELD_MAX_MS).unref();
+  });
+  await Promise.race([answered, ended, late]);
+  clearTimeout(timer);
 }

@@ -90,14 +90,14 @@ function profileNamed(name: string): Profile {
 }
 
 /**
- * Whether a profile can run where memory is limited by address space, which is what a host without control groups has: Node
- * takes far more address space than memory. @throws {OutriderError} BACKEND_UNAVAILABLE
+ * Whether a profile can run on a backend: where memory is limited as address space, which is what a host without control groups
+ * has, Node cannot, since it takes far more address space than memory. @throws {OutriderError} BACKEND_UNAVAILABLE
  */
-export function assertRunsUnder(
+export function assertRunsOn(
   profileName: string,
-  rlimits: Readonly<Record<string, number>>,
+  { limitsAddressSpace }: { readonly limitsAddressSpace: boolean },
 ): void {
-  if (profileName === 'node' && rlimits['AS'] !== undefined)
+  if (profileName === 'node' && limitsAddressSpace)
     throw new OutriderError(
       'BACKEND_UNAVAILABLE',
       'the profile node needs control groups for its memory limit, and this host gives none',

@@ -52,5 +52,6 @@ test('C13: the memory of all sandboxes together is bounded where a bound is set'
   release(); // once
   quota.memory(600);
   assert.throws(() => quota.memory(1), { code: 'RUNNER_BUSY' });
+  assert.throws(() => quota.memory(1_001), { code: 'BACKEND_UNAVAILABLE' }, 'waiting is no use');
   rig().quota.memory(2 ** 50);
 });

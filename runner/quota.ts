@@ -50,9 +50,17 @@ export class Quota {
     return once(this.#count(owner));
   }
 
-  /** The memory of one sandbox, until the function returned is called. @throws {OutriderError} RUNNER_BUSY */
+  /**
+   * The memory of one sandbox, until the function returned is called.
+   * @throws {OutriderError} RUNNER_BUSY; BACKEND_UNAVAILABLE where there is never so much
+   */
   memory(bytes: number): () => void {
     const most = this.#options.memoryBytes;
+    if (most > 0 && bytes > most)
+      throw new OutriderError(
+        'BACKEND_UNAVAILABLE',
+        `memory ${bytes} is more than this runner has for all sandboxes, ${most}`,
+      );
     if (most > 0 && this.#memoryBytes + bytes > most)
       throw new OutriderError('RUNNER_BUSY', "the runner's memory is in use", {
         retryAfterMs: RETRY_AFTER_MS,

@@ -64,12 +64,14 @@ describe('D5: a runner that was killed says in its next life', () => {
     );
     assert.ok(service.rig.isGone(sandboxId, attestation?.hostUid ?? 0));
     await restart();
-    assert.equal(
-      await codeOf(get(execId)),
-      'EXEC_NOT_FOUND',
-      'one life after that it is forgotten',
+    const still = await get(execId);
+    assert.deepEqual(
+      [still.end?.errorCode, still.started?.sandboxId],
+      ['EXEC_LOST', sandboxId],
+      'a further life still knows',
     );
-    assert.equal(await codeOf(open(keyed).rest()), 'EXEC_NOT_FOUND', 'but not begun again');
+    assert.equal(await codeOf(get(execId, service.bob)), 'EXEC_NOT_FOUND');
+    assert.equal(await codeOf(open(keyed).rest()), 'EXEC_LOST', 'nor is it begun again there');
     assert.equal(service.rig.audit().filter((one) => one['execId'] === execId).length, 1);
   });
 

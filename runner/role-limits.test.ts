@@ -16,10 +16,13 @@ const BUBBLEWRAP: KnownBackend = {
   name: 'bubblewrap',
   tier: 'namespaces',
   images: [],
+  limitsAddressSpace: false,
   problem: undefined,
 };
 const shape = (ask: Partial<SandboxAsk>, of: Role = role(), known = ['python']) =>
   shapeFor(roleLimits(of), { ...NOTHING_ASKED, ...ask }, [BUBBLEWRAP], known);
+const nodeOn = (backend: KnownBackend) =>
+  shapeFor(roleLimits(role({ profiles: ['node'] })), NOTHING_ASKED, [backend], ['node']);
 const asked = (over: Partial<SandboxAsk['resources']>) => ({
   resources: { ...NOTHING_ASKED.resources, ...over },
 });
@@ -100,11 +103,19 @@ describe('a sandbox is refused', () => {
       () => shape({ minimumTier: 'namespaces' }, role({ minimumTier: 'gvisor' })),
       'BACKEND_TOO_WEAK',
     ],
+    [
+      'Node, where memory is limited as address space',
+      () => nodeOn({ ...BUBBLEWRAP, limitsAddressSpace: true }),
+      'BACKEND_UNAVAILABLE',
+    ],
   ];
   for (const [what, run, code] of cases)
     test(`${code}: ${what}`, () => {
       assert.throws(run, { code });
     });
+  test('control: Node, where control groups limit memory', () => {
+    assert.equal(nodeOn(BUBBLEWRAP).profile, 'node');
+  });
   test('control: the backend by its name and its own tier are accepted', () => {
     assert.doesNotThrow(() => shape({ backend: 'bubblewrap', minimumTier: 'namespaces' }));
     assert.doesNotThrow(() =>

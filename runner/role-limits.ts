@@ -3,6 +3,7 @@ import { type Role, sandboxBounds } from '#policies';
 import type { BackendName, ResourceLimits, Tier } from './backends/backend.ts';
 import { chooseBackend, chooseImage, type KnownBackend } from './choose-backend.ts';
 import type { Requirement } from './dependencies.ts';
+import { assertRunsOn } from './profiles.ts';
 
 /** What a role's sandboxes get where its document says nothing. */
 const DEFAULTS = {
@@ -104,6 +105,7 @@ export function shapeFor(
     );
   }
   const backend = chooseBackend(backends, ask.backend, [limits.minimumTier, ask.minimumTier]);
+  assertRunsOn(profile, backend);
   const least = (name: keyof ResourceLimits): number => {
     const value = within(name, ask.resources[name], limits.resources[name]);
     if (value < LEAST[name])

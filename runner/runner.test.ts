@@ -20,7 +20,7 @@ function rig() {
     log: silentLogger,
     metrics: runnerMetrics(new Metrics('runner')),
     pool: { close: async () => {} },
-    journal: { begin: () => {}, end: () => {}, lost: [] },
+    journal: { begin: () => {}, end: () => {}, lost: [], lostEarlier: [] },
     capacity: 1,
     memoryBytes: 0,
     runnerId: 'test',

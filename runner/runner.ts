@@ -19,7 +19,7 @@ import { ExecLog } from './exec-log.ts';
 import { FRAME_MAX_BYTES } from './frames.ts';
 import { packageEnvironment, type StepOutcome } from './install.ts';
 import { type InstallCall, type InstallEnd, Installer, leftOf } from './installer.ts';
-import type { ExecJournal, NotedExec } from './journal.ts';
+import { type ExecJournal, LOST_KEEP_MS, LOST_MAX, type NotedExec } from './journal.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import { type Place, Places, type Target } from './places.ts';
 import type { WarmPool } from './pool.ts';
@@ -27,7 +27,7 @@ import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
 import { projectionText } from './projections.ts';
 import { roleLimits, type SandboxAsk } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
-import { type Kept, Sessions } from './sessions.ts';
+import { type EndReason, type Kept, Sessions } from './sessions.ts';
 
 /** What a caller wants run, checked for form by the service and held against the role here. */
 export interface ExecAsk {
@@ -68,7 +68,7 @@ export interface RunnerDeps {
   /** Where dependencies come from. */
   readonly registries: Registries;
   readonly audit: AuditChain;
-  readonly journal: Pick<ExecJournal, 'begin' | 'end' | 'lost'>;
+  readonly journal: Pick<ExecJournal, 'begin' | 'end' | 'lost' | 'lostEarlier'>;
   readonly metrics: RunnerMetrics;
   readonly log: Logger;
   /** Execs at one time, of everybody. */
@@ -110,6 +110,7 @@ export class Runner {
   readonly #installer: Installer;
   readonly #live = new Map<string, Live>();
   readonly #ended = new EndedExecs();
+  readonly #lost = new EndedExecs({ keepMs: LOST_KEEP_MS, most: LOST_MAX });
   readonly #log: ExecLog;
   #number = 0;
 
@@ -130,8 +131,12 @@ export class Runner {
     });
     this.sessions.onAdd = (kept) =>
       this.#publish(kept.owner, kept.sandbox.id, { kind: 'sandboxCreated', sandbox: kept });
+    for (const { exec, at } of deps.journal.lostEarlier) {
+      const { principal, facts, ending } = lostExec(exec);
+      this.#lost.add(principal, facts, ending, at);
+    }
     for (const { principal, facts, ending } of deps.journal.lost.map(lostExec)) {
-      this.#ended.add(principalKey(principal), facts, ending);
+      this.#lost.add(principal, facts, ending);
       this.#log.ended(principal, facts, ending);
     }
     this.#places = new Places({ ...deps, sessions: this.sessions });
@@ -176,6 +181,11 @@ export class Runner {
   /** Keeps warm what the roles of the policy need. */
   warmUp(): void {
     this.#places.warm(this.#deps.policy().documents.roles.map(roleLimits), NOTHING_ASKED);
+  }
+
+  /** As `Places.unusableProfiles`. */
+  get unusableProfiles(): Readonly<Record<string, string>> {
+    return this.#places.unusableProfiles;
   }
 
   /** Starts a program; the events are its output and its end. @throws {OutriderError} whatever keeps it from starting */
@@ -293,7 +303,7 @@ export class Runner {
 
   /** @throws {OutriderError} EXEC_NOT_FOUND, also for another's; ROLE_DENIED */
   findExec(caller: Caller, id: string): ExecRecord {
-    const record = this.#live.get(id) ?? this.#ended.get(id);
+    const record = this.#live.get(id) ?? this.#ended.get(id) ?? this.#lost.get(id);
     if (record?.owner !== principalKey(caller.principal))
       throw new OutriderError('EXEC_NOT_FOUND', 'there is no such exec');
     assertRole(caller, record.facts.role);
@@ -410,7 +420,7 @@ export class Runner {
     this.#publish(owner, sandbox.id, { kind: 'execStarted', facts }, facts);
     void exec.ended.then(async (ending) => {
       this.#live.delete(facts.execId);
-      this.#ended.add(live.owner, facts, ending);
+      this.#ended.add(caller.principal, facts, ending);
       this.#log.ended(caller.principal, facts, ending);
       this.#deps.journal.end(facts.execId);
       this.#publish(
@@ -422,7 +432,7 @@ export class Runner {
       release();
       await this.#places.leave(place);
       if (!place.kept)
-        this.#publish(owner, sandbox.id, { kind: 'sandboxEnded', reason: 'exec_ended' });
+        this.#publish(owner, sandbox.id, { kind: 'sandboxEnded', reason: endOfFresh(ending) });
     });
   }
 
@@ -494,6 +504,12 @@ function bounded(name: string, asked: number, fallback: number, most: number): n
 /** What is to be installed where the target has to be made. */
 function dependenciesOf(target: Target): readonly Requirement[] {
   return target.kind === 'sandbox' ? [] : (target.ask.dependencies ?? []);
+}
+
+/** Why a sandbox ended that was there for one exec. */
+function endOfFresh({ errorCode }: Ending): EndReason | 'exec_ended' {
+  if (errorCode === 'SANDBOX_FAILED' || errorCode === 'SIDECAR_LOST') return 'lost';
+  return errorCode === 'DRAINING' ? 'runner' : 'exec_ended';
 }
 
 function freshCreated(

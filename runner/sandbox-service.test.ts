@@ -133,6 +133,18 @@ describe('C4: sandboxes that are kept', () => {
     await remove({ sandboxId: unnamed?.sandboxId ?? '' });
   });
 
+  test('who names neither an id nor a name, or both, gets and ends nothing', async () => {
+    const { sandbox } = await create('');
+    const { sandboxId = '' } = sandbox ?? {};
+    for (const one of [{}, { sandboxId, name: 'x' }]) {
+      await assert.rejects(get(one), /sandbox_id or name/);
+      assert.equal(await codeOf(get(one)), 'INVALID_REQUEST');
+      assert.equal(await codeOf(remove(one)), 'INVALID_REQUEST');
+    }
+    assert.equal((await get({ sandboxId })).sandbox?.name, '', 'control: it is there');
+    await remove({ sandboxId });
+  });
+
   describe('end by their own limits', () => {
     const limited = (spec: Partial<SandboxSpec>, name = 'limited') =>
       call(
@@ -200,5 +212,19 @@ describe('C4: sandboxes that are kept', () => {
     );
     assert.deepEqual(profiles[0]?.languages, ['python', 'shell']);
     assert.deepEqual([load?.capacity, load?.draining], [16, false]);
+  });
+
+  test('of each profile it says how many are warm, and only of that one', async () => {
+    const warm = async () => {
+      const { profiles } = await call(service.rig.boxes, 'getCapabilities', {}, service.alice);
+      return profiles.map((one) => [one.name, one.warm] as const);
+    };
+    await until(async () => (Object.fromEntries(await warm())['python'] ?? 0) > 0, 5_000);
+    const others = (await warm()).filter(([name]) => name !== 'python');
+    assert.deepEqual(others, [
+      ['python-data', 0],
+      ['node', 0],
+      ['shell', 0],
+    ]);
   });
 });

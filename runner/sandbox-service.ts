@@ -49,7 +49,7 @@ export function sandboxService(
           .update('\0')
           .update(CreateSandboxRequest.encode(request).finish())
           .digest('hex');
-        const { value } = made.take(owner, request.idempotencyKey, digest, () =>
+        const { value } = made.take(caller.principal, request.idempotencyKey, digest, () =>
           madeBy(create(runner, caller, request, context)),
         );
         return { sandbox: await asItIs(runner, owner, value) };
@@ -118,7 +118,8 @@ export function sandboxService(
           profiles: PROFILES.map(({ name, languages }) => ({
             name,
             languages: [...languages],
-            warm: pool.warm,
+            warm: pool.warmOf(({ profile }) => profile === name),
+            reason: runner.unusableProfiles[name] ?? '',
           })),
         };
       },
@@ -181,11 +182,15 @@ export function revocationService(report: Report): RevocationServiceServer {
   };
 }
 
+/** @throws {OutriderError} INVALID_REQUEST, SANDBOX_NOT_FOUND, SESSION_NOT_FOUND, ROLE_DENIED */
 function find(
   runner: Runner,
   caller: Caller,
   { sandboxId, name }: { sandboxId: string; name: string },
 ): Kept {
+  // An unnamed sandbox has the empty name: who names nothing must not get one of those.
+  if ((sandboxId === '') === (name === ''))
+    throw new OutriderError('INVALID_REQUEST', 'give sandbox_id or name, one of them');
   const owner = principalKey(caller.principal);
   const kept =
     sandboxId === '' ? runner.sessions.byName(owner, name) : runner.sessions.byId(owner, sandboxId);

@@ -6,7 +6,7 @@ import { newId } from '#core/ids';
 import { AgentLink } from './agent-link.ts';
 import type { Backend, Box, BoxAsk, BoxCounters } from './backends/backend.ts';
 import type { BoxSource } from './launcher/client.ts';
-import { assertRunsUnder, waitingIn } from './profiles.ts';
+import { waitingIn } from './profiles.ts';
 import type { SandboxShape } from './role-limits.ts';
 import { Attachment } from './sidecar-link.ts';
 import type { SidecarSlot, SidecarSource } from './sidecar-processes.ts';
@@ -14,8 +14,6 @@ import type { SidecarSlot, SidecarSource } from './sidecar-processes.ts';
 const CONNECT_TIMEOUT_MS = 15_000;
 /** In a sandbox's directory a socket belongs to the group of the sandbox's user, and nobody else may enter. */
 const SOCKET_MODE = 0o660;
-/** Node reserves so much address space that less ends it. */
-const NODE_ADDRESS_SPACE = 4 * 2 ** 30;
 
 export interface SandboxDeps {
   readonly boxes: BoxSource;
@@ -34,6 +32,10 @@ export class Sandbox {
   readonly attachment: Attachment;
   /** Resolves when nothing of it is left on this machine. Never rejects. */
   readonly ended: Promise<void>;
+  /** Resolves when the first program in it has written something that was passed on, or has ended. Never rejects. */
+  readonly answered: Promise<void>;
+  /** Says so. */
+  readonly answer: () => void;
   /** Why it ended, where that was not asked for. */
   lostBy: 'sidecar' | 'box' | undefined;
   /** Its first phase goes on: its files are not its owner's yet. */
@@ -58,6 +60,11 @@ export class Sandbox {
     this.box = box;
     this.link = link;
     this.attachment = attachment;
+    let answer = (): void => {};
+    this.answered = new Promise((resolve) => {
+      answer = resolve;
+    });
+    this.answer = answer;
     const finish = async () => {
       if (this.#ending) return;
       this.#ending = true;
@@ -78,8 +85,16 @@ export class Sandbox {
     });
   }
 
-  /** Starts a box with its door closed and waits until an interpreter is rehearsed. @throws {OutriderError} SANDBOX_FAILED, SIDECAR_LOST, BACKEND_UNAVAILABLE, QUOTA_EXCEEDED */
-  static async create(deps: SandboxDeps, shape: SandboxShape): Promise<Sandbox> {
+  /**
+   * Starts a box with its door closed and waits until an interpreter is rehearsed. Meanwhile it gives way to boxes that are used,
+   * where `isAwaited` does not say that somebody waits for it.
+   * @throws {OutriderError} SANDBOX_FAILED, SIDECAR_LOST, BACKEND_UNAVAILABLE, QUOTA_EXCEEDED
+   */
+  static async create(
+    deps: SandboxDeps,
+    shape: SandboxShape,
+    isAwaited: () => boolean,
+  ): Promise<Sandbox> {
     const id = newId('sbx');
     const backend = backendOf(deps.boxes, shape);
     const directory = await deps.boxes.place(id);
@@ -94,14 +109,15 @@ export class Sandbox {
       const { resources: limits, image } = shape;
       const box = await backend.start({ sandboxId: id, limits, image });
       undo.push(() => box.kill());
-      assertRunsUnder(shape.profile, box.rlimits);
-      assertRoomFor(shape.profile, box);
+      const inHaste = isAwaited();
+      if (inHaste) box.settle();
       const link = new AgentLink(
         await connected(listening.connection, box),
         waitingIn(shape.profile),
       );
       undo.push(() => link.close());
       await link.ready();
+      if (!inHaste) box.settle();
       return new Sandbox(id, shape, box, link, attachment, () => runAll(undo.toReversed()));
     } catch (error) {
       await runAll(undo.toReversed()); // the uid and the directory only after the box
@@ -127,15 +143,6 @@ function backendOf({ backends }: BoxSource, shape: SandboxShape): Backend<BoxAsk
   if (!backend)
     throw new OutriderError('BACKEND_UNAVAILABLE', `this runner has no backend "${shape.backend}"`);
   return backend;
-}
-
-/** Without control groups memory is bounded as address space, of which Node wants much (D4). @throws {OutriderError} BACKEND_UNAVAILABLE */
-function assertRoomFor(profile: string, { rlimits }: Box): void {
-  if (profile === 'node' && (rlimits['AS'] ?? Infinity) < NODE_ADDRESS_SPACE)
-    throw new OutriderError(
-      'BACKEND_UNAVAILABLE',
-      'this host gives no control groups, and as a limit of address space Node needs at least 4 GiB of memory',
-    );
 }
 
 /** Never rejects: a step that fails must not keep the others from running, and what it leaves is swept at the next start. */

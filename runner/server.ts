@@ -18,15 +18,18 @@ import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
-import { directoryFiles, PolicyStore } from '#policystore';
+import { PolicyStore } from '#policystore';
 import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import type { RunnerConfig } from './config.ts';
+import { becomeUser } from './give-up-root.ts';
 import { Idempotency } from './idempotency.ts';
 import { ExecJournal } from './journal.ts';
 import { KnownBackends } from './known-backends.ts';
 import { LauncherClient } from './launcher/client.ts';
+import { runnerDirectory } from './launcher/directories.ts';
 import { runnerMetrics } from './metrics.ts';
+import { OpenCalls } from './open-calls.ts';
 import { WarmPool } from './pool.ts';
 import { Runner } from './runner.ts';
 import { Sandbox } from './sandbox.ts';
@@ -48,6 +51,8 @@ export interface RunnerDeps {
   /** argv of `outrider launcher`, with the options that this runner has, and its environment. */
   readonly launcherCommand: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Called once the launcher runs and what only root may open is open; does nothing where there is no root to give up. */
+  readonly giveUpRoot: () => void;
 }
 
 /** A running runner: everything that it started ends with `stop`. */
@@ -82,7 +87,7 @@ export async function startRunner(config: RunnerConfig, deps: RunnerDeps): Promi
 
 async function start(
   config: RunnerConfig,
-  { log, sidecarCommand, launcherCommand, env }: RunnerDeps,
+  { log, sidecarCommand, launcherCommand, env, giveUpRoot }: RunnerDeps,
   lifecycle: Lifecycle,
 ): Promise<RunningRunner> {
   const metrics = new Metrics('runner');
@@ -98,6 +103,7 @@ async function start(
 
   const launcher = await LauncherClient.start(launcherCommand, env);
   lifecycle.add('launcher', () => launcher.stop());
+  const unprivileged = await becomeUser(config, sidecarCommand, giveUpRoot);
   const known = new KnownBackends(launcher.backends);
   await known.look();
   if (known.problem !== undefined)
@@ -108,12 +114,15 @@ async function start(
   for (const [name, problem] of Object.entries(known.problems))
     log.warn('a backend cannot be used', { detail: { backend: name, problem } });
 
+  const ownDirectory = runnerDirectory(config);
   const sidecars =
     config.sharing === 'host'
       ? createSharedSidecar(config.sidecar)
       : createSidecarProcesses({
           command: sidecarCommand,
-          directory: config.sandboxDirectory,
+          directory: ownDirectory,
+          user: config.user,
+          env: { ...env, ...unprivileged.env },
           proxy: config.proxy,
           logLevel: config.logLevel,
           spares: config.spareSidecars,
@@ -126,12 +135,12 @@ async function start(
     ceiling: Math.max(config.poolSize, config.poolMax),
     log,
     onChange: (warm) => counts.warm.set(warm),
-    create: (shape) => Sandbox.create({ boxes: launcher, sidecars }, shape),
+    create: (shape, isAwaited) => Sandbox.create({ boxes: launcher, sidecars }, shape, isAwaited),
   });
 
   let runner: Runner | undefined;
   const store = await PolicyStore.open({
-    files: directoryFiles(config.policies),
+    files: launcher.policies,
     log,
     onChange: (loaded) => {
       counts.policy.reset();
@@ -146,13 +155,13 @@ async function start(
     log.warn('there is no Role in the policy directory: nobody can run anything');
 
   const artefacts = new ArtefactStore({
-    directory: join(config.sandboxDirectory, 'artefacts'),
+    directory: join(ownDirectory, 'artefacts'),
     perExecBytes: config.artefactBytes,
     totalBytes: config.artefactTotalBytes,
     keepMs: ARTEFACTS_KEEP_MS,
   });
   lifecycle.add('artefacts', () => artefacts.close());
-  const journal = new ExecJournal(config.journal);
+  const journal = new ExecJournal(unprivileged.journal);
   lifecycle.add('journal', () => journal.close());
   runner = new Runner({
     backends: () => known.all,
@@ -173,10 +182,12 @@ async function start(
   const health = new GrpcHealth(SERVICES);
   const runs = new SharedRuns(running, journal);
   const made = new Idempotency<Made>();
+  const calls = new OpenCalls(config.capacity + IDLE_CALLS_MAX);
   const shared = {
     runner: running,
     runs,
     made,
+    calls,
     artefacts,
     backends: () => known.all,
     pool,
@@ -232,6 +243,7 @@ async function start(
       warm: pool.warm,
       running: running.running,
       unusableBackends: known.problems,
+      unusableProfiles: running.unusableProfiles,
     }),
   );
   const admin = createAdminServer(routes);
@@ -251,6 +263,9 @@ async function start(
     stop: () => lifecycle.stop(),
   };
 }
+
+/** How many calls one owner may have open beside those whose programs run: ended and not read to their end, or sharing one exec. */
+const IDLE_CALLS_MAX = 64;
 
 /** How long what an exec left in /output can be read. */
 const ARTEFACTS_KEEP_MS = 10 * 60_000;

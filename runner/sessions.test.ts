@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
+import type { Role } from '#policies';
 import type { Exec } from './exec.ts';
+import { lifeFor, roleLimits } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type Kept, Sessions } from './sessions.ts';
 
@@ -137,6 +139,46 @@ describe('C4: a kept sandbox', () => {
     await Promise.all([sessions.end(kept, 'deleted'), sessions.end(kept, 'deleted')]);
     assert.deepEqual(ended, ['a: deleted']);
     assert.deepEqual(kills[0], ['disconnect', 'the sandbox was deleted']);
+  });
+});
+
+describe('C4: a kept sandbox of a role that says nothing of it', () => {
+  const role: Role = {
+    apiVersion: 'outrider/v1',
+    kind: 'Role',
+    metadata: { name: 'analyst' },
+    spec: { members: [{ issuer: 'i' }], sandbox: {} },
+  };
+  const { idleMs, lifeMs } = lifeFor(roleLimits(role), {});
+  const MINUTE = 60_000;
+  const keep = (t: TestContext) => {
+    const { clock, ended, sessions, add } = rig(t);
+    const from = clock.now;
+    const { kept } = add('a', { idleMs, expiresAt: from + lifeMs });
+    /** So long after it was made. */
+    const at = (minutes: number) => {
+      clock.now = from + minutes * MINUTE;
+      sessions.sweep();
+      return ended.join();
+    };
+    return { kept, clock, at };
+  };
+
+  test('ends after 30 minutes without a program, not a moment before', (t) => {
+    const { at } = keep(t);
+    assert.equal(at(30 - 1 / MINUTE), '');
+    assert.equal(at(30), 'a: idle');
+  });
+
+  test('ends after 4 hours however often it is used, and not for idleness while a program runs', (t) => {
+    const { kept, clock, at } = keep(t);
+    for (let minutes = 20; minutes <= 120; minutes += 20) {
+      assert.equal(at(minutes), '');
+      kept.lastUsedAt = clock.now;
+    }
+    kept.busy = true;
+    assert.equal(at(240 - 1 / MINUTE), '', 'a program ran for two hours');
+    assert.equal(at(240), 'a: expired');
   });
 });
 

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type ErrorCode, OutriderError } from '#core/errors';
-import { principalKey } from '#core/principal';
 import type { Caller } from './callers.ts';
-import { Idempotency, type Once } from './idempotency.ts';
+import { Idempotency, KEEP_MS, type Once } from './idempotency.ts';
 import type { ExecJournal, NotedExec } from './journal.ts';
 import type { ExecAsk, Runner, Started } from './runner.ts';
 import { type Begun, type Shared, SharedExec } from './shared-exec.ts';
@@ -24,9 +23,10 @@ export class SharedRuns {
   readonly #once = new Idempotency<Joinable>();
 
   /** What the journal tells of an earlier life is not begun again. */
-  constructor(runner: Runner, journal: Pick<ExecJournal, 'lost' | 'ended'>) {
+  constructor(runner: Runner, journal: Pick<ExecJournal, 'lost' | 'lostEarlier' | 'ended'>) {
     this.#runner = runner;
-    for (const exec of journal.lost)
+    const earlier = journal.lostEarlier.filter(({ at }) => at > Date.now() - KEEP_MS);
+    for (const exec of [...earlier.map((one) => one.exec), ...journal.lost])
       this.#remember(exec, 'EXEC_LOST', `the runner restarted while ${exec.execId} ran`);
     for (const exec of journal.ended)
       this.#remember(exec, 'EXEC_NOT_FOUND', 'the result of this key was lost by a restart');
@@ -40,7 +40,7 @@ export class SharedRuns {
     if (key === '') return { ...(await this.#runner.exec(caller, ask)), first: true };
     const digest = createHash('sha256').update(caller.role).update('\0').update(what).digest('hex');
     const { value, first } = this.#once.take(
-      principalKey(caller.principal),
+      caller.principal,
       key,
       digest,
       () =>
@@ -55,13 +55,8 @@ export class SharedRuns {
   #remember(exec: NotedExec, code: ErrorCode, message: string): void {
     if (!exec.idempotency) return;
     const { key, digest } = exec.idempotency;
-    this.#once.remember(ownerOf(exec), key, digest, gone(code, message));
+    this.#once.remember(exec, key, digest, gone(code, message));
   }
-}
-
-/** principalKey of whoever began it. */
-export function ownerOf({ issuer, subject, tenant }: NotedExec): string {
-  return principalKey({ issuer, subject, tenant, groups: [], claims: {} });
 }
 
 /** What cannot be had any more, and is not to be begun again. */

@@ -6,6 +6,7 @@ import { OutriderError } from '#core/errors';
 import { accepts } from '#core/http';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
+import type { MeshUser } from '#core/mesh-user';
 import type { SidecarServiceClient } from '#proto';
 import { sidecarClient } from './sidecar-link.ts';
 
@@ -29,6 +30,9 @@ export interface SidecarProcessesOptions {
   /** argv of `outrider sidecar`, without options. */
   readonly command: readonly string[];
   readonly directory: string;
+  /** Who they become where they are started as root. */
+  readonly user: MeshUser;
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly proxy: Address;
   readonly logLevel: string;
   /** Processes that wait for a sandbox. */
@@ -91,7 +95,7 @@ interface SidecarProcess {
 }
 
 async function startProcess(
-  { command, directory, proxy, logLevel }: SidecarProcessesOptions,
+  { command, directory, user, env, proxy, logLevel }: SidecarProcessesOptions,
   alive: Set<ChildProcess>,
 ): Promise<SidecarProcess> {
   const socket = join(directory, `${newId('att')}.sock`);
@@ -106,10 +110,13 @@ async function startProcess(
       formatAddress(proxy),
       '--exit-with-attachment',
       '--watch-stdin',
+      '--user',
+      String(user),
       '--log-level',
       logLevel,
     ],
     {
+      env,
       stdio: ['pipe', 'ignore', 'inherit'],
       detached: true, // a terminal's Ctrl-C is for the supervisor, which stops the parts in order
     },

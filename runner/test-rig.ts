@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -23,10 +24,13 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { hashLine, readLine } from '#core/audit';
-import { accepts } from '#core/http';
+import { accepts, listen } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
+import { uidOf } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
 import type { Principal } from '#core/principal';
+import { ensureRuntimeDir } from '#core/runtime-dir';
+import { asUser } from '#core/test-user';
 import { AssertionSigner } from '#core/tokens';
 import {
   type ExecRequest,
@@ -43,15 +47,23 @@ import {
 
 const START_WITHIN_MS = 60_000; // many of them start at a time
 
-/** Starts a sidecar and a runner that shares it, in directories of their own. `policies` is the text of one policy file. */
-export async function startRig(policies: string, options: readonly string[] = []): Promise<Rig> {
+/**
+ * Starts a sidecar and a runner that shares it, in directories of their own. `policies` is the text of one policy file. Both run as
+ * `user`, which only root can choose; default: whoever runs the tests.
+ */
+export async function startRig(
+  policies: string,
+  options: readonly string[] = [],
+  user?: number,
+): Promise<Rig> {
   const directory = mkdtempSync(join(tmpdir(), 'o-'));
   chmodSync(directory, 0o755); // the sandboxes' users come through here
-  const rig = new Rig(directory);
+  const rig = new Rig(directory, user);
   const keys = createKeySet(join(rig.runtime, 'keys'));
   rig.signer = new AssertionSigner(readSigningKey(keys.gateway));
   mkdirSync(join(directory, 'policies'));
   writeFileSync(join(directory, 'policies', 'roles.yaml'), policies);
+  if (user !== undefined) spawnSync('chown', ['-R', `${user}:${user}`, directory]);
   try {
     await rig.start(options);
     return rig;
@@ -71,14 +83,16 @@ export class Rig {
   runner: ChildProcess | undefined;
   #sidecar: ChildProcess | undefined;
   #said = '';
+  readonly #user: number | undefined;
   readonly #clients: Client[] = [];
   readonly #proxy = playProxy();
 
-  constructor(directory: string) {
+  constructor(directory: string, user?: number) {
     this.directory = directory;
+    this.#user = user;
     this.runtime = join(directory, 'run');
     this.sandboxes = join(directory, 'boxes');
-    mkdirSync(this.runtime, { mode: 0o700 });
+    ensureRuntimeDir(this.runtime, uidOf('auto'));
   }
 
   async start(options: readonly string[]): Promise<void> {
@@ -88,7 +102,8 @@ export class Rig {
 
   async #startSidecar(): Promise<void> {
     const proxy = join(this.runtime, 'proxy.sock');
-    await new Promise<void>((resolve) => void this.#proxy.listen(proxy, resolve));
+    await listen(this.#proxy, { kind: 'unix', path: proxy });
+    if (this.#user !== undefined) chownSync(proxy, this.#user, this.#user);
     const at = (name: string) => `unix:${join(this.runtime, name)}`;
     this.#sidecar = this.#spawn('sidecar', ['--watch-stdin', '--admin', at('sidecar-admin.sock')]);
     const deadline = Date.now() + START_WITHIN_MS;
@@ -118,6 +133,20 @@ export class Rig {
       assert.ok(this.runner.exitCode === null && Date.now() < deadline, this.#said);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** What the runner says of itself. */
+  readyz(): Promise<Record<string, unknown>> {
+    return new Promise((resolve, reject) => {
+      const socketPath = join(this.runtime, 'admin.sock');
+      get({ socketPath, path: '/readyz', agent: false }, (answer) => {
+        let text = '';
+        answer.setEncoding('utf8').on('data', (piece: string) => {
+          text += piece;
+        });
+        answer.on('end', () => resolve(JSON.parse(text)));
+      }).on('error', reject);
+    });
   }
 
   /** The status that the runner's admin server answers. */
@@ -208,7 +237,11 @@ export class Rig {
 
   #spawn(part: string, argv: readonly string[]): ChildProcess {
     const main = join(packageRoot, 'cli/main.ts');
-    const child = spawn(process.execPath, ['--conditions=outrider-source', main, part, ...argv], {
+    const plain = [process.execPath, '--conditions=outrider-source', main, part, ...argv];
+    const root = process.getuid?.() === 0;
+    const [command = '', ...words] =
+      this.#user === undefined || !root ? plain : asUser(this.#user, this.directory, plain);
+    const child = spawn(command, words, {
       env: {
         PATH: process.env['PATH'],
         OUTRIDER_RUNTIME_DIR: this.runtime,

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { type Address, formatAddress } from '#core/address';
 import { address, bytes, type ConfigOf, choice, duration, list, text } from '#core/config';
 import { keySetPaths } from '#core/keys';
+import { meshUser } from '#core/mesh-user';
 
 /** The configuration of the MCP server that we ship. `paths.runtime` holds the mesh's sockets and keys. */
 export function serverSpec(paths: { readonly runtime: string; readonly state: string }) {
@@ -21,6 +22,7 @@ export function serverSpec(paths: { readonly runtime: string; readonly state: st
     ),
     maxBody: bytes('The largest request taken.', 2 * 2 ** 20),
     drainTimeout: duration('How long calls may run on after a signal to stop.', 5_000),
+    user: meshUser(),
     logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
   } as const;
 }

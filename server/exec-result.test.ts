@@ -80,7 +80,10 @@ test('the structured answer has every fact, in plain numbers', () => {
         stdout: { captured: 1n, total: 11n, dropped: 10n },
         stderr: { captured: 0n, total: 3n, dropped: 3n },
         exception: { type: 'KeyError', message: "'x'", traceback: 'Traceback ...' },
-        artefacts: [{ path: 'a/b.csv', size: 7n }],
+        artefacts: [
+          { path: 'a/b c.csv', size: 7n, sha256: '00' },
+          { path: 'huge', size: 9n },
+        ],
         egress: { allowed: 4n, denied: 1n },
       },
     }),
@@ -91,13 +94,28 @@ test('the structured answer has every fact, in plain numbers', () => {
     exit_code: null,
     killed_by: 'timeout',
     duration_ms: 2_250,
-    files: [{ path: 'a/b.csv', size: 7 }],
+    files: [
+      { path: 'a/b c.csv', size: 7, uri: 'outrider://artefacts/exec-7/a/b%20c.csv' },
+      { path: 'huge', size: 9 },
+    ],
     session_id: 's1',
     stdout_dropped: 10,
     stderr_dropped: 3,
     exception: { type: 'KeyError', message: "'x'", traceback: 'Traceback ...' },
     egress: { allowed: 4, denied: 1 },
   });
+  assert.deepEqual(
+    result.content.filter(({ type }) => type === 'resource_link'),
+    [
+      {
+        type: 'resource_link',
+        uri: 'outrider://artefacts/exec-7/a/b%20c.csv',
+        name: 'a/b c.csv',
+        size: 7,
+      },
+    ],
+    'of what was kept',
+  );
   const { _meta: meta } = result;
   assert.deepEqual(meta, { 'outrider/exec': { id: 'exec-7', role: 'analyst' } });
 });

@@ -2,6 +2,7 @@ import type { CallToolResult } from '@modelcontextprotocol/server';
 import { z } from 'zod';
 import type { OutriderError } from '#core/errors';
 import { KilledBy, type RunResponse } from '#proto';
+import { artefactUri } from './artefact-uri.ts';
 
 /** Why a program ended, as MCP clients read it: the names of the runner's closed list. */
 const KILLED_BY = {
@@ -30,7 +31,18 @@ export const execResultSchema = z.object({
     .describe('"exit" when the program ended by itself, otherwise what ended it.'),
   duration_ms: z.number().nonnegative().describe('Wall time of the program.'),
   files: z
-    .array(z.object({ path: z.string(), size: count }))
+    .array(
+      z.object({
+        path: z.string(),
+        size: count,
+        uri: z
+          .string()
+          .optional()
+          .describe(
+            'The resource to read it by, within 10 minutes; absent: it was too large to be kept.',
+          ),
+      }),
+    )
     .describe('Files that the program left in /output.'),
   session_id: z.string().nullable().describe('The session that the program ran in.'),
   stdout_dropped: count.describe('Bytes of stdout beyond the limit.'),
@@ -58,7 +70,7 @@ export function toolResult(response: RunResponse, extra: object = {}): CallToolR
     exit_code: end?.exitCode ?? null,
     killed_by: KILLED_BY[end?.killedBy ?? KilledBy.UNSPECIFIED],
     duration_ms: milliseconds(end?.usage?.wall),
-    files: (end?.artefacts ?? []).map(({ path, size }) => ({ path, size: Number(size) })),
+    files: filesOf(response),
     session_id: started?.session ? started.session : null,
     stdout_dropped: Number(end?.stdout?.dropped ?? 0n),
     stderr_dropped: Number(end?.stderr?.dropped ?? 0n),
@@ -71,11 +83,10 @@ export function toolResult(response: RunResponse, extra: object = {}): CallToolR
   const failed = result.killed_by !== 'exit' || result.exit_code !== 0;
   const value = 'value' in extra ? `[value]\n${JSON.stringify(extra.value, undefined, 2)}` : '';
   return {
-    content: texts(
-      result,
-      value,
-      failed ? ending(result, end?.signal ?? '', end?.detail ?? '') : '',
-    ),
+    content: [
+      ...texts(result, value, failed ? ending(result, end?.signal ?? '', end?.detail ?? '') : ''),
+      ...result.files.flatMap(linkOf),
+    ],
     structuredContent: { ...result, ...extra },
     ...(failed ? { isError: true } : {}),
     ...(started ? { _meta: { 'outrider/exec': { id: started.execId, role: started.role } } } : {}),
@@ -92,6 +103,18 @@ export function toolError(error: OutriderError): CallToolResult {
       'outrider/error': { code, message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
     },
   };
+}
+
+function filesOf({ end, started }: RunResponse): ExecResult['files'] {
+  return (end?.artefacts ?? []).map(({ path, size, sha256 }) => ({
+    path,
+    size: Number(size),
+    ...(started && sha256 !== '' ? { uri: artefactUri(started.execId, path) } : {}),
+  }));
+}
+
+function linkOf({ path, size, uri }: ExecResult['files'][number]): CallToolResult['content'] {
+  return uri === undefined ? [] : [{ type: 'resource_link', uri, name: path, size }];
 }
 
 function texts(result: ExecResult, value: string, end: string): CallToolResult['content'] {

@@ -10,6 +10,7 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     {
       name: 'server',
       spec: serverSpec,
+      user: (config) => config.user,
       start: async (config, log) => {
         if (!config.runner.every(isLoopback))
           log.warn('a runner is on another host and the connection to it is not encrypted');

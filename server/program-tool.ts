@@ -54,7 +54,7 @@ const GRACE_S = 15;
 
 /** The part of a description that holds for every language. */
 export const SANDBOX_DESCRIPTION = `Without session_id every call gets a fresh sandbox that is gone afterwards. With session_id (a name that you choose) files in the working directory stay for the next call with the same name; variables do not.
-Files written to /output are listed in the answer.
+Files written to /output are listed in the answer, and can be read as resources by the uri there for 10 minutes.
 The network is closed except for what policy allows, through the proxy that HTTP_PROXY and HTTPS_PROXY already name.`;
 
 /** What every such tool takes. */

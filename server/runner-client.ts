@@ -6,6 +6,7 @@ import {
   ExecServiceClient,
   type HoldPlaceResponse,
   type ListSandboxesResponse,
+  type ReadArtefactResponse,
   type RunRequest,
   type RunResponse,
   type Sandbox,
@@ -29,6 +30,11 @@ export interface Runner {
   run(request: RunRequest, context: RunContext): Promise<RunResponse>;
   /** The caller's named sandboxes. @throws {OutriderError} as `run` */
   sessions(context: RunContext): Promise<Sandbox[]>;
+  /**
+   * A whole file that an exec of the caller's left in /output, of at most 8 MiB.
+   * @throws {OutriderError} EXEC_NOT_FOUND, FILE_NOT_FOUND, BODY_TOO_LARGE, and as `run`
+   */
+  readArtefact(execId: string, path: string, context: RunContext): Promise<Buffer>;
   /** Ends one by its name; one that is gone is no error. @throws {OutriderError} as `run` */
   endSession(name: string, context: RunContext): Promise<void>;
   /** Undefined when the runner answers within `timeoutMs`, otherwise what a person should know. */
@@ -55,6 +61,8 @@ export interface RunnerClient extends Runner {
   hold(role: string, context: RunContext): Promise<() => void>;
 }
 
+/** In one answer of MCP, where it takes a third more as base64. */
+const ARTEFACT_MAX_BYTES = 8 * 2 ** 20;
 /** Above the 3 MiB that the contract allows for one response. */
 const RESPONSE_MAX_BYTES = 8 * 2 ** 20;
 
@@ -114,6 +122,28 @@ export function connectRunner(address: Address): RunnerClient {
       } while (pageToken !== '');
       return found;
     },
+    async readArtefact(execId, path, context) {
+      const options = { deadline: Date.now() + context.deadlineMs };
+      const call = client.readArtefact({ execId, path }, metadataOf(context), options);
+      const cancel = () => call.cancel();
+      context.signal.addEventListener('abort', cancel, { once: true });
+      const parts: Buffer[] = [];
+      let size = 0;
+      try {
+        for await (const part of call) {
+          const { data }: ReadArtefactResponse = part;
+          size += data.length;
+          if (size > ARTEFACT_MAX_BYTES) throw tooLarge();
+          parts.push(data);
+        }
+        return Buffer.concat(parts);
+      } catch (error) {
+        throw fromServiceError(error);
+      } finally {
+        context.signal.removeEventListener('abort', cancel);
+        call.cancel();
+      }
+    },
     endSession: (name, context) =>
       new Promise((resolve, reject) => {
         const options = { deadline: Date.now() + context.deadlineMs };
@@ -148,6 +178,13 @@ export function connectRunner(address: Address): RunnerClient {
       }),
     close: () => client.close(),
   };
+}
+
+function tooLarge(): OutriderError {
+  return new OutriderError(
+    'BODY_TOO_LARGE',
+    `the file is larger than ${ARTEFACT_MAX_BYTES} bytes: fetch it with ReadArtefact of the runner's gRPC service, or leave smaller ones`,
+  );
 }
 
 function metadataOf({

@@ -70,6 +70,15 @@ class Played implements RunnerClient {
     this.kept = this.kept.filter((one) => one !== name);
   }
 
+  /** The exec whose artefacts it has. */
+  has = '';
+
+  async readArtefact(execId: string, path: string): Promise<Buffer> {
+    if (execId !== this.has) throw new OutriderError('EXEC_NOT_FOUND', '');
+    if (path !== 'f') throw new OutriderError('FILE_NOT_FOUND', '');
+    return Buffer.from(`of ${this.id}`);
+  }
+
   async problem(): Promise<undefined> {
     return undefined;
   }
@@ -283,6 +292,28 @@ test('there is a problem only where none of them answers', async (t) => {
   assert.equal(await runners.problem(), 'no runner answers');
   runners.close();
   assert.ok(played.every(({ closed }) => closed));
+});
+
+describe('C6: a file that a program left', () => {
+  test('is read from whichever runner ran it', async (t) => {
+    const { byId, runners, context } = await rig(t);
+    byId('b').has = 'exec-1';
+    const read = (execId: string, path: string) =>
+      runners.readArtefact(execId, path, context('alice'));
+    assert.equal((await read('exec-1', 'f')).toString(), 'of b');
+    await assert.rejects(read('exec-1', 'g'), { code: 'FILE_NOT_FOUND' });
+    await assert.rejects(read('exec-2', 'f'), { code: 'EXEC_NOT_FOUND' });
+  });
+
+  test('is not said to be gone where the runner that may have it does not answer', async (t) => {
+    const { byId, runners, context, asked } = await rig(t);
+    byId('b').has = 'exec-1';
+    byId('b').silent = true;
+    await asked();
+    await assert.rejects(runners.readArtefact('exec-1', 'f', context('alice')), {
+      code: 'UPSTREAM_UNREACHABLE',
+    });
+  });
 });
 
 describe('C4: sessions', () => {

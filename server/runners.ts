@@ -96,6 +96,24 @@ export class Runners implements Runner {
     await this.#everywhere((client) => client.endSession(name, context));
   }
 
+  /** Of whichever runner ran it. */
+  async readArtefact(execId: string, path: string, context: RunContext): Promise<Buffer> {
+    await this.#asked;
+    const able = this.#members.filter(({ silentSince }) => silentSince === undefined);
+    let unknown: OutriderError | undefined;
+    for (const { client } of able) {
+      try {
+        return await client.readArtefact(execId, path, context);
+      } catch (thrown) {
+        const error = toOutriderError(thrown);
+        if (error.code === 'EXEC_NOT_FOUND') unknown = error;
+        else if (!ELSEWHERE.has(error.code)) throw error;
+      }
+    }
+    // One that does not answer may be the one that has it.
+    throw unknown && able.length === this.#members.length ? unknown : unreachable();
+  }
+
   /** @throws {OutriderError} where no runner answers, or one that was thought to does not */
   async #everywhere<T>(ask: (client: RunnerClient) => Promise<T>): Promise<T[]> {
     await this.#asked;

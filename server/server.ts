@@ -11,6 +11,7 @@ import type { Metrics } from '#core/metrics';
 import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import { AssertionVerifier } from '#core/tokens';
+import { addArtefacts } from './artefacts.ts';
 import type { ServerConfig } from './config.ts';
 import { addExecutePython } from './execute-python.ts';
 import { addManageSession } from './manage-session.ts';
@@ -46,7 +47,10 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
 
   const mcp = createMcpHandler(
     ({ authInfo, requestInfo }) => {
-      const server = new McpServer({ name: 'outrider', title: 'Outrider', version });
+      const server = new McpServer(
+        { name: 'outrider', title: 'Outrider', version },
+        { capabilities: { resources: { listChanged: false } } }, // which files there are is told by the tools
+      );
       const caller = {
         assertion: authInfo?.token ?? '',
         owner: ownerOf(authInfo),
@@ -57,6 +61,7 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
       addRunJs(deps);
       addRunShell(deps);
       addManageSession(deps);
+      addArtefacts(deps);
       return server;
     },
     {

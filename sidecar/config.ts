@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Address, parseAddress } from '#core/address';
 import * as config from '#core/config';
+import { meshUser } from '#core/mesh-user';
 
 /** The keys of the section `sidecar`. */
 export function sidecarSpec(paths: { runtime: string; state: string }) {
@@ -37,6 +38,7 @@ export function sidecarSpec(paths: { runtime: string; state: string }) {
     idleTimeout: config.duration('silence after which a tunnel or an answer is cut', 300_000),
     helloTimeout: config.duration('time for the TLS hello behind a CONNECT', 4_000),
     proxyTimeout: config.duration("time for the head of the proxy's answer", 90_000),
+    user: meshUser(),
     logLevel: config.choice(
       'least level that is logged',
       ['debug', 'info', 'warn', 'error'],

@@ -1,7 +1,8 @@
 import { formatAddress } from '#core/address';
+import { removeStaleSockets } from '#core/http';
 import { Metrics } from '#core/metrics';
 import { type Env, runPart } from '#core/run-part';
-import { sidecarSpec } from './config.ts';
+import { adminAddress, sidecarSpec } from './config.ts';
 import { createSidecar } from './server.ts';
 
 /**
@@ -13,7 +14,10 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     {
       name: 'sidecar',
       spec: sidecarSpec,
-      start: async (config, log) => {
+      user: (config) => config.user,
+      start: async (config, log, giveUpRoot) => {
+        await removeStaleSockets([config.listen, adminAddress(config)]); // they may be root's
+        giveUpRoot();
         const sidecar = createSidecar(config, { log, metrics: new Metrics('sidecar') });
         const over: Promise<unknown>[] = [];
         if (config.exitWithAttachment) over.push(sidecar.firstEnded);

@@ -109,6 +109,19 @@ test('every promise of SPEC.md names a test, a check or a bench', () => {
     );
 });
 
+test('a row of the requirements stands in the names of the tests that SPEC.md gives for it', () => {
+  const [, section = ''] = read('SPEC.md').split('## Requirements, row by row\n');
+  const rows = [...section.matchAll(/^\| ([A-Z]\d+): .+? \| (.+) \|$/gm)];
+  assert.ok(rows.length >= 18);
+  for (const [, row = '', held = ''] of rows)
+    for (const [, file = ''] of held.matchAll(/\]\(([^)]+)\)/g))
+      assert.match(
+        read(file),
+        new RegExp(`(test|describe)\\(\\s*['"\`]([A-Z]\\d+ )*${row}\\b`),
+        `${row} in ${file}`,
+      );
+});
+
 test('the import table of ARCHITECTURE.md is the one that is enforced', () => {
   const rules: readonly { name: string; from: { path: string }; to: { pathNot: string[] } }[] =
     createRequire(import.meta.url)('../.dependency-cruiser.cjs').forbidden;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunnerMesh } from '../../test/support/runner-mesh.ts';
-import type { Group } from '../group.ts';
+import type { Group, Wanted } from '../group.ts';
 import { quantile, rssMib, timed } from '../measure.ts';
 import { benchMesh, calm, USUAL } from './mesh.ts';
 
@@ -14,7 +14,7 @@ for _ in range(${GIB / 65_536}): os.write(1, block)
 /** What a reader takes for one chunk: at 64 KiB each, it would read a GiB in eight minutes. */
 const READER_MS = 30;
 const NEIGHBOURS = 24;
-/** A new process takes more memory with everything that it does for the first few hundred times. */
+/** A process that has just started is slow at all that it does for the first time. */
 const WARM_UP = 100;
 const HELD_MS = 5_000;
 const NEIGHBOUR_GAP_MS = 20;
@@ -23,26 +23,36 @@ const RSS_EVERY_MS = 10;
 
 /**
  * 1 GiB of stdout with a reader that is slow: what it costs the runner in memory, and others in time. The program is either let
- * run, its middle dropped and counted, or held back, where the role allows all of it. Memory is measured with nobody else there,
- * and after a first flood of each kind, since all that a young process does makes it grow for a while; neighbours run one after another, without the flood and beside it in turns.
+ * run, its middle dropped and counted, or held back, where the role allows all of it. Memory is measured with nobody else there, in a
+ * runner that has run nothing before; neighbours run one after another, without the flood and beside it in turns.
  */
 export const flood: Group = {
   figures: ['flood_rss_growth_mib', 'flood_neighbour_p99_ratio', 'flood_mib_per_s'],
-  async measure() {
-    const mesh = await benchMesh({
-      python: `profiles: [python], ${USUAL}`,
-      held: 'profiles: [python], timeout: 60s, memory: 256MiB, disk: 64MiB, output: 2GiB',
-    });
-    try {
-      await neighbours(mesh, WARM_UP);
-      for (const role of ['python', 'held']) await memoryOf(mesh, role); // the first ones
-      const growth = [await memoryOf(mesh, 'python'), await memoryOf(mesh, 'held')];
-      return { flood_rss_growth_mib: Math.max(...growth), ...(await timesOf(mesh)) };
-    } finally {
-      await mesh.stop();
+  async measure(wanted: Wanted) {
+    const figures: Record<string, number> = {};
+    if (wanted('flood_rss_growth_mib')) {
+      const growth: number[] = [];
+      for (const role of ['python', 'held'])
+        growth.push(await inMesh((mesh) => memoryOf(mesh, role)));
+      figures['flood_rss_growth_mib'] = Math.max(...growth);
     }
+    if (wanted('flood_neighbour_p99_ratio') || wanted('flood_mib_per_s'))
+      Object.assign(figures, await inMesh(timesOf));
+    return figures;
   },
 };
+
+async function inMesh<T>(measure: (mesh: RunnerMesh) => Promise<T>): Promise<T> {
+  const mesh = await benchMesh({
+    python: `profiles: [python], ${USUAL}`,
+    held: 'profiles: [python], timeout: 60s, memory: 256MiB, disk: 64MiB, output: 2GiB',
+  });
+  try {
+    return await measure(mesh);
+  } finally {
+    await mesh.stop();
+  }
+}
 
 /** How much more memory the runner takes at the most while one flood goes on: to its end, or for some seconds where it is held back. */
 async function memoryOf(mesh: RunnerMesh, role: string): Promise<number> {
@@ -60,6 +70,7 @@ async function memoryOf(mesh: RunnerMesh, role: string): Promise<number> {
 
 async function timesOf(mesh: RunnerMesh): Promise<Record<string, number>> {
   const [quiet, beside, floods]: [number[], number[], number[]] = [[], [], []];
+  await neighbours(mesh, WARM_UP);
   for (let turn = 0; turn < TURNS; turn++) {
     await calm(mesh);
     quiet.push(...(await neighbours(mesh, NEIGHBOURS)));

@@ -16,11 +16,13 @@ export async function benchMesh(
   roles: Roles,
   backends: readonly string[] = ['bubblewrap'],
   argv: readonly string[] = [],
+  inspected = false,
 ): Promise<RunnerMesh> {
   const mesh = await startRunnerMesh({
     policies: Object.entries(roles).map(roleText).join('---\n'),
     argv: ['--capacity', '64', '--backends', backends.join(','), ...argv],
     built: true,
+    inspected,
   });
   const { backends: found } = await mesh.client.capabilities();
   for (const name of backends) {

@@ -128,10 +128,8 @@ export const tenancy: readonly Attack[] = [
       try {
         const { killedBy } = await room.run({ ...params(ground), code: END_FIRST });
         const run = await room.run({ code: 'print("alive")' }).catch(() => undefined);
-        if (run?.stdout.toString() === 'alive\n') return refused('it answers');
-        // Where it can be ended from inside, that is the end of this sandbox alone, and told as what it is.
-        return killedBy === 'runner'
-          ? refused('the sandbox ended with it, and was told to have')
+        return run?.stdout.toString() === 'alive\n'
+          ? refused('it answers')
           : escaped(`it does not answer, after an end by ${killedBy}`);
       } finally {
         await room.close();

@@ -1,8 +1,9 @@
 """The sandbox's own process: pid 1, talks to the runner, starts payloads, relays to the sidecar.
 
 Promises (DESIGN D2, D3): it connects out over a unix socket and listens only on the sandbox's loopback; the payload is
-another process that holds none of its descriptors and may not look into it (it is not dumpable); a payload is started and
-rehearsed before anybody needs it, and gets program, environment and files only when claimed.
+another process that holds none of its descriptors and may not look into it (it is not dumpable, and where the box's kernel is
+not the host's, it is another user's); a payload is started and rehearsed before anybody needs it, and gets program,
+environment and files only when claimed.
 
 Python standard library only, 3.9 or newer, and as little of that as possible: each import costs every sandbox its memory and
 time. What few execs need (files, relay) is imported when it is needed. Frames: runner/frames.ts.
@@ -16,8 +17,8 @@ import resource  # also because wait4 imports it, which then would be at the end
 import select
 import sys
 
-from outrider_process import SIGKILL, Kept, Payload, changed_at, cpu_of, is_disk_full, kill_all, signal_group, take_descriptors
-from outrider_wire import CHUNK, FRAME_MAX, HEADER_BYTES, PR_SET_DUMPABLE, PR_SET_NAME, dump, header, parse, prctl, write_all
+from outrider_process import SIGKILL, Kept, Payload, bequeath_nothing, changed_at, cpu_of, is_disk_full, kill_all, signal_group, take_descriptors
+from outrider_wire import CHUNK, FRAME_MAX, HEADER_BYTES, OUTPUT_MAX, PR_SET_DUMPABLE, PR_SET_NAME, dump, header, parse, prctl, write_all
 
 CONTROL = "/run/outrider/control"
 RELAY_ADDRESS = ("127.0.0.1", 3128)
@@ -47,7 +48,8 @@ class BecomePayload(BaseException):
 
 
 class Agent:
-    def __init__(self):
+    def __init__(self, payload_uid):
+        self.payload_uid = payload_uid
         self.poll = select.epoll()
         self.handlers, self.events = {}, {}
         self.inbox, self.outbox = bytearray(), bytearray()
@@ -157,9 +159,9 @@ class Agent:
         elif kind == PREPARE:
             self.on_prepare(parse(body))
         elif kind == REQUEST:
-            self.use_files().request(ident, parse(body))
+            self.with_files(lambda files: files.request(ident, parse(body)))
         elif kind == DATA_IN:
-            self.use_files().write_data(ident, body)
+            self.with_files(lambda files: files.write_data(ident, body))
         elif kind == SHUTDOWN:
             os._exit(0)
         elif payload is None or payload.exec_id != ident:
@@ -180,12 +182,18 @@ class Agent:
         elif kind == KILL:
             kill_all()
 
-    def use_files(self):
+    def with_files(self, work):
+        """What is done with the program's files is done as the program's user: the same is allowed, and what is made is its own."""
         if self.files is None:
             from outrider_files import Files
 
             self.files = Files(self)
-        return self.files
+        own = os.geteuid()
+        os.seteuid(own if self.payload_uid is None else self.payload_uid)
+        try:
+            return work(self.files)
+        finally:
+            os.seteuid(own)
 
     # -- payloads ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +224,7 @@ class Agent:
             _signal.set_wakeup_fd(-1)
             self.poll.close()
             self.listener.detach()  # so that no late collection closes a number that the program uses by then
-            take_descriptors(stdin_read, stdout_write, stderr_write, order_read, status_write)
+            take_descriptors(stdin_read, stdout_write, stderr_write, order_read, status_write, self.payload_uid)
             raise BecomePayload(kind, self.env)
         for fd in (order_read, status_write, stdin_read, stdout_write, stderr_write):
             os.close(fd)
@@ -299,7 +307,7 @@ class Agent:
     def on_output(self, payload, fd, kind):
         kept = payload.kept.get(fd)
         try:
-            data = os.read(fd, CHUNK if kept and kept.head == 0 else min(CHUNK, payload.credit))
+            data = os.read(fd, CHUNK if kept and kept.head == 0 else min(OUTPUT_MAX, payload.credit))
         except BlockingIOError:
             return
         if data:
@@ -411,7 +419,7 @@ class Agent:
         if payload.status:
             end["exception"] = parse_exception(payload.status)
         if changed_at(OUTPUT) != self.output_before:
-            end["artefacts"] = self.use_files().artefacts(OUTPUT)
+            end["artefacts"] = self.with_files(lambda files: files.artefacts(OUTPUT))
         self.running = None
         self.send_json(END, payload.exec_id, end)
         self.close(payload)
@@ -466,6 +474,10 @@ def lower(limit, most):
 
 
 def main():
+    """Its argument, where there is one, is the user of payloads: it is root then, of a kernel that is the box's own."""
+    payload_uid = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    if payload_uid is not None:
+        bequeath_nothing()
     if prctl(PR_SET_DUMPABLE, 0) != 0:
         raise SystemExit("the agent could not be made undumpable")
     prctl(PR_SET_NAME, b"outrider-agent")
@@ -474,7 +486,7 @@ def main():
     lower(resource.RLIMIT_CORE, 0)  # a dump would be given to whatever handles them on the host
     lower(resource.RLIMIT_NOFILE, 4096)
     try:
-        Agent().run()
+        Agent(payload_uid).run()
     except BecomePayload as role:
         kind, env = role.kind, role.env
     from outrider_payload import run_payload

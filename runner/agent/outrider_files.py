@@ -10,11 +10,11 @@ import os
 import stat
 import time
 
-from outrider_wire import CHUNK, FRAME_MAX, dump, write_all
+from outrider_wire import CHUNK, dump, write_all
 
 WORKSPACE = "/workspace"
 READ_MAX = 8 * CHUNK
-LIST_MAX, LIST_DEPTH = 10_000, 16
+LIST_MAX, LIST_BYTES, LIST_DEPTH = 10_000, 2 << 20, 16
 ARTEFACTS_MAX, ARTEFACTS_DEPTH, DIRECTORY_MAX = 256, 8, 1024
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
@@ -104,14 +104,19 @@ class Files:
         return {"ok": True}
 
     def list(self, _ident, ask):
+        """One page: at most 10 000 entries or 2 MiB of them, and where there are more, after which name the next begins."""
         root = absolute(ask.get("path") or WORKSPACE)
-        found, truncated = walk(root, max(1, min(ask.get("depth") or 1, LIST_DEPTH)), LIST_MAX)
-        found.sort(key=lambda entry: entry["path"])
-        reply = {"ok": True, "files": found, "truncated": truncated}
-        while len(dump(reply)) > FRAME_MAX - 64:
-            reply["files"] = reply["files"][: len(reply["files"]) // 2]
-            reply["truncated"] = True
-        return reply
+        depth = max(1, min(ask.get("depth") or 1, LIST_DEPTH))
+        most = min(ask.get("most") or LIST_MAX, LIST_MAX)
+        after = os.fsdecode(bytes.fromhex(ask.get("after") or "")).split("/")
+        page, size = [], 0
+        for entry in in_order(root, depth, after if after != [""] else []):
+            size += len(dump(entry))
+            if len(page) == most or (page and size > LIST_BYTES):
+                last = page[-1]["path"][len(root.rstrip("/")) + 1 :]
+                return {"ok": True, "files": page, "next": os.fsencode(last).hex()}
+            page.append(entry)
+        return {"ok": True, "files": page, "next": ""}
 
     def stat(self, _ident, ask):
         path = absolute(ask["path"])
@@ -140,7 +145,7 @@ class Files:
     def artefacts(self, root):
         """Regular files under `root`, in order of their paths, at most 256 and 8 levels deep; which, where there are more, is open."""
         try:
-            entries, _ = walk(root, ARTEFACTS_DEPTH, ARTEFACTS_MAX, only="file")
+            entries = regular_files(root, ARTEFACTS_DEPTH, ARTEFACTS_MAX)
         except OSError:
             return []
         found = [{"path": entry["path"][len(root) + 1 :], "size": entry["size"]} for entry in entries]
@@ -219,8 +224,46 @@ def describe(path, info, link):
     return entry
 
 
-def walk(root, depth, most, only=None):
-    """What is in a directory and below it, and whether there was more."""
+def in_order(path, depth, after):
+    """
+    What is in a directory and below it, by name, each directory before what is in it. `after`: only what follows the entry of these
+    names, which need not be there any more.
+    """
+    fd = open_directory(names_of(path))
+    try:
+        first = after[0] if after else ""
+        for name in sorted_names(fd, first):
+            entry = look(fd, name, f"{path.rstrip('/')}/{name}")
+            if entry is None:
+                continue
+            known = bool(after) and name == first
+            if not known:
+                yield entry
+            if depth > 1 and entry["type"] == "directory":
+                try:
+                    yield from in_order(entry["path"], depth - 1, after[1:] if known else [])
+                except OSError:
+                    pass  # gone, or not to be listed
+    finally:
+        os.close(fd)
+
+
+def sorted_names(fd, first):
+    """The names in a directory from `first` on, in order; however many there are, no more than a page of them is held."""
+    from heapq import nsmallest
+
+    last = None
+    while True:
+        with os.scandir(fd) as entries:
+            names = nsmallest(LIST_MAX + 1, (entry.name for entry in entries if entry.name >= first and entry.name != last))
+        yield from names
+        if len(names) <= LIST_MAX:
+            return
+        first = last = names[-1]
+
+
+def regular_files(root, depth, most):
+    """Regular files in a directory and below it, at most so many."""
     found, queue = [], [(root, depth)]
     while queue:
         path, depth = queue.pop()
@@ -239,13 +282,13 @@ def walk(root, depth, most, only=None):
                     continue
                 if depth > 1 and entry["type"] == "directory":
                     queue.append((entry["path"], depth - 1))
-                if only in (None, entry["type"]):
+                if entry["type"] == "file":
                     found.append(entry)
-                if len(found) > most:
-                    return found[:most], True
+                if len(found) == most:
+                    return found
         finally:
             os.close(fd)
-    return found, False
+    return found
 
 
 def look(parent, name, path):

@@ -4,11 +4,11 @@ import _signal
 import os
 import time
 
-from outrider_wire import PR_SET_DUMPABLE, prctl
+from outrider_wire import PR_CAPBSET_DROP, PR_SET_DUMPABLE, prctl
 
 STDOUT, STDERR = 4, 5  # the frames that carry them
 DROP_PER_S = 256 << 20  # of output that nobody keeps: faster would take the machine from the neighbours
-WINDOW = 1 << 20  # bytes of output that may be under way before the runner has taken any
+WINDOW = 256 << 10  # bytes of output that may be under way before the runner has taken any
 DISKS = ("/workspace", "/output", "/tmp", "/dev/shm")
 SIGKILL = 9
 
@@ -57,8 +57,18 @@ class Kept:
         del self.tail[:over]
 
 
-def take_descriptors(stdin, stdout, stderr, order, status):
-    """In the child: 0 to 2 are the program's, 3 brings the order, 4 takes the report; nothing of the agent's is left."""
+def bequeath_nothing():
+    """An agent that is root keeps what it needs to end payloads and to make them another user's; nobody gets it after them."""
+    os.setgroups([])
+    for capability in range(64):
+        if prctl(PR_CAPBSET_DROP, capability) != 0:  # beyond the last that this kernel knows
+            if capability == 0:
+                raise SystemExit("the agent could not give up capabilities")
+            return
+
+
+def take_descriptors(stdin, stdout, stderr, order, status, uid):
+    """In the child: 0 to 2 are the program's, 3 brings the order, 4 takes the report; nothing of the agent's is left, its user neither."""
     for to, fd in enumerate((stdin, stdout, stderr, order, status)):  # all above 4: the agent holds those itself
         os.dup2(fd, to, inheritable=to < 3)
     os.closerange(5, 65536)
@@ -66,6 +76,8 @@ def take_descriptors(stdin, stdout, stderr, order, status):
         _signal.signal(number, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     os.setsid()
+    if uid is not None:
+        os.setresuid(uid, uid, uid)
     prctl(PR_SET_DUMPABLE, 1)
     try:  # where memory runs out, the kernel takes this process before the agent
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)

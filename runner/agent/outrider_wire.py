@@ -9,7 +9,8 @@ import os
 CHUNK = 64 << 10
 FRAME_MAX = 8 << 20
 HEADER_BYTES = 9  # length of what follows, type, id; big-endian
-PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
+OUTPUT_MAX = CHUNK - HEADER_BYTES  # in one frame, which the runner then reads at once and need not put together
+PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP = 4, 15, 24
 
 
 class _Plain:

@@ -64,6 +64,11 @@ export interface Box {
   readonly rlimits: Readonly<Record<string, number>>;
   /** Resolves when nothing of the box is left: processes reaped, mounts and cgroups gone. Never rejects. */
   readonly ended: Promise<void>;
+  /**
+   * It is made: from here on it has as much of the processors as any other, where it had less until now. Waits for nothing, and does
+   * no harm to a box that is gone.
+   */
+  settle(): void;
   /** Ends it at once; resolves as `ended`. */
   kill(): Promise<void>;
   /** What the kernel has refused or killed inside the box since it was made. */
@@ -92,6 +97,8 @@ export interface Backend<Ask extends BoxAsk = BoxOptions> {
   readonly tier: Tier;
   /** Images that boxes may be made of, the first is the default; none where the backend has no images. */
   readonly images: readonly string[];
+  /** Whether memory is limited as address space (RLIMIT_AS), for want of control groups. */
+  readonly limitsAddressSpace: boolean;
   /**
    * Undefined when boxes can be made here, otherwise what a person must do. Really starts one; asked again within 5 s, or while
    * one is under way, it gives the same answer. Never rejects.

@@ -65,6 +65,17 @@ raise PermissionError()
   ],
 ];
 
+/** Where the box has a kernel of its own, the agent is that kernel's root and the program is not. */
+export const OWN_KERNEL_ATTACKS: readonly BoxAttack[] = [
+  ['end the agent', 'import os; os.kill(1, 9)', /PermissionError/],
+  ['stop the agent', 'import os; os.kill(1, 19)', /PermissionError/],
+  [
+    "take the agent's descriptors by a limit",
+    'import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))',
+    /PermissionError/,
+  ],
+];
+
 /** Where the kernel is the host's: seccomp and the kernel's own rules stand before these. */
 export const SHARED_KERNEL_ATTACKS: readonly BoxAttack[] = [
   ["read the agent's environment", `open('/proc/1/environ').read()`, /PermissionError/],

@@ -76,6 +76,7 @@ export function groundOf(name: BackendName): Ground {
       const link = new AgentLink(await Promise.race([connection, gone]), { profile, env: {} });
       server.close();
       await link.ready();
+      box.settle();
       return { box, link, directory: own };
     },
     close() {

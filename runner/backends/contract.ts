@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { type BackendName, TIER_OF } from './backend.ts';
-import { ATTACKS, SHARED_KERNEL_ATTACKS } from './contract-attacks.ts';
+import { ATTACKS, OWN_KERNEL_ATTACKS, SHARED_KERNEL_ATTACKS } from './contract-attacks.ts';
 import {
   FIRST_UID,
   groundOf,
@@ -23,7 +23,7 @@ export function boxContract(name: BackendName): void {
   const shared = TIER_OF[name] !== 'gvisor';
   after(() => ground.close());
 
-  describe(`a ${name} box`, () => {
+  describe(`C9: a ${name} box`, () => {
     let live: Live;
     before(async () => {
       live = await ground.live();
@@ -101,12 +101,31 @@ print(json.dumps({
       assert.ok(Array.isArray(seen['fds']) && seen['fds'].length <= 5, JSON.stringify(seen['fds']));
     });
 
-    for (const [what, code, refusal] of [...ATTACKS, ...(shared ? SHARED_KERNEL_ATTACKS : [])])
+    for (const [what, code, refusal] of [
+      ...ATTACKS,
+      ...(shared ? SHARED_KERNEL_ATTACKS : OWN_KERNEL_ATTACKS),
+    ])
       test(`the program cannot ${what}`, async () => {
         const { end, stderr } = await run(live, code);
         assert.equal(end?.exit, 1, stderr);
         assert.match(stderr, refusal);
       });
+
+    test('a program that ends every process that it can ends itself alone, and the agent answers', async () => {
+      const { end } = await run(
+        live,
+        `
+import os, signal
+for pid in (1, -1):
+    for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT):
+        try: os.kill(pid, number)
+        except OSError: pass
+os.kill(os.getpid(), signal.SIGKILL)
+`,
+      );
+      assert.equal(end?.signal, 9);
+      assert.equal(await printed('print(1)'), '1');
+    });
 
     test('no sysctl of the host can be written', async () => {
       const path = '/proc/sys/kernel/printk_ratelimit_burst';
@@ -179,7 +198,7 @@ for place in ('/workspace', '/tmp', '/dev/shm'):
       assert.equal((await run(live, '', { argv: ['/no/such'] })).end?.exit, 127);
     });
 
-    test('what a program prints cannot forge its end', async () => {
+    test('C7: what a program prints cannot forge its end', async () => {
       const { end, stdout } = await run(
         live,
         `
@@ -231,6 +250,28 @@ if os.fork() == 0:
       assert.deepEqual(end?.artefacts, [{ path: 'd/r.bin', size: 3 }]);
       await live.link.remove('data', true);
       await assert.rejects(live.link.stat('data/in.txt'), { code: 'FILE_NOT_FOUND' });
+    });
+
+    test("what the agent writes is the program's, and what the program shuts is shut to the agent, too", async () => {
+      await live.link.write('own/a', [Buffer.from('from outside')], 0o600);
+      const { stdout, stderr } = await run(
+        live,
+        `
+import os
+print([os.stat(path).st_uid == os.getuid() for path in ('own', 'own/a')], open('own/a').read())
+open('own/a', 'a').write(' and inside'); os.rename('own/a', 'own/b')
+open('own/shut', 'w').write('x'); os.chmod('own/shut', 0)
+os.mkdir('own/closed', 0)
+`,
+      );
+      assert.deepEqual([stdout, stderr], ['[True, True] from outside\n', '']);
+      assert.equal((await live.link.read('own/b')).toString(), 'from outside and inside');
+      await assert.rejects(live.link.read('own/shut'), { code: 'FILE_REFUSED' });
+      await assert.rejects(live.link.write('own/closed/x', [Buffer.from('x')], 0o600), {
+        code: 'FILE_REFUSED',
+      });
+      await live.link.remove('own/closed', false);
+      await live.link.remove('own', true);
     });
 
     // As a limit of address space, which is what there is without control groups, Node wants 4 GiB (D4).

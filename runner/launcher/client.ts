@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { OutriderError } from '#core/errors';
+import type { PolicyFiles } from '#policystore';
 import {
   type Attestation,
   type Backend,
@@ -10,6 +11,7 @@ import {
   TIER_OF,
 } from '../backends/backend.ts';
 import { linesOf } from './lines.ts';
+import { launcherFiles } from './policy-files.ts';
 import {
   type Answer,
   type Ask,
@@ -49,6 +51,7 @@ export class LauncherClient implements BoxSource {
   #alive = true;
   #stopping = false;
   readonly backends: readonly Backend<BoxAsk>[];
+  readonly policies: PolicyFiles;
   /** Resolves when the launcher ends after `stop`; rejects with SANDBOX_FAILED when it ends before. */
   readonly over: Promise<void>;
 
@@ -61,6 +64,7 @@ export class LauncherClient implements BoxSource {
     this.#child = child;
     this.#input = input;
     this.backends = backends.map((described) => this.#backend(described));
+    this.policies = launcherFiles((verb) => this.#ask(verb));
     this.over = this.#read(answers);
     this.over.catch(() => {}); // whoever cares awaits it
   }
@@ -74,6 +78,7 @@ export class LauncherClient implements BoxSource {
       detached: true, // a terminal's Ctrl-C is for the runner, which stops it in order
     });
     const { stdin, stdout } = child;
+    child.on('error', () => {}); // also of a signal that the runner's user may not send any more
     stdin.on('error', () => {}); // its end is seen on the other pipe
     const gone = new Promise<never>((_, reject) => {
       child.once('error', (cause) => reject(failed('the launcher cannot be started', cause)));
@@ -102,14 +107,19 @@ export class LauncherClient implements BoxSource {
     await this.#ask({ verb: 'forget', sandboxId });
   }
 
-  /** Ends it in order: everything that it made is ended and removed. Never rejects. */
+  /** Ends it in order: everything that it made is ended and removed. One that hangs is left behind after 20 s. Never rejects. */
   stop(): Promise<void> {
     this.#stopping = true;
     this.#input.end();
     const child = this.#child;
     if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
     return new Promise((resolve) => {
-      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      const timer = setTimeout(() => {
+        child.kill('SIGKILL');
+        child.unref(); // a runner that has given up root may not kill it: it ends when it sees that its input has ended
+        for (const pipe of [child.stdin, child.stdout]) pipe?.destroy();
+        resolve();
+      }, STOP_TIMEOUT_MS);
       child.once('exit', () => {
         clearTimeout(timer);
         resolve();
@@ -117,11 +127,12 @@ export class LauncherClient implements BoxSource {
     });
   }
 
-  #backend({ name, images }: Described): Backend<BoxAsk> {
+  #backend({ name, images, limitsAddressSpace }: Described): Backend<BoxAsk> {
     return {
       name,
       tier: TIER_OF[name],
       images,
+      limitsAddressSpace,
       probe: async () => {
         try {
           return (await this.#ask<Probed>({ verb: 'probe', backend: name })).problem ?? undefined;
@@ -215,6 +226,9 @@ class RemoteBox {
       attestation,
       rlimits,
       ended: this.#ended,
+      settle: () => {
+        this.#ask({ verb: 'settle', sandboxId: this.#sandboxId }).catch(() => {}); // its end says more
+      },
       kill: async () => {
         if (!this.#over)
           await this.#ask({ verb: 'kill', sandboxId: this.#sandboxId }).catch(() => {});

@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { OutriderError } from '#core/errors';
 import type {
@@ -12,6 +12,7 @@ import type {
 } from '../backends/backend.ts';
 import type { Identities } from '../identities.ts';
 import type { Described, Ended, Placed, Probed, Started } from './protocol.ts';
+import { removeDirectory } from './remove.ts';
 
 export interface LauncherDeps {
   readonly backends: readonly Backend[];
@@ -43,7 +44,11 @@ export class Launcher {
   }
 
   get backends(): readonly Described[] {
-    return this.#deps.backends.map(({ name, images }) => ({ name, images }));
+    return this.#deps.backends.map(({ name, images, limitsAddressSpace }) => ({
+      name,
+      images,
+      limitsAddressSpace,
+    }));
   }
 
   async probe(backend: BackendName): Promise<Probed> {
@@ -93,6 +98,11 @@ export class Launcher {
     return { attestation: box.attestation, rlimits: box.rlimits };
   }
 
+  /** Gives the box the weight of any other. */
+  async settle(sandboxId: string): Promise<void> {
+    (await this.#placeOf(sandboxId).box)?.settle();
+  }
+
   /** Resolves when the end has begun. */
   async kill(sandboxId: string): Promise<void> {
     const box = await this.#placeOf(sandboxId).box?.catch(() => undefined);
@@ -111,7 +121,7 @@ export class Launcher {
     const box = await place.box?.catch(() => undefined);
     await box?.kill();
     if (!this.#places.delete(sandboxId)) return; // another call was first
-    rmSync(place.directory, { recursive: true, force: true });
+    await removeDirectory(place.directory);
     this.#deps.identities.give(place.identity); // only now: nothing that belongs to it is left
   }
 

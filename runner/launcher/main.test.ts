@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { MESH_UID } from '#core/mesh-user';
 import { AgentLink } from '../agent-link.ts';
 import type { Box } from '../backends/backend.ts';
 import type { LauncherClient } from './client.ts';
@@ -89,7 +98,7 @@ test('a sandbox has a directory that its user may enter and nobody else, and not
   const { box, directory: own, socketGid } = await boxOf(launcher, 'sbx-1');
   const { mode, uid, gid } = statSync(own);
   assert.equal(mode & 0o7777, 0o2750);
-  assert.equal(uid, process.getuid?.());
+  assert.equal(uid, root ? MESH_UID : process.getuid?.());
   assert.equal(gid, root ? box.attestation.hostUid : process.getgid?.());
   assert.equal(socketGid, gid, 'a socket gets the group');
   assert.deepEqual(await box.counters(), { oomKills: 0, pidsRefused: 0 });
@@ -99,6 +108,27 @@ test('a sandbox has a directory that its user may enter and nobody else, and not
   assert.equal(processes(), '');
   assert.equal(cgroups('sbx-1'), '');
   assert.deepEqual(await box.counters(), { oomKills: 0, pidsRefused: 0 }, 'as it was last');
+});
+
+test('a box in the making gives way to others, until it is said to be made', {
+  skip: !root,
+}, async (t) => {
+  const launcher = await launcherIn(t, ground(t));
+  const { box } = await boxOf(launcher, 'sbx-1');
+  // Of whichever version this host has.
+  const weight = () =>
+    cgroups('sbx-1')
+      .split('\n')
+      .flatMap((group) => ['cpu.shares', 'cpu.weight'].map((name) => join(group, name)))
+      .filter((path) => existsSync(path))
+      .map((path) => Number(readFileSync(path, 'utf8')))[0];
+  const making = weight() ?? 0;
+  assert.ok(making === 102 || making === 10, String(making));
+  box.settle();
+  await until(() => weight() === (making === 102 ? 1_024 : 100));
+  await box.kill();
+  box.settle(); // of one that is gone
+  await launcher.forget('sbx-1');
 });
 
 test('forgetting ends a box that still runs', async (t) => {

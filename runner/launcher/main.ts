@@ -2,9 +2,12 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { type Env, type RunningPart, runPart } from '#core/run-part';
+import { directoryFiles } from '#policystore';
 import { type RunnerConfig, runnerSpec } from '../config.ts';
 import { createIdentities } from '../identities.ts';
+import { runnerUid } from './directories.ts';
 import { Launcher } from './launcher.ts';
+import { PolicyPages } from './policy-pages.ts';
 import { prepareBackends } from './prepare.ts';
 import { type Answer, problemOf } from './protocol.ts';
 import { answering, serve } from './serve.ts';
@@ -49,12 +52,13 @@ async function start(
         pids: config.maxPids,
         diskBytes: config.maxDisk,
       },
-      runnerUid: process.getuid?.() ?? 0,
+      runnerUid: runnerUid(config),
       onEnded: (sandboxId, end) => send({ event: 'ended', sandboxId, ...end }),
     });
     lifecycle.add('boxes', () => launcher.close());
     send({ event: 'ready', backends: launcher.backends });
-    const over = serve(process.stdin, launcher, send);
+    const policies = new PolicyPages(directoryFiles(config.policies));
+    const over = serve(process.stdin, { launcher, policies }, send);
     return { over, stop: () => lifecycle.stop() };
   } catch (thrown) {
     const error = toOutriderError(thrown);

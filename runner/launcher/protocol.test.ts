@@ -19,9 +19,13 @@ describe('the launcher understands', () => {
     { id: 2, verb: 'place', sandboxId: 'sbx-1' },
     START,
     { ...START, image: 'registry.test:5000/a/b@sha256:00' },
+    { id: 3, verb: 'settle', sandboxId: 'x' },
     { id: 3, verb: 'kill', sandboxId: 'x' },
     { id: 4, verb: 'counters', sandboxId: 'x' },
     { id: 5, verb: 'forget', sandboxId: 'x' },
+    { id: 6, verb: 'policySignature' },
+    { id: 7, verb: 'readPolicies' },
+    { id: 8, verb: 'policyPage', page: 0 },
   ];
   for (const ask of cases)
     test(JSON.stringify(ask), () => assert.deepEqual(parseAsk(JSON.stringify(ask)), ask));
@@ -45,6 +49,10 @@ describe('the launcher refuses', () => {
     ['a limit that is none', { ...START, limits: { ...LIMITS, memoryBytes: -1 } }],
     ['a limit that is text', { ...START, limits: { ...LIMITS, memoryBytes: '1' } }],
     ['a further limit', { ...START, limits: { ...LIMITS, more: 1 } }],
+    ['a directory of policies', { id: 1, verb: 'readPolicies', directory: '/etc' }],
+    ['a page before the first', { id: 1, verb: 'policyPage', page: -1 }],
+    ['a page that is a name', { id: 1, verb: 'policyPage', page: '../etc/shadow' }],
+    ['half a page', { id: 1, verb: 'policyPage', page: 0.5 }],
     ['a list', [1]],
     ['nothing', null],
   ];

@@ -25,12 +25,20 @@ export type Ask =
       readonly image: string;
       readonly limits: ResourceLimits;
     }
+  /** The box is made: from now on it has as much of the processors as any other. */
+  | { readonly verb: 'settle'; readonly sandboxId: string }
   /** Ends a box at once; the event `ended` says when nothing is left. */
   | { readonly verb: 'kill'; readonly sandboxId: string }
   /** Answers `BoxCounters`. */
   | { readonly verb: 'counters'; readonly sandboxId: string }
   /** Ends the box where there is one, removes the directory and gives the user back. */
-  | { readonly verb: 'forget'; readonly sandboxId: string };
+  | { readonly verb: 'forget'; readonly sandboxId: string }
+  /** Whether the policy files have changed; answers `PolicySignature`. */
+  | { readonly verb: 'policySignature' }
+  /** Reads the policy files; answers `PolicySnapshot`. */
+  | { readonly verb: 'readPolicies' }
+  /** A part of what was read last; answers `PolicyPage`. */
+  | { readonly verb: 'policyPage'; readonly page: number };
 
 export type Numbered = Ask & { readonly id: number };
 
@@ -47,6 +55,20 @@ export interface Started {
   readonly rlimits: Readonly<Record<string, number>>;
 }
 
+/** Changes with the policy files. */
+export interface PolicySignature {
+  readonly signature: string;
+}
+
+export interface PolicySnapshot {
+  readonly pages: number;
+}
+
+/** Some of the bytes of a JSON list of the policy files, in base64. */
+export interface PolicyPage {
+  readonly content: string;
+}
+
 /** What is known of a box at its end. */
 export interface Ended {
   readonly diagnostics: string;
@@ -57,6 +79,7 @@ export interface Ended {
 export interface Described {
   readonly name: BackendName;
   readonly images: readonly string[];
+  readonly limitsAddressSpace: boolean;
 }
 
 export interface Problem {
@@ -84,9 +107,13 @@ const KEYS: Readonly<Record<string, readonly string[]>> = {
   probe: ['backend'],
   place: ['sandboxId'],
   start: ['sandboxId', 'backend', 'image', 'limits'],
+  settle: ['sandboxId'],
   kill: ['sandboxId'],
   counters: ['sandboxId'],
   forget: ['sandboxId'],
+  policySignature: [],
+  readPolicies: [],
+  policyPage: ['page'],
 };
 
 /** Reads one line of the runner's. @throws {OutriderError} INVALID_REQUEST */
@@ -111,10 +138,16 @@ export function parseAsk(line: string): Numbered {
         limits: limitsOf(value),
       };
     case 'place':
+    case 'settle':
     case 'kill':
     case 'counters':
     case 'forget':
       return { id, verb, sandboxId: sandboxIdOf(value) };
+    case 'policySignature':
+    case 'readPolicies':
+      return { id, verb };
+    case 'policyPage':
+      return { id, verb, page: pageOf(value) };
     default:
       throw invalid('verb');
   }
@@ -153,6 +186,11 @@ function backendOf({ backend }: Record<string, unknown>): BackendName {
 function imageOf({ image }: Record<string, unknown>): string {
   if (typeof image !== 'string' || (image !== '' && !IMAGE.test(image))) throw invalid('image');
   return image;
+}
+
+function pageOf({ page }: Record<string, unknown>): number {
+  if (typeof page !== 'number' || !Number.isSafeInteger(page) || page < 0) throw invalid('page');
+  return page;
 }
 
 function limitsOf({ limits }: Record<string, unknown>): ResourceLimits {

@@ -3,9 +3,9 @@ import type { ExecEnd, ExecStarted } from '#proto';
 import { failureOf, killedBy, type ProgramAsk, specOf } from '../support/runner-client.ts';
 import type { RunnerMesh } from '../support/runner-mesh.ts';
 import { startAbruptly } from './abrupt-client.ts';
-import { killAgent } from './agent.ts';
 import type { Outages } from './outages.ts';
 import { type Kill, PROGRAMS } from './plan.ts';
+import { killAgent, killOwnSidecar } from './victims.ts';
 
 /** What a kill came to. */
 export interface Outcome {
@@ -81,17 +81,19 @@ async function watch(scene: Scene, kill: Kill, disturbed: () => boolean): Promis
       begin(undefined);
     }
   })();
+  /** A sidecar of its own takes one exec with it, and must not be missed by any other. */
+  const hitsOne = kill.kind === 'sidecar' && mesh.sharing === 'none' && kill.since === 'started';
   const act = async (): Promise<void> => {
     if (kill.since === 'started') await started;
     await sleep(kill.afterMs);
     if (kill.kind === 'cancel') stream.call.cancel();
-    if (kill.kind === 'cancelExec' || kill.kind === 'agent') {
+    if (kill.kind === 'cancelExec' || kill.kind === 'agent' || hitsOne) {
       const known = await started;
       if (!known) return;
       if (kill.kind === 'cancelExec') await mesh.client.cancelExec(known.execId);
-      else killAgent(mesh, known, backend);
-    }
-    if (kill.kind === 'runner' || kill.kind === 'launcher' || kill.kind === 'sidecar') {
+      else if (kill.kind === 'agent') killAgent(mesh, known, backend);
+      else killOwnSidecar(mesh, known);
+    } else if (kill.kind === 'runner' || kill.kind === 'launcher' || kill.kind === 'sidecar') {
       await scene.outages.kill(kill.kind);
       await Promise.race([ended, sleep(MISSED_MS, undefined, { ref: false })]);
       stream.call.cancel(); // what began only when the part was back goes on
@@ -165,7 +167,9 @@ async function forgotten(
   return undefined;
 }
 
+/** Once the runner answers; it may be down for one more kill. */
 const END_KNOWN_MS = 5_000;
+const ANSWERS_WITHIN_MS = 30_000;
 
 /** Asks for an exec until its end is known, which must be one of these. */
 async function remembered(
@@ -174,7 +178,8 @@ async function remembered(
   allowed: readonly string[],
   disturbed: () => boolean,
 ): Promise<Judged> {
-  const deadline = Date.now() + END_KNOWN_MS;
+  let deadline = Date.now() + END_KNOWN_MS;
+  const late = Date.now() + ANSWERS_WITHIN_MS;
   for (;;) {
     const seen = await mesh.client
       .getExec(execId)
@@ -185,9 +190,11 @@ async function remembered(
       );
     if (allowed.includes(seen)) return { seen, problem: undefined };
     // An exec of a life that is over: lost, or ended and with its runner forgotten.
-    if (disturbed() && (DISTURBED.test(seen) || seen === 'EXEC_NOT_FOUND'))
+    if (disturbed() && ['runner', 'EXEC_LOST', 'EXEC_NOT_FOUND'].includes(seen))
       return { seen, problem: undefined };
-    if (seen !== 'running' || Date.now() > deadline)
+    const down = seen === 'GRPC_14' && Date.now() < late;
+    if (down) deadline = Date.now() + END_KNOWN_MS;
+    if (!(down || seen === 'running') || Date.now() > deadline)
       return { seen, problem: `remembered as ${seen}, not ${allowed.join(' or ')}` };
     await sleep(20);
   }

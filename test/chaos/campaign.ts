@@ -1,4 +1,4 @@
-import { leftOf } from '../support/residue.ts';
+import { leftOf, type Residue, strangersIn } from '../support/residue.ts';
 import { RunnerMesh } from '../support/runner-mesh.ts';
 import { attempt, type Outcome, type Scene } from './attempt.ts';
 import { Outages } from './outages.ts';
@@ -9,6 +9,8 @@ export interface CampaignOptions {
   /** How many kills. */
   readonly count: number;
   readonly backend: string;
+  /** One sidecar for all sandboxes, or one for each. */
+  readonly sharing: 'host' | 'none';
   /** Runs dist/ instead of the sources. */
   readonly built?: boolean;
   /** Told after each batch. */
@@ -24,9 +26,11 @@ export interface Report {
   readonly seconds: number;
 }
 
-/** Between two looks at what is left: everything is stopped for it. */
+/** Between two looks at what is left: at a runner that lives and is at rest, then with everything stopped. */
 const BATCH = 200;
 const IN_FLIGHT: Readonly<Record<string, number>> = { bubblewrap: 8, docker: 4, gvisor: 3 };
+/** A process of Node for each sandbox is work for a machine. */
+const IN_FLIGHT_UNSHARED = 4;
 
 const POLICIES = `
 apiVersion: outrider/v1
@@ -39,16 +43,24 @@ spec:
 
 /** Kills `count` programs, or the parts below them, on one backend, and looks for what is left after each batch. */
 export async function campaign(options: CampaignOptions): Promise<Report> {
-  const { seed, count, backend, built = false, onBatch = () => {} } = options;
+  const { seed, count, backend, sharing, built = false, onBatch = () => {} } = options;
   const from = performance.now();
-  const kills = planOf(seed, count);
+  const kills = planOf(seed, count, sharing);
   const outcomes: Outcome[] = [];
   const problems: string[] = [];
   const told = new Set<string>();
+  const tell = (residue: Partial<Residue>, where: string): void => {
+    for (const [kind, things] of Object.entries(residue))
+      for (const thing of things.filter((each) => !told.has(each))) {
+        told.add(thing); // once, though it may stay for all batches to come
+        problems.push(`after kill ${outcomes.length - 1}: ${kind} left ${where}: ${thing}`);
+      }
+  };
   const mesh = new RunnerMesh({
     policies: POLICIES,
     argv: ['--backends', backend, '--capacity', '64', '--drain-timeout', '2s'],
     built,
+    sharing,
   });
   try {
     while (outcomes.length < kills.length) {
@@ -57,14 +69,11 @@ export async function campaign(options: CampaignOptions): Promise<Report> {
       const done = await allOf({ mesh, backend, outages: new Outages(mesh) }, batch);
       outcomes.push(...done);
       problems.push(...done.flatMap(described));
+      tell(await strangersIn(mesh), 'while the runner lives');
       const code = await mesh.stopParts();
       if (code !== 0)
         problems.push(`after kill ${outcomes.length - 1}: the runner ended with ${code}`);
-      for (const [kind, things] of Object.entries(await leftOf(mesh)))
-        for (const thing of things.filter((each) => !told.has(each))) {
-          told.add(thing); // once, though it may stay for all batches to come
-          problems.push(`after kill ${outcomes.length - 1}: ${kind} left: ${thing}`);
-        }
+      tell(await leftOf(mesh), 'when all had stopped');
       onBatch(outcomes.length, problems.length);
     }
   } finally {
@@ -83,7 +92,9 @@ async function allOf(scene: Scene, batch: readonly Kill[]): Promise<Outcome[]> {
       outcomes.push(await attempt(scene, kill));
     }
   };
-  await Promise.all(Array.from({ length: IN_FLIGHT[scene.backend] ?? 4 }, work));
+  const inFlight =
+    scene.mesh.sharing === 'none' ? IN_FLIGHT_UNSHARED : (IN_FLIGHT[scene.backend] ?? 4);
+  await Promise.all(Array.from({ length: inFlight }, work));
   await scene.outages.over();
   return outcomes;
 }

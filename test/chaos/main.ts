@@ -1,14 +1,26 @@
 import { parseArgs } from 'node:util';
 import { campaign } from './campaign.ts';
 
-/** `npm run chaos -- runner [--count N] [--backend NAME] [--seed N]`: random kills at random moments; non-zero where anything is left. */
+/** `npm run chaos -- runner [--count N] [--backend NAME] [--sharing MODE] [--seed N]`: random kills at random moments; non-zero where anything is left. */
 
-const USAGE = `usage: npm run chaos -- runner [--count N] [--backend bubblewrap|docker|gvisor] [--seed N]
+const USAGE = `usage: npm run chaos -- runner [--count N] [--backend bubblewrap|docker|gvisor] [--sharing host|none] [--seed N]
 
-Without --backend: every backend; without --count: 10 000 kills on bubblewrap, 300 on docker and on gvisor.
+All of it: 10 000 kills on bubblewrap where one sidecar serves all sandboxes (--sharing host), 1 000 where each has its own (none),
+300 on docker and on gvisor. --backend and --sharing choose among these four, --count is for each that is chosen.
 A seed is printed; the same seed makes the same kills.
 `;
-const FULL: Readonly<Record<string, number>> = { bubblewrap: 10_000, docker: 300, gvisor: 300 };
+
+interface Share {
+  readonly backend: string;
+  readonly sharing: 'host' | 'none';
+  readonly count: number;
+}
+const FULL: readonly Share[] = [
+  { backend: 'bubblewrap', sharing: 'host', count: 10_000 },
+  { backend: 'bubblewrap', sharing: 'none', count: 1_000 },
+  { backend: 'docker', sharing: 'host', count: 300 },
+  { backend: 'gvisor', sharing: 'host', count: 300 },
+];
 
 const asked = parsed();
 if (!asked) {
@@ -16,20 +28,21 @@ if (!asked) {
   process.exitCode = 2;
 } else {
   let problems = 0;
-  for (const backend of asked.backends)
-    problems += await run(backend, asked.count ?? FULL[backend] ?? 0, asked.seed);
+  for (const share of asked.shares) problems += await run(share, asked.seed);
   process.exitCode = problems === 0 ? 0 : 1;
 }
 
-async function run(backend: string, count: number, seed: number): Promise<number> {
-  process.stdout.write(`${backend}: ${count} kills, seed ${seed}\n`);
+async function run({ backend, sharing, count }: Share, seed: number): Promise<number> {
+  const name = `${backend}, sharing ${sharing}`;
+  process.stdout.write(`${name}: ${count} kills, seed ${seed}\n`);
   const report = await campaign({
     seed,
     count,
     backend,
+    sharing,
     built: true,
     onBatch: (done, problems) =>
-      void process.stderr.write(`${backend}: ${done} of ${count}, ${problems} problems\n`),
+      void process.stderr.write(`${name}: ${done} of ${count}, ${problems} problems\n`),
   });
   for (const [kind, ends] of Object.entries(report.ends)) {
     const how = Object.entries(ends).map(([end, times]) => `${end} ${times}`);
@@ -38,31 +51,36 @@ async function run(backend: string, count: number, seed: number): Promise<number
   for (const problem of report.problems) process.stdout.write(`  PROBLEM ${problem}\n`);
   const rate = (count / report.seconds).toFixed(1);
   process.stdout.write(
-    `${backend}: ${count} kills in ${report.seconds.toFixed(0)} s (${rate}/s), ${report.problems.length} problems\n`,
+    `${name}: ${count} kills in ${report.seconds.toFixed(0)} s (${rate}/s), ${report.problems.length} problems\n`,
   );
   return report.problems.length;
 }
 
-function parsed(): { backends: string[]; count: number | undefined; seed: number } | undefined {
+function parsed(): { shares: readonly Share[]; seed: number } | undefined {
   try {
     const { positionals, values } = parseArgs({
       allowPositionals: true,
       options: {
         count: { type: 'string' },
         backend: { type: 'string' },
+        sharing: { type: 'string' },
         seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
       },
     });
-    const backends = values.backend === undefined ? Object.keys(FULL) : [values.backend];
-    const numbers = [values.count ?? '1', values.seed].map(Number);
+    const { backend, sharing, count } = values;
+    const shares = FULL.filter(
+      (share) =>
+        (backend ?? share.backend) === share.backend &&
+        (sharing ?? share.sharing) === share.sharing,
+    );
+    const numbers = [count ?? '1', values.seed].map(Number);
     const sound =
       positionals.join() === 'runner' &&
-      backends.every((name) => Object.hasOwn(FULL, name)) &&
+      shares.length > 0 &&
       numbers.every((number) => Number.isInteger(number) && number > 0);
     if (!sound) return undefined;
     return {
-      backends,
-      count: values.count === undefined ? undefined : Number(values.count),
+      shares: shares.map((share) => ({ ...share, count: Number(count ?? share.count) })),
       seed: Number(values.seed),
     };
   } catch {

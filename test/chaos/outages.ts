@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { RunnerMesh } from '../support/runner-mesh.ts';
+import { tryKill } from './victims.ts';
 
 /** Kills of whole parts: one at a time, each mended as a supervisor would, and known to everybody whom they hit. */
 export class Outages {
@@ -49,15 +50,27 @@ export class Outages {
       const launcher = mesh.launcher();
       if (launcher === undefined) throw new Error('the runner has no launcher');
       const gone = mesh.exited('runner');
-      process.kill(launcher, 'SIGKILL');
+      tryKill(launcher);
       await within(RUNNER_GIVES_UP_MS, 'the runner goes on without its launcher', gone);
-      await mesh.restart('runner');
+      await mesh.startPart('runner');
+      return;
+    }
+    if (part === 'sidecar' && mesh.sharing === 'none') {
+      killOne(mesh.sidecars()); // the runner mends that itself
+      await mesh.untilReady();
       return;
     }
     await mesh.end(part, 'SIGKILL');
-    await mesh.restart(part);
+    await mesh.startPart(part); // at the first try, whatever the life before it is still clearing up
     if (part === 'sidecar') await mesh.untilReady();
   }
+}
+
+/** The newest: it waits for a sandbox, or has just got one. */
+function killOne(sidecars: readonly number[]): void {
+  const newest = sidecars.toSorted((a, b) => b - a)[0];
+  if (newest === undefined) throw new Error('the runner has no sidecar');
+  tryKill(newest);
 }
 
 /** The longest that a sandbox is in the making. */

@@ -65,13 +65,19 @@ export interface Kill {
   readonly since: 'request' | 'started';
 }
 
-/** The first `count` kills of this seed: the same in every run, each kind among the first. Moments reach from before the claim to well into the program. */
-export function planOf(seed: number, count: number): Kill[] {
+/**
+ * The first `count` kills of this seed: the same in every run, each kind among the first. Moments reach from before the claim to
+ * well into the program. Where each sandbox has a sidecar of its own (`sharing: none`), sidecars are killed as often as agents.
+ */
+export function planOf(seed: number, count: number, sharing: 'host' | 'none' = 'host'): Kill[] {
   const random = new Random(seed);
+  const kinds = KINDS.map(
+    ([kind, weight]) => [kind, kind === 'sidecar' && sharing === 'none' ? 15 : weight] as const,
+  );
   const programs = Object.keys(PROGRAMS) as ProgramName[]; // oxlint-disable-line typescript/no-unsafe-type-assertion -- the keys of that very table
   return Array.from({ length: count }, (_, index) => ({
     index,
-    kind: random.weighted(index < KINDS.length ? KINDS.slice(index, index + 1) : KINDS),
+    kind: random.weighted(index < kinds.length ? kinds.slice(index, index + 1) : kinds),
     program: random.weighted(programs.map((name) => [name, 1] as const)),
     afterMs: random.logarithmic(0.3, 300),
     since: random.weighted([

@@ -61,6 +61,12 @@ for (const sharing of ['host', 'none'])
     }
   });
 
+/** The runner's own word on itself. */
+const state = async (of: RunningMesh): Promise<Readonly<Record<string, unknown>>> => {
+  const answer = await fetch(`http://127.0.0.1:${of.ports.runner}/readyz`);
+  return Object(await answer.json());
+};
+
 let mesh: RunningMesh;
 let api: ExampleApi;
 before(async () => {
@@ -94,6 +100,25 @@ for (const part of ['proxy', 'runner', 'server', 'gateway'] as const)
     const left = mesh.processes().filter(({ parent }) => parent === 1);
     assert.deepEqual(left, [], 'nothing of the killed part runs on');
   });
+
+test('kill -9 of the launcher: its runner says so and ends, and is started again with everything that it had cleared up', async () => {
+  const [launcher, runner] = [mesh.part('launcher'), mesh.part('runner')];
+  const running = mesh.sdk.run('import time; time.sleep(60)', { timeoutMs: 60_000 });
+  await until('it runs', async () => (await state(mesh))['running'] === 1);
+  process.kill(launcher, 'SIGKILL');
+  const told = await running.then(
+    ({ killedBy }) => killedBy,
+    (error: unknown) => String(Object(error).code),
+  );
+  assert.match(told, /^(runner|14)$/); // UNAVAILABLE, where the runner was gone before it could tell
+  await until('the runner ends', () => readProc(runner, 'cmdline') === '', 15_000);
+  assert.match(mesh.log(), /the launcher ended: its sandboxes ended with it/);
+  await recovers(mesh);
+  assert.match(mesh.log(), /runner .*ended with exit code 1; starting it again/);
+  assert.notEqual(mesh.part('launcher'), launcher);
+  const left = mesh.processes().filter(({ parent }) => parent === 1);
+  assert.deepEqual(left, [], 'nothing of the killed one runs on');
+});
 
 test('a second `outrider up` in the same place is refused, and the first runs on untouched', async () => {
   const second = await mesh.outrider(['up']);

@@ -51,6 +51,28 @@ const commands: readonly (readonly [string, readonly string[], string, number, s
     'b c\n',
   ],
   ['a shell', ['--language', 'shell', '-'], 'echo "$((6 * 7))"', 0, '42\n'],
+  [
+    'JavaScript, in its own profile',
+    ['--language', 'javascript', '-'],
+    'console.log(process.release.name)',
+    0,
+    'node\n',
+  ],
+  [
+    'a profile by its name',
+    ['--profile', 'node', '--language', 'shell', '-'],
+    'echo "[$NODE_USE_ENV_PROXY]"',
+    0,
+    '[1]\n',
+  ],
+  [
+    'control: the same in the first profile',
+    ['--language', 'shell', '-'],
+    'echo "[$NODE_USE_ENV_PROXY]"',
+    0,
+    '[]\n',
+  ],
+  ["a profile that is not the role's", ['--profile', 'python-data', '-'], 'print(1)', 125, ''],
   ['a role that nobody has', ['--role', 'admin', '-'], 'print(1)', 125, ''],
   ['an unknown option', ['--bogus', '-'], '', 2, ''],
 ];
@@ -70,6 +92,19 @@ test('outrider exec: a program from a file reads stdin, and its two streams stay
   const result = await mesh.outrider(['exec', program, 'word'], { stdin: 'höhe' });
   assert.deepEqual(result, { code: 0, stdout: 'HÖHE word\n', stderr: '!\n' });
 });
+
+for (const [name, code] of [
+  ['p.py', 'print(6 * 7)'],
+  ['p.sh', 'echo $((6 * 7))'],
+  ['p.mjs', 'console.log(6 * 7)'],
+  ['p.ts', 'const seven: number = 7; console.log(6 * seven)'],
+] as const)
+  test(`outrider exec: the ending of ${name} says what it is`, async () => {
+    const program = join(mesh.directory, name);
+    writeFileSync(program, code);
+    const result = await mesh.outrider(['exec', program]);
+    assert.deepEqual([result.stdout, result.code], ['42\n', 0], result.stderr);
+  });
 
 test('outrider exec: files stay within a session, and nowhere else', async () => {
   const write = 'open("kept", "w").write("here")';
@@ -152,7 +187,10 @@ for (const era of ERAS) {
     const kept = await call('print(open("kept").read())', session);
     assert.deepEqual([kept.stdout, kept.session_id], ['here\n', session.session_id]);
     const report = await call('open("/output/report.csv", "w").write("a,b")');
-    assert.deepEqual(report.files, [{ path: 'report.csv', size: 3 }]);
+    const [file] = report.files;
+    assert.deepEqual([report.files.length, file.path, file.size], [1, 'report.csv', 3]);
+    const { contents } = await client.readResource({ uri: file.uri });
+    assert.deepEqual(contents, [{ uri: file.uri, mimeType: 'text/plain', text: 'a,b' }]);
   });
 }
 

@@ -132,7 +132,7 @@ test("a secret in the shell's environment reaches the proxy and no other part", 
   );
 });
 
-test('a program that reads all it can finds what was planted, and no secret of the mesh', async () => {
+test('C10: a program that reads all it can finds what was planted, and no secret of the mesh', async () => {
   const code = readFileSync(join(packageRoot, 'examples/demo/programs/hunt.py'), 'utf8');
   const { stdout, stderr } = await mesh.sdk.run(code);
   assert.equal(stderr, '');
@@ -146,6 +146,54 @@ test('a program that reads all it can finds what was planted, and no secret of t
   assert.equal(keys.length, 3);
   for (const secret of [SECRET, ENV_SECRET, mesh.token, ...keys]) assert.ok(!read.includes(secret));
   assert.doesNotMatch(read, /eyJ[\w-]{10,}\.[\w-]{10,}\./, 'no signed token');
+});
+
+/**
+ * Searches the memory of every process that it can see for texts which it is given as numbers: so they get into its own memory by no
+ * other way. One of its own is found, which shows that the search works.
+ */
+const SEARCH = `
+import json, os, re, sys
+planted = ("planted" + os.urandom(9).hex()).encode()
+spelled = lambda codes: re.compile(b"".join(b"\\\\x%02x" % code for code in codes))
+wanted = {name: spelled(codes) for name, codes in json.loads(sys.argv[1]).items()}
+wanted["planted"] = spelled(list(planted))
+found, seen = [], 0
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+            for line in maps:
+                first, last = (int(text, 16) for text in line.split()[0].split("-"))
+                for at in range(first, last, 1 << 20):
+                    try: piece = os.pread(memory.fileno(), min(last - at, (1 << 20) + 4096), at)
+                    except (OSError, OverflowError): continue
+                    seen += len(piece)
+                    found += [name for name, pattern in wanted.items() if pattern.search(piece)]
+    except OSError: pass
+print(json.dumps({"found": sorted(set(found)), "seen": seen}))
+`;
+
+test('C10: a program that searches the memory of all that it can see finds its own, and no secret of the mesh', async () => {
+  const assertion = readFileSync(join(mesh.runtime, 'local-assertion.jwt'), 'utf8').trim();
+  const [key] = Object.values(keySetPaths(join(mesh.runtime, 'keys')));
+  const secrets = {
+    credential: SECRET,
+    environment: ENV_SECRET,
+    token: mesh.token,
+    assertion: assertion.slice(-60),
+    key: String(readSigningKey(String(key)).jwk.d),
+  };
+  const codes = Object.entries(secrets).map(([name, text]) => [name, [...Buffer.from(text)]]);
+  const argument = JSON.stringify(Object.fromEntries(codes));
+  const { stdout, stderr } = await mesh.sdk.run(SEARCH, { args: [argument] });
+  assert.equal(stderr, '');
+  const { found, seen }: { found: string[]; seen: number } = JSON.parse(stdout);
+  assert.ok(seen > 2 ** 20, `${seen} bytes`);
+  assert.deepEqual(found, ['planted']);
+
+  const known = `known = "${SECRET}"\n${SEARCH}`; // control: it would be found
+  const control = await mesh.sdk.run(known, { args: [argument] });
+  assert.deepEqual(JSON.parse(control.stdout).found, ['credential', 'planted']);
 });
 
 interface Forgery {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { type RunningMesh, startMesh } from '../support/mesh.ts';
+import { type RunningMesh, startMesh, until } from '../support/mesh.ts';
 
 // The tools of our own MCP server through the running mesh, as an MCP client sees them.
 
@@ -17,8 +17,7 @@ interface Answer {
   readonly exec: Record<string, unknown>;
 }
 
-/** Calls one tool and gives its answer back; structured content is empty where the mesh refused the call. */
-async function client(t: TestContext) {
+async function connected(t: TestContext): Promise<Client> {
   const mcp = new Client({ name: 'test', version: '1' });
   await mcp.connect(
     new StreamableHTTPClientTransport(mesh.url, {
@@ -26,6 +25,17 @@ async function client(t: TestContext) {
     }),
   );
   t.after(() => mcp.close());
+  return mcp;
+}
+
+/** Without where they can be read. */
+function filesOf({ files }: Answer['exec']): { path: string; size: number }[] {
+  return (files as { path: string; size: number }[]).map(({ path, size }) => ({ path, size })); // as the tool's schema says
+}
+
+/** Calls one tool and gives its answer back; structured content is empty where the mesh refused the call. */
+async function client(t: TestContext) {
+  const mcp = await connected(t);
   return async (name: string, input: Record<string, unknown>): Promise<Answer> => {
     const { content, structuredContent, isError } = await mcp.callTool({ name, arguments: input });
     return {
@@ -97,7 +107,7 @@ describe('C2: run_js', () => {
       code: `console.log('[value] 666'); require('fs').writeFileSync('/output/value', '666'); return 1`,
     });
     assert.equal(exec['value'], 1);
-    assert.deepEqual(exec['files'], [{ path: 'value', size: 3 }]);
+    assert.deepEqual(filesOf(exec), [{ path: 'value', size: 3 }]);
   });
 
   test('files stay in a session', async (t) => {
@@ -134,7 +144,62 @@ describe('C1: execute_python', () => {
     assert.equal(exec['stderr'], 'warn\n');
     assert.equal(exec['exit_code'], 4);
     assert.ok(Number(exec['duration_ms']) > 0);
-    assert.deepEqual(exec['files'], [{ path: 'a', size: 2 }]);
+    assert.deepEqual(filesOf(exec), [{ path: 'a', size: 2 }]);
+  });
+});
+
+describe('C6: what a program leaves and prints', () => {
+  test('can be read as a resource: text as text, the rest byte for byte', async (t) => {
+    const mcp = await connected(t);
+    const code = `import os
+os.makedirs('/output/d e')
+open('/output/d e/table.csv', 'w').write('a,b\\n1,é\\n')
+open('/output/image', 'wb').write(bytes(range(256)) * 4000)`;
+    const answer = await mcp.callTool({ name: 'execute_python', arguments: { code } });
+    const links = answer.content.flatMap((part) => (part.type === 'resource_link' ? [part] : []));
+    assert.deepEqual(
+      links.map(({ name, size }) => [name, size]),
+      [
+        ['d e/table.csv', 9],
+        ['image', 1_024_000],
+      ],
+    );
+    const [table, image] = await Promise.all(
+      links.map(async ({ uri }) => (await mcp.readResource({ uri })).contents[0]),
+    );
+    assert.ok(table && 'text' in table && image && 'blob' in image);
+    assert.deepEqual([table.text, table.mimeType], ['a,b\n1,é\n', 'text/plain']);
+    const wanted = Buffer.concat(
+      Array.from({ length: 4_000 }, () => Buffer.from([...Array(256).keys()])),
+    );
+    assert.ok(Buffer.from(image.blob, 'base64').equals(wanted));
+    const { resourceTemplates } = await mcp.listResourceTemplates();
+    assert.equal(resourceTemplates[0]?.uriTemplate, 'outrider://artefacts/{exec}/{+path}');
+  });
+
+  const missing = ['exec-none/a', '../../etc/passwd', 'exec-none/%2e%2e%2fa', 'x'];
+  for (const path of missing)
+    test(`outrider://artefacts/${path} is not found`, async (t) => {
+      const mcp = await connected(t);
+      await assert.rejects(mcp.readResource({ uri: `outrider://artefacts/${path}` }), {
+        code: -32_602,
+      });
+    });
+
+  test('a file of more than 8 MiB is not found to be short: the answer says where to get it', async (t) => {
+    const mcp = await connected(t);
+    const code = "f = open('/output/f', 'wb'); [f.write(bytes(2**20)) for _ in range(9)]";
+    const answer = await mcp.callTool({ name: 'execute_python', arguments: { code } });
+    const [link] = answer.content.flatMap((part) => (part.type === 'resource_link' ? [part] : []));
+    await assert.rejects(mcp.readResource({ uri: link?.uri ?? '' }), /larger than .*ReadArtefact/);
+  });
+
+  test('3 MB of output are cut with a marker, and how much is missing is a field', async (t) => {
+    const { exec } = await (await client(t))('execute_python', { code: 'print("x" * 3_000_000)' });
+    const dropped = Number(exec['stdout_dropped']);
+    assert.ok(dropped > 1_900_000);
+    const marker = `\n[... ${dropped} bytes dropped ...]\n`;
+    assert.ok(String(exec['stdout']).includes(marker));
   });
 });
 
@@ -163,6 +228,28 @@ describe('C4: manage_session', () => {
     });
     assert.equal(again.exec['stdout'], 'False\n');
   });
+
+  for (const part of ['gateway', 'server'] as const)
+    test(`the list and what is in the sessions survive a ${part} that is killed`, async (t) => {
+      const session_id = `survives-${part}`;
+      await (await client(t))('execute_python', { code: "open('kept', 'w')", session_id });
+      const killed = mesh.part(part);
+      process.kill(killed, 'SIGKILL');
+      await until(`another ${part} is ready`, async () => {
+        const found = mesh.processes().filter(({ argv }) => argv.includes(part));
+        if (!found.some(({ pid }) => pid !== killed)) return false;
+        const ready = new URL(`http://127.0.0.1:${mesh.ports[part]}/readyz`);
+        return fetch(ready).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      });
+      const call = await client(t);
+      const { exec } = await call('manage_session', { action: 'list' });
+      assert.match(JSON.stringify(exec['sessions']), new RegExp(`"session_id":"${session_id}"`));
+      const code = "import os; print(os.path.exists('kept'))";
+      assert.equal((await call('execute_python', { code, session_id })).exec['stdout'], 'True\n');
+    });
 
   test('stop without a name ends nothing and says what is missing', async (t) => {
     const { isError, text } = await (await client(t))('manage_session', { action: 'stop' });

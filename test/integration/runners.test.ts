@@ -193,7 +193,7 @@ describe('several runners', () => {
       'what ran was let end',
     );
     await stopped;
-    await meshes[0]?.restart('runner');
+    await meshes[0]?.startPart('runner');
   });
 
   test('a runner that is killed costs the programs that it ran, by name, and no other', async () => {
@@ -213,6 +213,6 @@ describe('several runners', () => {
       next.every(({ code }) => code === ''),
       'fresh programs go on',
     );
-    await victim.restart('runner');
+    await victim.startPart('runner');
   });
 });

@@ -141,7 +141,7 @@ try: print(urllib.request.urlopen("http://${HOST}/simple/greet/?by=program", tim
 except urllib.error.HTTPError as error: print(error.code, error.headers["x-outrider-reason"])
 `;
 
-test('a package of pip, and what it brings along, is there for the program; the registry is not', async () => {
+test('C11: a package of pip, and what it brings along, is there for the program; the registry is not', async () => {
   const code = `import greet, subprocess, sys
 print(greet.hello(), flush=True)
 print(subprocess.run([sys.executable, "-c", "import greet; print(greet.hello())"], capture_output=True, text=True).stdout)
@@ -176,7 +176,7 @@ ${ASK}`;
   );
 });
 
-test('a package of npm is found from the workspace, and its scripts have not run', async () => {
+test('C11: a package of npm is found from the workspace, and its scripts have not run', async () => {
   const code = `import { existsSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { hand } from 'left-hand';
@@ -267,7 +267,7 @@ const refused: readonly (readonly [string, ProgramOptions, string, RegExp | unde
   ],
 ];
 for (const [what, options, code, fetched] of refused)
-  test(`${what}: ${code}, and the program never runs`, async () => {
+  test(`C11: ${what}: ${code}, and the program never runs`, async () => {
     const earlier = started().length;
     await assert.rejects(mesh.sdk.run('print("ran")', options), (error) => {
       assert.equal(failureOf(error), code, String(error));

@@ -62,3 +62,36 @@ describe('the battery of attacks', () => {
 
   test('it says so by its exit code', () => assert.equal(run.code, 0, run.stderr));
 });
+
+describe('beside plain docker run', () => {
+  /** What docker's own defaults let a program do, and what they do not. */
+  const OPEN = [3, 13, 41];
+  const SHUT = [25, 27, 40];
+  let run: Ended;
+  let told: Told;
+  before(async () => {
+    const only = [...OPEN, ...SHUT].join(',');
+    const compared = ['--docker-run', 'outrider-sandbox:latest', '--only', only];
+    run = await redteam('--backend', 'bubblewrap', ...compared, '--json');
+    assert.notEqual(run.stdout, '', run.stderr);
+    told = JSON.parse(run.stdout);
+  });
+
+  for (const [wanted, ids] of [
+    ['ESCAPED', OPEN],
+    ['refused', SHUT],
+  ] as const)
+    test(`the same attacks are ${wanted} there by what the program itself said`, () => {
+      const seen = told.attacks.filter(({ id }) => ids.includes(id));
+      assert.equal(seen.length, ids.length);
+      for (const { name, targets } of seen) {
+        const { result, detail } = targets['docker run'] ?? {};
+        assert.equal(result, wanted, `${name}: ${detail}`);
+        assert.doesNotMatch(detail ?? '', /did not say/, name);
+        assert.equal(targets['bubblewrap']?.result, 'refused', name);
+      }
+    });
+
+  test('and what escapes there is no fault of ours: the exit code is that of our own backends', () =>
+    assert.equal(run.code, 0, run.stderr));
+});

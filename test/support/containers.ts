@@ -2,11 +2,19 @@ import { spawnSync } from 'node:child_process';
 
 /** The engine's containers, running or not, whose labels, mounts or name hold this text, by id. None where no engine answers. */
 export function containersNaming(text: string): string[] {
+  return containerLines(text).map(idOf);
+}
+
+/** The same, each as a line of its id, labels, mounts and name. */
+export function containerLines(text: string): string[] {
   const format = '{{.ID}} {{.Labels}} {{.Mounts}} {{.Names}}';
   return docker(['ps', '--all', '--no-trunc', '--format', format])
     .split('\n')
-    .filter((line) => line.includes(text))
-    .map((line) => line.split(' ', 1)[0] ?? '');
+    .filter((line) => line.includes(text));
+}
+
+export function idOf(line: string): string {
+  return line.split(' ', 1)[0] ?? '';
 }
 
 /** The host's process of a container as the engine names it; undefined where it has ended. */

@@ -19,6 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '#core/package-root';
 import { connect, type Outrider } from '#sdk';
 import { descendantsOf, isAlive, processesNaming, type Seen } from './processes.ts';
+import { cgroupsOf } from './residue.ts';
 
 const READY_WITHIN_MS = 30_000;
 const STOP_WITHIN_MS = 20_000;
@@ -195,7 +196,6 @@ export async function startMesh(options: MeshOptions = {}): Promise<RunningMesh>
     async stop(signal = 'SIGINT') {
       try {
         if (supervisor.exitCode !== null) return;
-        const groups = controlGroups(place);
         const exited = once(supervisor, 'exit');
         supervisor.kill(signal);
         const [code]: unknown[] = await Promise.race([
@@ -203,7 +203,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<RunningMesh>
           sleep(STOP_WITHIN_MS, ['late'], { ref: false }),
         ]);
         assert.equal(code, 0, `outrider up ends with 0:\n${said.stderr}`);
-        await assertNothingLeft(place, groups);
+        await assertNothingLeft(place);
       } finally {
         sdk.close();
         place.remove();
@@ -232,7 +232,7 @@ export async function until(
   }
 }
 
-async function assertNothingLeft(place: Place, groups: readonly string[]): Promise<void> {
+async function assertNothingLeft(place: Place): Promise<void> {
   // The kernel tears a namespace down a moment after its last process.
   await until(
     'its processes end',
@@ -248,19 +248,9 @@ async function assertNothingLeft(place: Place, groups: readonly string[]): Promi
     'no socket is bound',
   );
   assert.deepEqual(readdirSync(place.runtime), [], 'the runtime directory is empty');
-  assert.ok(!existsSync(`${place.runtime}-sandboxes`), 'the directory of the sandboxes is gone');
-  assert.deepEqual(groups.filter(existsSync), [], 'no control group is left');
-}
-
-/** The control groups of the sandboxes that are there now. */
-function controlGroups(place: Place): string[] {
-  const sandboxes = readdirSync(`${place.runtime}-sandboxes`).filter((name) =>
-    name.startsWith('sbx-'),
-  );
-  const roots = ['', 'unified', 'memory', 'pids', 'cpu'].map((name) =>
-    join('/sys/fs/cgroup', name, 'outrider'),
-  );
-  return roots.flatMap((root) => sandboxes.map((id) => join(root, id))).filter(existsSync);
+  const sandboxes = `${place.runtime}-sandboxes`;
+  assert.ok(!existsSync(sandboxes), 'the directory of the sandboxes is gone');
+  assert.deepEqual(cgroupsOf(sandboxes), [], 'no control group is left');
 }
 
 function copyPolicies(to: string, ports: Ports, change: MeshOptions['policy']): void {

@@ -50,7 +50,7 @@ function pids(): number[] {
     .map(Number);
 }
 
-function seen(pid: number): Seen {
+export function seen(pid: number): Seen {
   const parent = /^\d+ \(.*\) \S (\d+)/s.exec(readProc(pid, 'stat'))?.[1];
   return { pid, parent: Number(parent ?? 0), argv: readProc(pid, 'cmdline').split('\0') };
 }

@@ -8,16 +8,16 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accepts } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
+import { uidOf } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
-import { writePrivateFile } from '#core/runtime-dir';
+import { ensureRuntimeDir, writeMeshFile } from '#core/runtime-dir';
 import { AssertionSigner } from '#core/tokens';
-import { descendantsOf } from './processes.ts';
+import { descendantsOf, type Seen, seen } from './processes.ts';
 import { RunnerClient } from './runner-client.ts';
 
 const READY_WITHIN_MS = 30_000;
 const STOP_WITHIN_MS = 30_000;
-const BACK_OFF_MS = 250;
 /** Well within the 60 s that an assertion lives. */
 const ASSERTION_EVERY_MS = 20_000;
 
@@ -38,10 +38,14 @@ export interface RunnerMeshOptions {
   readonly argv?: readonly string[];
   /** Runs what `npm start` runs, dist/, instead of the sources. */
   readonly built?: boolean;
+  /** One sidecar for all sandboxes (default), or a process for each, which the runner starts. */
+  readonly sharing?: 'host' | 'none';
+  /** Starts every process with Node's inspector on a free port of this machine, so that its memory can be looked into. */
+  readonly inspected?: boolean;
 }
 
 /**
- * Proxy, one shared sidecar and a runner as real processes, without gateway and server: what a gRPC client needs. The calls of
+ * Proxy, sidecar and a runner as real processes, without gateway and server: what a gRPC client needs. The calls of
  * `client` are the local principal's. Each part can be killed and started again, as a supervisor would.
  */
 export class RunnerMesh {
@@ -65,7 +69,7 @@ export class RunnerMesh {
     this.runtime = join(this.directory, 'run');
     this.sandboxes = join(this.directory, 'boxes');
     this.temporary = join(this.directory, 'tmp');
-    mkdirSync(this.runtime, { mode: 0o700 });
+    ensureRuntimeDir(this.runtime, uidOf('auto'));
     mkdirSync(this.temporary);
     mkdirSync(join(this.directory, 'policies'));
     writeFileSync(join(this.directory, 'policies', 'roles.yaml'), options.policies);
@@ -76,6 +80,10 @@ export class RunnerMesh {
     this.client = new RunnerClient(`unix:${this.socket}`);
   }
 
+  get sharing(): 'host' | 'none' {
+    return this.#options.sharing ?? 'host';
+  }
+
   /** Where the runner serves gRPC. */
   get socket(): string {
     return join(this.runtime, 'runner.sock');
@@ -84,7 +92,9 @@ export class RunnerMesh {
   /** Starts every part that does not run, in order, and waits until the runner is ready. */
   async start(): Promise<void> {
     await this.#assertLocal();
-    for (const part of PARTS) if (!this.runs(part)) await this.startPart(part);
+    for (const part of PARTS)
+      if (!this.runs(part) && (part !== 'sidecar' || this.sharing === 'host'))
+        await this.startPart(part);
   }
 
   /** Whether a part's process is there. */
@@ -99,29 +109,32 @@ export class RunnerMesh {
     return pid;
   }
 
+  /** Every process of the mesh that is no sandbox's: its parts, and what the runner has started of `outrider`. */
+  parts(): Seen[] {
+    const own = PARTS.filter((part) => this.runs(part)).map((part) => this.pid(part));
+    const started = this.runs('runner') ? descendantsOf(this.pid('runner')) : [];
+    return [
+      ...own.map(seen),
+      ...started.filter(({ argv }) => argv.includes('launcher') || argv.includes('sidecar')),
+    ];
+  }
+
   /** The process that holds what the runner must not: its child, by its verb. Undefined between two lives. */
   launcher(): number | undefined {
-    if (!this.runs('runner')) return undefined;
-    return descendantsOf(this.pid('runner')).find(({ argv }) => argv.includes('launcher'))?.pid;
+    return this.parts().find(({ argv }) => argv.includes('launcher'))?.pid;
+  }
+
+  /** The sidecars that run: the shared one, or the runner's, those included that wait for a sandbox. */
+  sidecars(): number[] {
+    return this.parts()
+      .filter(({ argv }) => argv.includes('sidecar'))
+      .map(({ pid }) => pid);
   }
 
   /** Starts one part and waits until it is ready. */
   async startPart(part: Part): Promise<void> {
     this.#children.set(part, this.#spawn(part));
     await this.untilReady(part);
-  }
-
-  /** Starts a part until it stays, as a supervisor does: a life that was killed may still be clearing up. */
-  async restart(part: Part): Promise<void> {
-    const deadline = Date.now() + READY_WITHIN_MS;
-    for (;;) {
-      try {
-        return await this.startPart(part);
-      } catch (error) {
-        if (Date.now() > deadline) throw error;
-        await sleep(BACK_OFF_MS);
-      }
-    }
   }
 
   /** Waits until a part is ready, for the runner with everything that it needs; fails where it has ended. */
@@ -176,6 +189,13 @@ export class RunnerMesh {
     });
   }
 
+  /** Where the inspector of each process listens, in the order in which they started: proxy, sidecar, runner, launcher. */
+  inspectors(): string[] {
+    return [...this.#said.matchAll(/^Debugger listening on (ws:\S+)$/gm)].map(
+      ([, url]) => url ?? '',
+    );
+  }
+
   /** What the parts have logged. */
   get log(): string {
     return this.#said;
@@ -206,7 +226,7 @@ export class RunnerMesh {
   /** As `outrider up` does for who may open the runner's socket. */
   async #assertLocal(): Promise<void> {
     const renew = async () =>
-      writePrivateFile(
+      writeMeshFile(
         join(this.runtime, 'local-assertion.jwt'),
         await this.#signer.sign(LOCAL_PRINCIPAL),
       );
@@ -216,7 +236,7 @@ export class RunnerMesh {
   }
 
   #spawn(part: Part): ChildProcess {
-    const { built = false, argv = [] } = this.#options;
+    const { built = false, argv = [], inspected = false } = this.#options;
     const command = built
       ? [join(packageRoot, 'dist/cli/main.js')]
       : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
@@ -226,7 +246,7 @@ export class RunnerMesh {
       sidecar: [],
       runner: [
         ['--policies', join(this.directory, 'policies')],
-        ['--sharing', 'host'],
+        ['--sharing', this.sharing],
         ['--sandbox-directory', this.sandboxes],
         ['--first-uid', String(this.firstUid), '--uid-count', String(UID_COUNT)],
         argv,
@@ -243,6 +263,7 @@ export class RunnerMesh {
           OUTRIDER_RUNTIME_DIR: this.runtime,
           OUTRIDER_STATE_DIR: join(this.directory, 'state'),
           OUTRIDER_SUPERVISED: '1', // ends with this process, however that ends
+          ...(inspected ? { NODE_OPTIONS: '--inspect=127.0.0.1:0' } : {}),
         },
         stdio: ['pipe', 'ignore', 'pipe'],
       },

@@ -118,6 +118,7 @@ export function createBubblewrapBackend({
         },
         rlimits: cgroup ? {} : { AS: options.limits.memoryBytes, NPROC: options.limits.pids },
         ended,
+        settle: () => settleIn(cgroup),
         kill,
         counters: () => Promise.resolve(last ?? counted(cgroup)),
         diagnostics: said,
@@ -136,6 +137,7 @@ export function createBubblewrapBackend({
     name: 'bubblewrap',
     tier: 'namespaces',
     images: [],
+    limitsAddressSpace: cgroups === undefined,
     start,
     probe: createProbe({
       start,
@@ -146,6 +148,15 @@ export function createBubblewrapBackend({
           : undefined,
     }),
   };
+}
+
+/** Safe when the group is gone. */
+function settleIn(cgroup: Cgroup | undefined): void {
+  try {
+    cgroup?.settle();
+  } catch {
+    // The box has ended meanwhile.
+  }
 }
 
 function counted(cgroup: Cgroup | undefined): BoxCounters {

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { killStarting, killStrays } from './strays.ts';
+import { endStrays, killStarting } from './strays.ts';
 
 /** A real bubblewrap whose box waits, as ours does, for its block descriptor; resolves when its inner process is there. */
 async function starting(t: TestContext) {
@@ -60,11 +60,18 @@ test('strays of a directory are ended, and those of another are not', async (t) 
     outer.kill('SIGKILL');
     await once(outer, 'exit');
   }
-  killStrays(one.directory);
-  await until(() => !isAlive(one.inner));
+  await endStrays(one.directory);
+  assert.ok(!isAlive(one.inner), 'when it says so');
   assert.ok(isAlive(other.inner));
-  killStrays(other.directory);
-  await until(() => !isAlive(other.inner));
+  await endStrays(other.directory);
+  assert.ok(!isAlive(other.inner));
+});
+
+test('a bubblewrap that starts a box just then leaves nothing either', async (t) => {
+  const { directory, outer, inner } = await starting(t);
+  await endStrays(directory);
+  await until(() => outer.signalCode === 'SIGKILL');
+  assert.ok(!isAlive(inner));
 });
 
 test('a process that is gone is no error', () => {

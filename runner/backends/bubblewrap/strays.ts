@@ -1,10 +1,14 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Between its fork and its first namespace a box's first process has no parent-death signal yet: where bubblewrap is killed in
- * that moment, it stays for ever. These two find it.
+ * A box's first process has no parent-death signal before its last step, and waits for bubblewrap without noticing its end: where
+ * bubblewrap is killed in between, or ends because nobody reads its status any more, it stays for ever. These two find it.
  */
+
+const GONE_WITHIN_MS = 5_000;
+const LOOK_EVERY_MS = 5;
 
 /** Ends a bubblewrap that has not said yet who its box's first process is, with whatever it has started. */
 export function killStarting(pid: number): void {
@@ -13,12 +17,23 @@ export function killStarting(pid: number): void {
   signal(pid, 'SIGKILL');
 }
 
-/** Ends what a launcher that is no more left of boxes that had their places in `directory`. */
-export function killStrays(directory: string): void {
-  for (const entry of readdirSync('/proc')) {
-    const pid = Number(entry);
-    if (Number.isInteger(pid) && isOurs(argvOf(pid), directory)) signal(pid, 'SIGKILL');
+/**
+ * Ends what a launcher that is no more left of boxes that had their places in `directory`, and resolves when none of it is there: one
+ * that is starting may start another while the first look goes on, and a user must be free before the next sandbox gets it.
+ */
+export async function endStrays(directory: string): Promise<void> {
+  const deadline = Date.now() + GONE_WITHIN_MS;
+  // What is somebody else's to end is no stray of ours.
+  while (straysOf(directory).filter((pid) => signal(pid, 'SIGKILL')).length > 0) {
+    if (Date.now() > deadline) return; // the kernel holds it; it runs nothing any more
+    await sleep(LOOK_EVERY_MS);
   }
+}
+
+function straysOf(directory: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && isOurs(argvOf(pid), directory));
 }
 
 function isOurs([program = '', ...args]: readonly string[], directory: string): boolean {

@@ -20,7 +20,7 @@ export interface ContainerInput {
   readonly limits: ResourceLimits;
   /** Processes and threads of the host that the container may have. */
   readonly hostPids: number;
-  /** Whether processes are counted by the box's own kernel, too. */
+  /** Whether the box's kernel is not the host's: it counts processes itself, and its root has no power outside. */
   readonly ownKernel: boolean;
   /** Where the runtime takes one. */
   readonly seccomp: string | undefined;
@@ -32,8 +32,16 @@ type Options = ContainerCreateOptions & {
 };
 
 /**
+ * What an agent that is root of the box's own kernel keeps: to make payloads the box's user's, to end them, and to see to it that
+ * they inherit none of this.
+ */
+const AGENT_CAPABILITIES = ['SETUID', 'SETGID', 'SETPCAP', 'KILL'];
+
+/**
  * One box as a container (D1, D4): no network, no capability, a root that cannot be written, nothing writable but sized memory
- * file systems, and the agent as its first process, as the box's own user. Removed by the engine when it ends.
+ * file systems, and the agent as its first process, as the box's own user. Where the box has a kernel of its own, which does not hide
+ * processes of one user from each other, the agent is root of that and payloads alone are the box's user. Removed by the engine when
+ * it ends.
  */
 export function containerOptions(input: ContainerInput): Options {
   const { identity, limits } = input;
@@ -41,9 +49,9 @@ export function containerOptions(input: ContainerInput): Options {
   const tmpfs = `rw,nosuid,nodev,exec,size=${limits.diskBytes},mode=755,${user}`;
   return {
     Image: input.image,
-    User: `${identity.uid}:${identity.gid}`,
+    User: `${input.ownKernel ? 0 : identity.uid}:${identity.gid}`,
     Entrypoint: ['/usr/bin/python3', '-I', '-S', `${AGENT_DIRECTORY}/agent.py`],
-    Cmd: [],
+    Cmd: input.ownKernel ? [String(identity.uid)] : [],
     WorkingDir: '/workspace',
     Hostname: 'sandbox',
     Labels: { [LABEL.owner]: input.owner, [LABEL.sandbox]: input.sandboxId },
@@ -53,6 +61,7 @@ export function containerOptions(input: ContainerInput): Options {
       IpcMode: 'private',
       CgroupnsMode: 'private',
       CapDrop: ['ALL'],
+      ...(input.ownKernel ? { CapAdd: AGENT_CAPABILITIES } : {}),
       SecurityOpt: [
         'no-new-privileges',
         ...(input.seccomp === undefined ? [] : [`seccomp=${input.seccomp}`]),

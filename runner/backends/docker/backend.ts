@@ -118,6 +118,7 @@ export function createDockerBackend(deps: DockerDeps): Backend {
         },
         rlimits: {},
         ended,
+        settle() {}, // what making it costs is the engine's, which is in no group of ours
         kill: async () => {
           await container.kill();
           await ended;
@@ -136,6 +137,7 @@ export function createDockerBackend(deps: DockerDeps): Backend {
   return {
     name,
     tier: TIER_OF[name],
+    limitsAddressSpace: false,
     images,
     start,
     probe: createProbe({ start, directory: sharedDirectory, explain: () => undefined }),

@@ -57,14 +57,18 @@ export const KilledBy = {
    * other than 0, which `detail` tells. A program that copes and exits with 0 ends by KILLED_BY_EXIT; so for the next two.
    */
   OOM: 4,
-  /** PIDS - It failed after the kernel had refused it a process or thread, its sandbox having as many as it may. */
+  /**
+   * PIDS - It failed after the kernel had refused it a process or thread, its sandbox having as many as it may. Told only where the
+   * attestation's mechanism for pids is a control group of a shared kernel: gVisor and rlimits keep the limit and do not tell, and the
+   * program ends as it will. So for KILLED_BY_OOM, where the mechanism for memory is "rlimit".
+   */
   PIDS: 5,
   /** DISK - It failed, and one of its writable file systems had no block or no inode left at that moment. */
   DISK: 6,
   OUTPUT: 7,
   /** POLICY - A policy that was tightened or revoked, or a budget that is used up. */
   POLICY: 8,
-  /** DISCONNECT - The client went away, cancelled, or deleted the sandbox. */
+  /** DISCONNECT - The client went away, cancelled, deleted the sandbox, or sent what an exec does not take. */
   DISCONNECT: 9,
   /** RUNNER - A fault or shutdown of the runner, its agent or its sidecar. */
   RUNNER: 10,
@@ -136,8 +140,8 @@ export interface ExecSpec {
    * Same key, same caller: one run, from its begin until 10 minutes after its end, and every call gets its result. At most 128
    * characters. A key that came with something else, or with the other of Run and Exec, is INVALID_REQUEST. The run ends when
    * the last of its calls has left, and is then not begun again under this key. Calls that come later get what the runner still
-   * has of the output, the newest 2 MiB: an offset above 0 tells what is missing; where nothing is left the call fails with
-   * EXEC_NOT_FOUND. A run that a restart of the runner lost fails with EXEC_LOST. What was refused may be tried again.
+   * has of the output, the newest 1 MiB of each stream: an offset above 0 tells what is missing; where nothing is left, as when
+   * results of the last 10 minutes took more than 64 MiB, the call fails with EXEC_NOT_FOUND. A run that a restart of the runner lost fails with EXEC_LOST. What was refused may be tried again.
    */
   idempotencyKey: string;
   /** A terminal instead of pipes. */
@@ -233,15 +237,17 @@ export interface RunResponse {
 }
 
 export interface ExecRequest {
-  request?:
-    | { $case: "start"; value: ExecSpec }
-    | { $case: "stdin"; value: Buffer }
-    | { $case: "closeStdin"; value: CloseStdin }
-    | //
-    /** A POSIX signal to the program's process group: 1, 2, 3, 9, 10, 12, 15, 18, 19 or 28. */
-    { $case: "signal"; value: number }
-    | { $case: "resize"; value: Terminal }
-    | undefined;
+  request?: { $case: "start"; value: ExecSpec } | { $case: "stdin"; value: Buffer } | {
+    $case: "closeStdin";
+    value: CloseStdin;
+  } | //
+  /**
+   * A POSIX signal to the program's process group: 1, 2, 3, 9, 10, 12, 15, 18, 19 or 28. Any other ends the exec, by
+   * KILLED_BY_DISCONNECT with the error code INVALID_REQUEST; so does a second `start`.
+   */
+  { $case: "signal"; value: number } | //
+  /** Ends the exec with the error code UNIMPLEMENTED in this version. */
+  { $case: "resize"; value: Terminal } | undefined;
 }
 
 export interface CloseStdin {
@@ -468,7 +474,10 @@ export interface SandboxCreated {
 }
 
 export interface SandboxEnded {
-  /** idle, expired, deleted, exec_ended, lost, runner. */
+  /**
+   * Of one that is kept: idle, expired, deleted, lost, runner. Of one that lived for one exec: exec_ended, or lost and runner where
+   * the exec ended for that.
+   */
   reason: string;
 }
 
@@ -4279,7 +4288,10 @@ export const EgressDenied: MessageFns<EgressDenied> = {
  */
 export type ExecServiceService = typeof ExecServiceService;
 export const ExecServiceService = {
-  /** Runs one program to its end and answers with what it wrote, head and tail kept within the output limit. */
+  /**
+   * Runs one program to its end and answers with what it wrote, head and tail kept within the output limit, and of each stream within
+   * 1 MiB: more goes by Exec.
+   */
   run: {
     path: "/outrider.runner.v1.ExecService/Run" as const,
     requestStream: false as const,
@@ -4314,8 +4326,9 @@ export const ExecServiceService = {
     responseDeserialize: (value: Buffer): ResumeExecResponse => ResumeExecResponse.decode(value),
   },
   /**
-   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
-   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   * The state of one exec of the caller, running or remembered: for 10 minutes, and of everybody's 10 000, or as many as have 64 MiB of
+   * names and messages; where there are more, the oldest go of whoever has the most. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST, and is remembered for an hour, through further restarts, among the newest 2 000.
    */
   getExec: {
     path: "/outrider.runner.v1.ExecService/GetExec" as const,
@@ -4336,7 +4349,10 @@ export const ExecServiceService = {
     responseSerialize: (value: CancelExecResponse): Buffer => Buffer.from(CancelExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CancelExecResponse => CancelExecResponse.decode(value),
   },
-  /** One artefact of an exec that ended at most 10 minutes ago. */
+  /**
+   * One artefact of an exec that ended at most 10 minutes ago. Where the runner's room for artefacts is used up (512 MiB unless it is
+   * configured otherwise) it is gone sooner, those of whoever has the most first: FILE_NOT_FOUND.
+   */
   readArtefact: {
     path: "/outrider.runner.v1.ExecService/ReadArtefact" as const,
     requestStream: false as const,
@@ -4377,7 +4393,10 @@ export const ExecServiceService = {
 } as const;
 
 export interface ExecServiceServer extends UntypedServiceImplementation {
-  /** Runs one program to its end and answers with what it wrote, head and tail kept within the output limit. */
+  /**
+   * Runs one program to its end and answers with what it wrote, head and tail kept within the output limit, and of each stream within
+   * 1 MiB: more goes by Exec.
+   */
   run: handleUnaryCall<RunRequest, RunResponse>;
   /**
    * Runs one program with its streams open. The first request is `start`. The responses are `started`, then any number
@@ -4388,13 +4407,17 @@ export interface ExecServiceServer extends UntypedServiceImplementation {
   /** Continues the responses of a running or recently ended exec from given offsets, out of a bounded ring. */
   resumeExec: handleServerStreamingCall<ResumeExecRequest, ResumeExecResponse>;
   /**
-   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
-   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   * The state of one exec of the caller, running or remembered: for 10 minutes, and of everybody's 10 000, or as many as have 64 MiB of
+   * names and messages; where there are more, the oldest go of whoever has the most. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST, and is remembered for an hour, through further restarts, among the newest 2 000.
    */
   getExec: handleUnaryCall<GetExecRequest, GetExecResponse>;
   /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
   cancelExec: handleUnaryCall<CancelExecRequest, CancelExecResponse>;
-  /** One artefact of an exec that ended at most 10 minutes ago. */
+  /**
+   * One artefact of an exec that ended at most 10 minutes ago. Where the runner's room for artefacts is used up (512 MiB unless it is
+   * configured otherwise) it is gone sooner, those of whoever has the most first: FILE_NOT_FOUND.
+   */
   readArtefact: handleServerStreamingCall<ReadArtefactRequest, ReadArtefactResponse>;
   /**
    * What happens to the caller's sandboxes and execs, from now on; without contents. The first response has no event: it says
@@ -4410,7 +4433,10 @@ export interface ExecServiceServer extends UntypedServiceImplementation {
 }
 
 export interface ExecServiceClient extends Client {
-  /** Runs one program to its end and answers with what it wrote, head and tail kept within the output limit. */
+  /**
+   * Runs one program to its end and answers with what it wrote, head and tail kept within the output limit, and of each stream within
+   * 1 MiB: more goes by Exec.
+   */
   run(request: RunRequest, callback: (error: ServiceError | null, response: RunResponse) => void): ClientUnaryCall;
   run(
     request: RunRequest,
@@ -4439,8 +4465,9 @@ export interface ExecServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ResumeExecResponse>;
   /**
-   * The state of one exec of the caller, running or remembered for 10 minutes. One that a restart of the runner lost has ended by
-   * KILLED_BY_RUNNER with the error code EXEC_LOST.
+   * The state of one exec of the caller, running or remembered: for 10 minutes, and of everybody's 10 000, or as many as have 64 MiB of
+   * names and messages; where there are more, the oldest go of whoever has the most. One that a restart of the runner lost has ended by
+   * KILLED_BY_RUNNER with the error code EXEC_LOST, and is remembered for an hour, through further restarts, among the newest 2 000.
    */
   getExec(
     request: GetExecRequest,
@@ -4473,7 +4500,10 @@ export interface ExecServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CancelExecResponse) => void,
   ): ClientUnaryCall;
-  /** One artefact of an exec that ended at most 10 minutes ago. */
+  /**
+   * One artefact of an exec that ended at most 10 minutes ago. Where the runner's room for artefacts is used up (512 MiB unless it is
+   * configured otherwise) it is gone sooner, those of whoever has the most first: FILE_NOT_FOUND.
+   */
   readArtefact(
     request: ReadArtefactRequest,
     options?: Partial<CallOptions>,

@@ -67,13 +67,22 @@ export interface ListFilesRequest {
   path: string;
   /** 0 and 1: the directory itself. At most 16. */
   depth: number;
+  /** At most 10 000, which is also the default. */
+  pageSize: number;
+  /** The next_page_token of the page before, with the same path and depth. Empty: the first page. */
+  pageToken: string;
 }
 
 export interface ListFilesResponse {
-  /** At most 10 000, sorted by path. */
+  /**
+   * At most page_size, and at most 2 MiB of them; by name, each directory before what is in it. A page is as the files are when it
+   * is asked for: what is made or removed between two pages may be missing, and nothing that stays is told twice or left out.
+   */
   files: FileInfo[];
-  /** More existed. */
+  /** There is more: ask again with next_page_token. */
   truncated: boolean;
+  /** Empty on the last page. */
+  nextPageToken: string;
 }
 
 export interface StatFileRequest {
@@ -477,7 +486,7 @@ export const WriteFileResponse: MessageFns<WriteFileResponse> = {
 };
 
 function createBaseListFilesRequest(): ListFilesRequest {
-  return { sandboxId: "", path: "", depth: 0 };
+  return { sandboxId: "", path: "", depth: 0, pageSize: 0, pageToken: "" };
 }
 
 export const ListFilesRequest: MessageFns<ListFilesRequest> = {
@@ -490,6 +499,12 @@ export const ListFilesRequest: MessageFns<ListFilesRequest> = {
     }
     if (message.depth !== 0) {
       writer.uint32(24).uint32(message.depth);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(32).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(42).string(message.pageToken);
     }
     return writer;
   },
@@ -531,6 +546,22 @@ export const ListFilesRequest: MessageFns<ListFilesRequest> = {
             message.depth = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -551,12 +582,14 @@ export const ListFilesRequest: MessageFns<ListFilesRequest> = {
     message.sandboxId = object.sandboxId ?? "";
     message.path = object.path ?? "";
     message.depth = object.depth ?? 0;
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
     return message;
   },
 };
 
 function createBaseListFilesResponse(): ListFilesResponse {
-  return { files: [], truncated: false };
+  return { files: [], truncated: false, nextPageToken: "" };
 }
 
 export const ListFilesResponse: MessageFns<ListFilesResponse> = {
@@ -566,6 +599,9 @@ export const ListFilesResponse: MessageFns<ListFilesResponse> = {
     }
     if (message.truncated !== false) {
       writer.uint32(16).bool(message.truncated);
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(26).string(message.nextPageToken);
     }
     return writer;
   },
@@ -599,6 +635,14 @@ export const ListFilesResponse: MessageFns<ListFilesResponse> = {
             message.truncated = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -618,6 +662,7 @@ export const ListFilesResponse: MessageFns<ListFilesResponse> = {
     const message = createBaseListFilesResponse();
     message.files = object.files?.map((e) => FileInfo.fromPartial(e)) || [];
     message.truncated = object.truncated ?? false;
+    message.nextPageToken = object.nextPageToken ?? "";
     return message;
   },
 };

@@ -56,11 +56,14 @@ export namespace SandboxState {
 export interface SandboxSpec {
   /** "python", "python-data" (with numpy, pandas and matplotlib.pyplot imported), "node" or "shell". Must be one of the role's. */
   profile: string;
-  /** "bubblewrap", "docker", "gvisor", "kubernetes". Empty: the runner's default. Never replaced by another. */
+  /**
+   * "bubblewrap", "docker" or "gvisor", where the runner has it. Empty: the first of the runner's list that is as strong as the role
+   * and minimum_tier demand. Never replaced by another: one that cannot be used is BACKEND_UNAVAILABLE.
+   */
   backend: string;
   /** Refused with BACKEND_TOO_WEAK where the backend's tier is lower. */
   minimumTier: IsolationTier;
-  /** Only for backends with images; must be in the role's and the runner's allowlist. */
+  /** Only for backends with images; must be in the role's and the runner's allowlist. Empty: the first that is in both. */
   image: string;
   limits?:
     | ResourceLimits
@@ -73,7 +76,10 @@ export interface SandboxSpec {
   maxLifetime?:
     | Duration
     | undefined;
-  /** Installed in a first phase before the first exec, through the sidecar. */
+  /**
+   * Installed in a first phase before the first exec, through the sidecar. What installs is an exec of its own in the audit and in
+   * EgressDenied; it has no other events, and GetExec knows it only while it runs.
+   */
   dependencies: Dependency[];
   /** Start from this checkpoint. */
   checkpointId: string;
@@ -140,11 +146,12 @@ export interface CreateSandboxRequest {
   spec?:
     | SandboxSpec
     | undefined;
-  /** Empty: unnamed. A name in use is ALREADY_EXISTS. */
+  /** Empty: unnamed. A name in use is SESSION_EXISTS, one that is just being made SESSION_BUSY. */
   name: string;
   role: string;
   /**
-   * Same key, same caller, within 10 minutes: one sandbox, and every call gets it. With another spec, name or role the key is
+   * Same key, same caller, until 10 minutes after it was made: one sandbox, and every call gets it, with the state ENDED where it has
+   * ended meanwhile. With another spec, name or role the key is
    * INVALID_REQUEST. At most 128 characters.
    */
   idempotencyKey: string;
@@ -154,7 +161,7 @@ export interface CreateSandboxResponse {
   sandbox?: Sandbox | undefined;
 }
 
-/** One sandbox, by id or by session name. */
+/** One sandbox, by its id or by its session name: one of the two. */
 export interface GetSandboxRequest {
   sandboxId: string;
   name: string;
@@ -175,6 +182,7 @@ export interface ListSandboxesResponse {
   nextPageToken: string;
 }
 
+/** As GetSandboxRequest. */
 export interface DeleteSandboxRequest {
   sandboxId: string;
   name: string;
@@ -208,6 +216,8 @@ export interface ProfileStatus {
   languages: string[];
   /** Warm sandboxes of this profile, ready to be claimed. */
   warm: number;
+  /** Why sandboxes of it cannot be had here, though a role has the profile; empty where they can. */
+  reason: string;
 }
 
 export interface Load {
@@ -1781,7 +1791,7 @@ export const BackendStatus: MessageFns<BackendStatus> = {
 };
 
 function createBaseProfileStatus(): ProfileStatus {
-  return { name: "", languages: [], warm: 0 };
+  return { name: "", languages: [], warm: 0, reason: "" };
 }
 
 export const ProfileStatus: MessageFns<ProfileStatus> = {
@@ -1794,6 +1804,9 @@ export const ProfileStatus: MessageFns<ProfileStatus> = {
     }
     if (message.warm !== 0) {
       writer.uint32(24).uint32(message.warm);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
     }
     return writer;
   },
@@ -1835,6 +1848,14 @@ export const ProfileStatus: MessageFns<ProfileStatus> = {
             message.warm = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1855,6 +1876,7 @@ export const ProfileStatus: MessageFns<ProfileStatus> = {
     message.name = object.name ?? "";
     message.languages = object.languages?.map((e) => e) || [];
     message.warm = object.warm ?? 0;
+    message.reason = object.reason ?? "";
     return message;
   },
 };
