@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { execPart } from './exec.ts';
 import type { Extent, Wanted } from './group.ts';
+import { policiesPart } from './policies.ts';
 import { runnerPart } from './runner.ts';
 import { startPart } from './start.ts';
 
@@ -16,6 +17,7 @@ const PARTS: Readonly<Record<string, Measure>> = {
   start: startPart,
   exec: execPart,
   runner: runnerPart,
+  policies: policiesPart,
 };
 
 const { positionals, values } = parseArgs({

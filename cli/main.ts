@@ -11,7 +11,7 @@ const USAGE = `usage: outrider COMMAND
   up                       start the mesh on this machine: proxy, runner, server, gateway
   exec FILE|-              run a program in a sandbox; its exit code becomes this command's
   token                    print the local token
-  policy check|explain     check policy documents; say what a request would get
+  policy COMMAND           check, test, compare, explain, suggest, bundle policy documents
   audit verify FILE|DIR    check audit chains
   redteam                  attack the sandboxes, and say what came of it
   mcp                      speak MCP on stdin and stdout to the running mesh

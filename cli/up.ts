@@ -3,7 +3,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { join } from 'node:path';
 import { type Address, formatAddress, socketOptions } from '#core/address';
-import { type ConfigOf, choice, loadConfig, text } from '#core/config';
+import { type ConfigOf, choice, loadConfig, optionalText, text } from '#core/config';
 import { takeConfigFile } from '#core/config-file';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
@@ -33,11 +33,12 @@ import { tokenFile } from './token.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-const USAGE = `usage: outrider up [--policies DIRECTORY] [--config FILE]
+const USAGE = `usage: outrider up [--policies DIRECTORY|BUNDLE] [--policy-keys FILE] [--config FILE]
 
 Starts proxy, runner, server and gateway on this machine and keeps them running until Ctrl-C.
 
-  --policies DIRECTORY  policy documents; default: examples/quickstart/policies
+  --policies DIRECTORY  policy documents, or a signed bundle of them; default: examples/quickstart/policies
+  --policy-keys FILE    the public keys that a bundle may be signed with
   --config FILE         sections for each part (docs/config.md); the environment wins over it
 `;
 
@@ -45,9 +46,13 @@ Starts proxy, runner, server and gateway on this machine and keeps them running 
 export function upSpec() {
   return {
     policies: text(
-      'The directory of policy documents, for runner and proxy',
+      'The directory of policy documents, or a bundle of them, for runner and proxy',
       join(packageRoot, 'examples/quickstart/policies'),
     ),
+    policyKeys: optionalText(
+      'Whose bundles runner and proxy load: a file of public keys, or a directory of *.pub.json and *.pem',
+    ),
+    policyRequire: choice('bundle: runner and proxy refuse a directory', ['any', 'bundle'], 'any'),
     sharing: choice(
       'A sidecar process for each sandbox (none), or one for all (host); auto is host while the local token is the only way in, so that there is one tenant',
       ['auto', 'none', 'host'],
@@ -95,8 +100,7 @@ export async function up(
     const { argv: options, file } = takeConfigFile(argv);
     const own = loadConfig('up', upSpec(), { argv: options, env, file });
     const ofAll = {
-      OUTRIDER_RUNNER_POLICIES: own.policies,
-      OUTRIDER_PROXY_POLICIES: own.policies,
+      ...policyEnvironment(own),
       ...Object.fromEntries(OF_ONE_USER.map((name) => [userOf(name), String(own.user)])),
     };
     const plan = planOf(paths, { ...ofAll, ...env }, file);
@@ -152,6 +156,18 @@ export async function up(
     if (error.code === 'INTERNAL') process.stderr.write(`${String(error.cause)}\n`);
     return 1;
   }
+}
+
+/** What both that decide are told of their policies. */
+function policyEnvironment(own: ConfigOf<ReturnType<typeof upSpec>>): Env {
+  const keys = own.policyKeys;
+  return Object.fromEntries(
+    ['RUNNER', 'PROXY'].flatMap((part) => [
+      [`OUTRIDER_${part}_POLICIES`, own.policies],
+      [`OUTRIDER_${part}_POLICY_REQUIRE`, own.policyRequire],
+      ...(keys === undefined ? [] : [[`OUTRIDER_${part}_POLICY_KEYS`, keys]]),
+    ]),
+  );
 }
 
 /** Every part's configuration, read here too, so that what is wrong in any of them is said before one is started. */

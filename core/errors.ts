@@ -222,6 +222,12 @@ export const FAILURES = {
     'The connection broke while the call ran; whether it took effect is unknown.',
   ),
   CONFIG_INVALID: f(500, 'FAILED_PRECONDITION', false, 'Change the keys that the message names.'),
+  POLICY_UNREVIEWED: f(
+    409,
+    'FAILED_PRECONDITION',
+    false,
+    'Commit and merge what is only in the work tree, then bundle it.',
+  ),
   POLICY_INVALID: f(
     500,
     'FAILED_PRECONDITION',

@@ -76,6 +76,8 @@ export const METRIC_NAMES = [
   'outrider_pool_claims_total',
   'outrider_attachments',
   'outrider_policy_info',
+  'outrider_policy_loaded_timestamp_seconds',
+  'outrider_policy_reload_failing',
   'outrider_policy_reloads_total',
   'outrider_audit_records_total',
   'outrider_audit_head_seq',

@@ -1,37 +1,64 @@
 import { checkHosts, checkPaths } from './check-rule.ts';
 import type { Checked } from './checked.ts';
-import type {
-  AllowRuleSpec,
-  CredentialBinding,
-  EgressPolicy,
-  PolicyDocuments,
-} from './document.ts';
+import type { CredentialBinding, EgressPolicy, PolicyDocuments } from './document.ts';
 import { FRAMING, isFramingHeader } from './framing-header.ts';
-import { commonHost, type HostPattern, hostCovers, parseHostPattern } from './host-pattern.ts';
-import { commonPath, type PathPattern, parsePathPattern, pathCovers } from './path-pattern.ts';
+import { eachPolicy } from './project.ts';
+import {
+  allowBoxes,
+  type Box,
+  commonBox,
+  everythingAt,
+  type Filed,
+  find,
+  Layer,
+  pathPatterns,
+} from './space/index.ts';
 
 /**
  * One secret goes to one set of places: bindings do not overlap, a rule with a credential stays within its binding, and a
  * binding that no rule can use does not lie about.
  */
 export function checkCredentials(
-  { egressPolicies }: PolicyDocuments,
+  documents: PolicyDocuments,
   bindings: readonly Checked<CredentialBinding>[],
   policies: readonly Checked<EgressPolicy>[],
 ): void {
-  const sound = bindings.filter(isSound);
-  for (const [index, binding] of sound.entries()) {
-    for (const other of sound.slice(0, index)) checkOverlap(binding, other.document);
-    checkReachable(binding, egressPolicies);
-  }
-  const byName = new Map(sound.map(({ document }) => [document.metadata.name, document]));
+  const sound = bindings.filter(isSound).map(
+    (checked): Bound => ({
+      ...checked,
+      layer: new Layer(placesOf(checked.document)),
+    }),
+  );
+  checkOverlaps(sound);
+  checkReachable(sound, documents.egressPolicies);
+  const byName = new Map(sound.map((bound) => [bound.document.metadata.name, bound]));
+  const projections = eachPolicy(documents);
   for (const { document, report } of policies) {
-    for (const [index, rule] of document.spec.allow.entries()) {
-      const binding = rule.credential === undefined ? undefined : byName.get(rule.credential);
-      const problem = binding && outsideBinding(rule, binding);
-      if (problem !== undefined) report(['spec', 'allow', index, 'credential'], problem);
+    for (const [index, rule] of (projections.get(document)?.allow ?? []).entries()) {
+      const bound = rule.credential === null ? undefined : byName.get(rule.credential);
+      const example = bound && outsideBinding(allowBoxes(rule), bound);
+      if (example !== undefined)
+        report(
+          ['spec', 'allow', index, 'credential'],
+          `the CredentialBinding "${rule.credential}" is not for "${example}", which this rule allows`,
+        );
     }
   }
+}
+
+/** A binding, with the requests that it is for. */
+interface Bound extends Checked<CredentialBinding> {
+  readonly layer: Layer<Filed>;
+}
+
+/** Every https request to the hosts and paths of a binding; each box with the host's index. */
+function placesOf({ spec: { hosts, paths = 'any' } }: CredentialBinding) {
+  return hosts.flatMap((text, host) =>
+    pathPatterns(paths).map((path) => ({
+      host,
+      box: { ...everythingAt(text), scheme: 'https' as const, path },
+    })),
+  );
 }
 
 function isSound({ document: { spec }, report }: Checked<CredentialBinding>): boolean {
@@ -55,83 +82,59 @@ function isSound({ document: { spec }, report }: Checked<CredentialBinding>): bo
   return sound;
 }
 
-function checkOverlap(
-  { document, report }: Checked<CredentialBinding>,
-  other: CredentialBinding,
-): void {
-  for (const [index, host] of hostsOf(document).entries()) {
-    const shared = hostsOf(other)
-      .map((there) => commonHost(host, there))
-      .find((found) => found !== undefined);
-    const path = shared === undefined ? undefined : sharedPath(document, other);
-    if (shared === undefined || path === undefined) continue;
-    const { name } = other.metadata;
-    report(
-      ['spec', 'hosts', index],
-      `overlaps with the CredentialBinding "${name}": both would apply to https://${shared}${path}`,
-    );
-  }
-}
-
-function sharedPath(a: CredentialBinding, b: CredentialBinding): string | undefined {
-  for (const left of pathsOf(a)) {
-    for (const right of pathsOf(b)) {
-      const path = commonPath(left, right);
-      if (path !== undefined) return path;
+function checkOverlaps(bindings: readonly Bound[]): void {
+  const before = new Layer<Filed & { readonly name: string }>();
+  for (const { document, report } of bindings) {
+    const said = new Set<string>();
+    for (const { host, box } of placesOf(document)) {
+      for (const other of before.meeting(box)) {
+        const both = commonBox(box, other.box);
+        const example = both && find(both, []);
+        const pair = `${host} ${other.name}`;
+        if (!example || said.has(pair)) continue;
+        said.add(pair);
+        report(
+          ['spec', 'hosts', host],
+          `overlaps with the CredentialBinding "${other.name}": both would apply to "${example.request}"`,
+        );
+      }
     }
+    for (const { box } of placesOf(document)) before.add({ box, name: document.metadata.name });
   }
-  return undefined;
 }
 
 /** Every host of a binding must be one that some rule may send the credential to. */
-function checkReachable(
-  { document, report }: Checked<CredentialBinding>,
-  policies: readonly EgressPolicy[],
-): void {
-  const { name } = document.metadata;
-  const rules = policies
-    .flatMap(({ spec }) => spec.allow)
-    .filter(({ credential }) => credential === name);
-  const reached = rules.flatMap(({ hosts = [] }) => hosts.map(hostPattern));
-  for (const [index, host] of hostsOf(document).entries()) {
-    if (!reached.some((pattern) => commonHost(host, pattern) !== undefined)) {
-      report(['spec', 'hosts', index], `no rule with \`credential: ${name}\` reaches this host`);
+function checkReachable(bindings: readonly Bound[], policies: readonly EgressPolicy[]): void {
+  const reached = reachedHosts(policies);
+  for (const { document, report } of bindings) {
+    const { name } = document.metadata;
+    const hosts = reached.get(name);
+    for (const [index, host] of document.spec.hosts.entries()) {
+      if (!hosts || hosts.meeting(everythingAt(host)).next().done)
+        report(['spec', 'hosts', index], `no rule with \`credential: ${name}\` reaches this host`);
     }
   }
 }
 
-/** Why a rule asks for a credential where its binding does not give it. */
-function outsideBinding(rule: AllowRuleSpec, binding: CredentialBinding): string | undefined {
-  const { name } = binding.metadata;
-  const host = (rule.hosts ?? []).find(
-    (text) => !hostsOf(binding).some((outer) => hostCovers(outer, hostPattern(text))),
-  );
-  if (host !== undefined) return `the CredentialBinding "${name}" is not for ${host}`;
-  const paths = rule.paths === 'any' || rule.paths === undefined ? ['/**'] : rule.paths;
-  const path = paths.find(
-    (text) => !pathsOf(binding).some((outer) => pathCovers(outer, pathPattern(text))),
-  );
-  return path === undefined
-    ? undefined
-    : `the CredentialBinding "${name}" is not for the path ${path}`;
+/** The hosts of the rules with each credential. */
+function reachedHosts(policies: readonly EgressPolicy[]): Map<string, Layer<Filed>> {
+  const reached = new Map<string, Layer<Filed>>();
+  for (const { spec } of policies) {
+    for (const { credential, hosts = [] } of spec.allow) {
+      if (credential === undefined) continue;
+      let layer = reached.get(credential);
+      if (!layer) reached.set(credential, (layer = new Layer()));
+      for (const host of hosts) layer.add({ box: everythingAt(host) });
+    }
+  }
+  return reached;
 }
 
-function hostsOf({ spec }: CredentialBinding): HostPattern[] {
-  return spec.hosts.map(hostPattern);
-}
-
-function pathsOf({ spec: { paths } }: CredentialBinding): PathPattern[] {
-  return (paths === undefined || paths === 'any' ? ['/**'] : paths).map(pathPattern);
-}
-
-function hostPattern(text: string): HostPattern {
-  const pattern = parseHostPattern(text);
-  if (typeof pattern === 'string') throw new Error(`unreachable: ${text} was checked before`);
-  return pattern;
-}
-
-function pathPattern(text: string): PathPattern {
-  const pattern = parsePathPattern(text);
-  if (typeof pattern === 'string') throw new Error(`unreachable: ${text} was checked before`);
-  return pattern;
+/** A request of a rule that asks for a credential where its binding does not give it. */
+function outsideBinding(boxes: readonly Box[], { layer }: Bound): string | undefined {
+  for (const box of boxes) {
+    const example = find(box, [{ layer }]);
+    if (example) return example.request;
+  }
+  return undefined;
 }

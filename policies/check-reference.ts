@@ -11,10 +11,10 @@ export function checkReferences(
     readonly tests: readonly Checked<PolicyTest>[];
   },
 ): void {
-  const roles = documents.roles.map(({ metadata }) => metadata.name);
-  const credentials = documents.credentialBindings.map(({ metadata }) => metadata.name);
-  const datasources = documents.datasources.map(
-    ({ metadata, spec }) => `${spec.type}/${metadata.name}`,
+  const roles = new Set(documents.roles.map(({ metadata }) => metadata.name));
+  const credentials = new Set(documents.credentialBindings.map(({ metadata }) => metadata.name));
+  const datasources = new Set(
+    documents.datasources.map(({ metadata, spec }) => `${spec.type}/${metadata.name}`),
   );
   const installing = new Set(
     documents.roles
@@ -59,6 +59,11 @@ export function checkReferences(
   for (const { document, report } of checked.tests) {
     const missing = unknown('Role', document.spec.as.role, roles);
     if (missing !== undefined) report(['spec', 'as', 'role'], missing);
+    for (const [index, { datasource }] of (document.spec.never ?? []).entries()) {
+      const lost =
+        datasource === undefined ? undefined : unknown('Datasource', datasource, datasources);
+      if (lost !== undefined) report(['spec', 'never', index, 'datasource'], lost);
+    }
     for (const [index, { expect }] of document.spec.cases.entries()) {
       if (expect.reason === undefined || isReason(expect.reason)) continue;
       report(
@@ -69,8 +74,8 @@ export function checkReferences(
   }
 }
 
-function unknown(kind: string, name: string, known: readonly string[]): string | undefined {
-  return known.includes(name) ? undefined : `there is no ${kind} "${name}"${hint(name, known)}`;
+function unknown(kind: string, name: string, known: ReadonlySet<string>): string | undefined {
+  return known.has(name) ? undefined : `there is no ${kind} "${name}"${hint(name, [...known])}`;
 }
 
 function hint(word: string, known: readonly string[]): string {

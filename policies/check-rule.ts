@@ -1,3 +1,5 @@
+import { periodsOf } from './budget.ts';
+import { checkGuard } from './check-guard.ts';
 import type { Checked, Report } from './checked.ts';
 import type { AllowRuleSpec, DenyRuleSpec, EgressPolicy } from './document.ts';
 import { parseHostPattern } from './host-pattern.ts';
@@ -23,11 +25,18 @@ export function checkPolicyRules({ document, report }: Checked<EgressPolicy>): v
     uniqueId(rule.id, path);
     checkPatterns(rule, path, report);
     checkAllow(rule, path, report);
+    checkGuard(rule, path, report);
   }
   for (const [index, rule] of deny.entries()) {
     const path = ['spec', 'deny', index];
     uniqueId(rule.id, path);
     checkPatterns(rule, path, report);
+  }
+  for (const [index, budget] of (document.spec.budgets ?? []).entries()) {
+    const path = ['spec', 'budgets', index];
+    uniqueId(budget.id, path);
+    if (periodsOf(budget).length !== 1)
+      report([...path, 'per'], 'a budget is for exactly one of hour, day and month');
   }
 }
 

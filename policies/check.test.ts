@@ -107,11 +107,17 @@ const sound: readonly (readonly [string, PolicyDocuments])[] = [
     }),
   ],
   [
-    'a wildcard around a never-host',
-    rule(
-      { hosts: ['*.example.com'] },
-      { boundaries: [boundary('org', { neverHosts: ['x.example.com'] })] },
-    ),
+    'a wildcard around a never-host that the policy itself denies',
+    documents({
+      egressPolicies: [
+        egress(
+          'one',
+          [{ ...API, hosts: ['*.example.com'] }],
+          [{ id: 'not-x', hosts: ['x.example.com'] }],
+        ),
+      ],
+      boundaries: [boundary('org', { neverHosts: ['x.example.com'] })],
+    }),
   ],
   [
     'datasources of two types with one name',
@@ -125,6 +131,14 @@ const sound: readonly (readonly [string, PolicyDocuments])[] = [
 ];
 for (const [what, from] of sound)
   test(`${what} is sound`, () => assert.deepEqual(problemsOf(from), []));
+
+function granting(allow: readonly AllowRuleSpec[]): PolicyDocuments {
+  const types = ['prometheus', 'loki', 'clickhouse', 's3'] as const;
+  return documents({
+    egressPolicies: [egress('one', allow)],
+    datasources: types.map((type) => datasource(type, 'main')),
+  });
+}
 
 const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
   [
@@ -232,7 +246,7 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
   [
     'a private range wider than the consent',
     cidrRule('10.0.0.0/8', true, { mayPrivate: ['10.1.0.0/16'] }),
-    /"org" does not list 10\.0\.0\.0\/8/,
+    /cidrs: the Boundary "org" refuses "GET https:\/\/10\.0\.0\.0\/" by `mayPrivate`/,
   ],
   [
     'the loopback range',
@@ -244,22 +258,62 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
     'budgets',
     documents({
       egressPolicies: [
-        egress('one', [API], [], { budgets: [{ id: 'b', per: ['day'], requests: 1 }] }),
+        egress('one', [API], [], { budgets: [{ id: 'b', per: ['tenant'], requests: 1 }] }),
       ],
     }),
-    /spec\.budgets: budgets is not enforced/,
+    /spec\.budgets\[0\]\.per: a budget is for exactly one of hour, day and month/,
   ],
-  ['labels', rule({ labels: { tenant: 'a' } }), /labels is not enforced/],
-  ['grpc', rule({ protocols: ['grpc'] }), /protocols\[0\]: grpc is not enforced/],
+  [
+    'a budget of two times',
+    documents({
+      egressPolicies: [
+        egress('one', [API], [], { budgets: [{ id: 'b', per: ['day', 'hour'], requests: 1 }] }),
+      ],
+    }),
+    /exactly one of hour, day and month/,
+  ],
+  [
+    'labels of a host',
+    rule({ labels: { tenant: 'a' } }),
+    /labels: this is about the queries of prometheus or loki/,
+  ],
+  [
+    'rows of a metrics server',
+    granting([{ id: 'a', datasource: 'prometheus/main', limits: { rows: 1 } }]),
+    /limits\.rows: this is about the queries of clickhouse/,
+  ],
+  [
+    'ClickHouse without tables',
+    granting([{ id: 'a', datasource: 'clickhouse/main' }]),
+    /say which tables the rule grants/,
+  ],
+  [
+    'S3 without operations',
+    granting([{ id: 'a', datasource: 's3/main', prefixes: ['a/'] }]),
+    /say which operations the rule grants/,
+  ],
+  [
+    'alerts of Loki',
+    granting([{ id: 'a', datasource: 'loki/main', endpoints: ['alerts'] }]),
+    /endpoints: loki has query, series, labels, stats alone/,
+  ],
+  [
+    'two rules that ask different things of the same queries',
+    granting([
+      { id: 'a', datasource: 'prometheus/main', labels: { tenant: 'a' } },
+      { id: 'b', datasource: 'prometheus/main' },
+    ]),
+    /allow\[1\]\.id: "a" of "one" grants the same requests of prometheus\/main/,
+  ],
   [
     'sigv4',
     withCredential(['api.example.com'], { inject: { sigv4: { service: 's3', region: 'x' } } }),
     /inject\.sigv4: sigv4 is not enforced/,
   ],
   [
-    'maxExpiryDays',
-    documents({ boundaries: [boundary('org', { maxExpiryDays: 30 })] }),
-    /maxExpiryDays is not enforced/,
+    'a policy without an end beneath a ceiling',
+    rule({}, { boundaries: [boundary('org', { maxExpiryDays: 30 })] }),
+    /wants `expires` at most 30 days ahead/,
   ],
 
   [
@@ -308,7 +362,7 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
       ],
       credentialBindings: [binding('a', ['api.example.com']), binding('b', ['*.example.com'])],
     }),
-    /CredentialBinding b spec\.hosts\[0\]: overlaps with the CredentialBinding "a": both would apply to https:\/\/api\.example\.com\//,
+    /CredentialBinding b spec\.hosts\[0\]: overlaps with the CredentialBinding "a": both would apply to "GET https:\/\/api\.example\.com\/"/,
   ],
   [
     'bindings that overlap in a path',
@@ -324,7 +378,7 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
         binding('b', ['api.example.com'], { paths: ['/*/b'] }),
       ],
     }),
-    /both would apply to https:\/\/api\.example\.com\/a\/b$/,
+    /both would apply to "GET https:\/\/api\.example\.com\/a\/b"$/,
   ],
   [
     'a binding that no rule uses',
@@ -339,17 +393,17 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
   [
     "a rule beyond its binding's hosts",
     withCredential(['api.example.com'], {}, { hosts: ['*.example.com'] }),
-    /credential: the CredentialBinding "token" is not for \*\.example\.com/,
+    /credential: the CredentialBinding "token" is not for "GET https:\/\/any\.example\.com\/"/,
   ],
   [
     "a rule beyond its binding's paths",
     withCredential(['api.example.com'], { paths: ['/a/*'] }, { paths: ['/a/*', '/a/**'] }),
-    /is not for the path \/a\/\*\*/,
+    /is not for "GET https:\/\/api\.example\.com\/a", which/,
   ],
   [
     'a rule with any path on a binding with some',
     withCredential(['api.example.com'], { paths: ['/a/*'] }),
-    /is not for the path/,
+    /is not for "GET https:\/\/api\.example\.com\/", which/,
   ],
   [
     'a credential without TLS',
@@ -447,7 +501,7 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
   [
     'a host on the never-list',
     rule({}, { boundaries: [boundary('org', { neverHosts: ['*.example.com'] })] }),
-    /hosts\[0\]: the Boundary "org" never allows https:\/\/api\.example\.com\//,
+    /hosts\[0\]: the Boundary "org" refuses "GET https:\/\/api\.example\.com\/" by `neverHosts`/,
   ],
   [
     'a host beyond the ceiling',
@@ -455,22 +509,22 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
       { hosts: ['*.example.com'] },
       { boundaries: [boundary('org', { mayHosts: ['api.example.com'] })] },
     ),
-    /does not list https:\/\/any\.example\.com\//,
+    /refuses "GET https:\/\/any\.example\.com\/" by `mayHosts`/,
   ],
   [
     'a method beyond the ceiling',
     rule({ methods: ['GET', 'POST'] }, { boundaries: [boundary('org', { mayMethods: ['GET'] })] }),
-    /methods\[1\]: the Boundary "org" does not list POST/,
+    /methods: the Boundary "org" refuses "POST https:\/\/api\.example\.com\/" by `mayMethods`/,
   ],
   [
     'any method beneath a ceiling',
     rule({ methods: 'any' }, { boundaries: [boundary('org', { mayMethods: ['GET'] })] }),
-    /methods: the Boundary "org" allows GET alone/,
+    /methods: the Boundary "org" refuses "HEAD https:\/\/api\.example\.com\/" by/,
   ],
   [
     'a port on the never-list',
     rule({ ports: [22] }, { boundaries: [boundary('org', { neverPorts: [22] })] }),
-    /never allows port 22/,
+    /ports: the Boundary "org" refuses "GET https:\/\/api\.example\.com:22\/" by `neverPorts`/,
   ],
   [
     'a tunnel where none may be',
@@ -480,12 +534,12 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
       ],
       boundaries: [boundary('org', { mayTunnel: false })],
     }),
-    /allows no tunnels/,
+    /protocols: the Boundary "org" refuses "CONNECT a\.example\.com:443" by `mayTunnel`/,
   ],
   [
     'a range on the never-list',
     cidrRule('203.0.113.0/25', undefined, { neverCidrs: ['203.0.113.0/24'] }),
-    /never allows 203\.0\.113\.0\/25/,
+    /cidrs: the Boundary "org" refuses "GET https:\/\/203\.0\.113\.0\/" by `neverCidrs`/,
   ],
   [
     'a rate above the ceiling',

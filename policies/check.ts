@@ -1,6 +1,8 @@
 import { checkBoundary, withinBoundaries } from './check-boundary.ts';
 import { checkCredentials } from './check-credential.ts';
 import { checkDatasource } from './check-datasource.ts';
+import { checkGuardOverlaps } from './check-guard.ts';
+import { checkNever } from './check-never.ts';
 import { checkReferences } from './check-reference.ts';
 import { checkDependencies } from './check-role.ts';
 import { checkPolicyRules } from './check-rule.ts';
@@ -11,7 +13,10 @@ import type { PolicyProblem } from './problem.ts';
 import { endOfDayMs } from './units.ts';
 
 /** Everything that is wrong with documents that have the schema's shape: what crosses documents or needs arithmetic. */
-export function checkDocuments(documents: PolicyDocuments): PolicyProblem[] {
+export function checkDocuments(
+  documents: PolicyDocuments,
+  nowMs = Number.POSITIVE_INFINITY,
+): PolicyProblem[] {
   const problems: PolicyProblem[] = [];
   const checked = <D extends PolicyDocument>(list: readonly D[]): Checked<D>[] =>
     list.map((document, index) => ({
@@ -36,13 +41,15 @@ export function checkDocuments(documents: PolicyDocuments): PolicyProblem[] {
   }
   for (const role of roles) checkDependencies(role);
   for (const boundary of boundaries) checkBoundary(boundary);
+  for (const test of tests) checkNever(test);
   for (const policy of policies) checkPolicyRules(policy);
   for (const datasource of datasources) checkDatasource(datasource, documents.boundaries);
   // What follows compares patterns, so they must be sound.
   if (problems.length > 0) return problems;
   checkReferences(documents, { policies, tests });
+  checkGuardOverlaps(policies);
   checkCredentials(documents, credentials, policies);
-  for (const policy of policies) withinBoundaries(policy, documents.boundaries);
+  withinBoundaries(documents, policies, nowMs);
   return problems;
 }
 

@@ -51,6 +51,21 @@ const MAIN = documents({
           queryStrict: true,
         },
         {
+          id: 'socket',
+          hosts: ['live.example.com'],
+          methods: ['GET'],
+          paths: ['/socket'],
+          protocols: ['websocket'],
+        },
+        {
+          id: 'call',
+          hosts: ['rpc.example.com'],
+          methods: ['POST'],
+          paths: ['/pkg.Service/*'],
+          protocols: ['grpc'],
+        },
+        { id: 'only2', hosts: ['only2.example.com'], ...READ, protocols: ['http2'] },
+        {
           id: 'metrics',
           datasource: 'prometheus/main',
           methods: ['GET', 'POST'],
@@ -141,6 +156,18 @@ const cases = [
   ['GET https://strict.example.com/?page=1', 'allow strict'],
   ['GET https://strict.example.com/?page=1&x=1', 'deny query_not_allowed'],
   ['GET https://strict.example.com/?', 'allow strict'],
+  // Protocols.
+  ['GET https://api.example.com/v1/ok http2', 'allow items'],
+  ['GET https://api.example.com/v1/ok websocket', 'deny protocol_not_allowed'],
+  ['POST https://a.wild.example.com/pkg.Service/Call grpc', 'deny protocol_not_allowed'],
+  ['GET https://live.example.com/socket websocket', 'allow socket'],
+  ['GET https://live.example.com/socket', 'deny protocol_not_allowed'],
+  ['GET https://live.example.com/other websocket', 'deny path_not_allowed'],
+  ['POST https://rpc.example.com/pkg.Service/Call grpc', 'allow call'],
+  ['POST https://rpc.example.com/pkg.Service/Call http2', 'deny protocol_not_allowed'],
+  ['GET https://only2.example.com/', 'deny protocol_not_allowed'],
+  ['GET https://only2.example.com/ http2', 'allow only2'],
+  ['CONNECT live.example.com:443', 'allow socket intercept'],
   // Datasources.
   ['GET /prometheus/main/api/v1/query?query=up', 'allow metrics'],
   ['GET http://prometheus-main.outrider.internal/api/v1/query', 'allow metrics'],
@@ -360,6 +387,29 @@ test('report mode lets through what no rule allows, says so, and ends with its l
   assert.equal(verdict(off, 'GET https://no.example.com/'), 'deny host_denied no');
 });
 
+test('a policy that has expired opens nothing, be it to report it; its deny rules are enforced then', () => {
+  const report = (expires: string) =>
+    policyOf(
+      documents({
+        egressPolicies: [
+          egress(
+            'one',
+            [],
+            [{ id: 'no', hosts: ['no.example.com'] }],
+            { mode: 'report', until: '2026-12-01' },
+            { expires },
+          ),
+          egress('two', [{ id: 'yes', hosts: ['no.example.com'], ...READ }]),
+        ],
+      }),
+    );
+  const [alive, over] = [report('2026-11-30'), report('2026-11-20')];
+  const open = 'allow report reported host_not_allowed';
+  assert.equal(verdict(alive, 'GET https://other.example.com/'), open);
+  assert.equal(verdict(over, 'GET https://other.example.com/'), 'deny host_not_allowed');
+  assert.equal(verdict(over, 'GET https://no.example.com/'), 'deny host_denied no');
+});
+
 test('a deny rule that is only reported is reported on what is allowed, too', () => {
   const policy = policyOf(
     documents({
@@ -395,9 +445,18 @@ test('a Boundary refuses whatever a policy allows', () => {
     neverPorts: [22],
     mayPrivate: ['10.0.0.0/16'],
   });
-  const policy = policyOf(
-    documents({ egressPolicies: [egress('one', rules)], boundaries: [bounds] }),
+  // Both are load errors together, so each is projected for itself.
+  const { boundaries } = projectRole(
+    compilePolicySet(documents({ boundaries: [bounds] }), 'd'),
+    'analyst',
+    '',
   );
+  const consenting = boundary('consent', { mayPrivate: ['10.0.0.0/16'] });
+  const set = documents({ egressPolicies: [egress('one', rules)], boundaries: [consenting] });
+  const policy = compileRole({
+    ...projectRole(compilePolicySet(set, 'd'), 'analyst', ''),
+    boundaries,
+  });
   assert.equal(verdict(policy, 'GET https://ok.example.com/'), 'allow wide');
   assert.equal(verdict(policy, 'GET https://never.example.com/'), 'deny host_denied boundary:org');
   assert.equal(verdict(policy, 'CONNECT never.example.com:443'), 'deny host_denied boundary:org');

@@ -1,17 +1,13 @@
+import { unnamedReason } from './allow-index.ts';
+import type { Counts } from './deny-index.ts';
 import type { Protocol } from './document.ts';
 import { FORBIDDEN_NAMES, isLocalName } from './host-pattern.ts';
-import { inCidr } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
-import { allowRefusal, denyApplies, hasExpired } from './match.ts';
-import type { DatasourceRef, Limits } from './projection.ts';
+import { hasExpired } from './match.ts';
+import { ANY_METHOD, hasMethod } from './method-set.ts';
+import type { DatasourceRef, Guard, Limits } from './projection.ts';
 import type { Reason } from './reason.ts';
-import {
-  type AllowRule,
-  type Boundary,
-  type DenyRule,
-  namesHost,
-  type RolePolicy,
-} from './role-policy.ts';
+import type { AllowRule, Boundary, DenyRule, RolePolicy } from './role-policy.ts';
 import type { Target } from './target.ts';
 
 /** Every decision says which rule made it. */
@@ -27,6 +23,8 @@ export interface AllowDecision {
   readonly credential: string | null;
   readonly datasource: DatasourceRef | null;
   readonly limits: Limits;
+  /** What the rule asks of the query of a datasource: for `inspectDatasource`. */
+  readonly guard: Guard | null;
   readonly protocols: readonly Protocol[];
   /**
    * For a tunnel: true means that TLS must be intercepted and each request inside decided for itself; the tunnel must not be
@@ -58,17 +56,26 @@ export function decide(policy: RolePolicy, target: Target, nowMs: number): Decis
   const forbidden = alwaysForbidden(policy, target) ?? outsideBoundary(policy.boundaries, target);
   if (forbidden) return forbidden;
 
-  const found = findAllow(policy, target, nowMs);
+  const rule = policy.allowIndex.find(target, nowMs);
   // A tunnel that no rule wants to look into is opaque, also where only report mode would let it through.
-  const opaque = target.kind === 'tunnel' && (found.rule?.tunnel ?? true);
-  const denied = findDeny(policy, target, opaque, nowMs);
+  const opaque = target.kind === 'tunnel' && (rule?.tunnel ?? true);
+  const denied =
+    policy.enforcedDenies.find(target, opaque, nowMs, always) ??
+    policy.reportedDenies.find(target, opaque, nowMs, isEnforcedNow);
   const refusal =
-    denied ?? (found.rule ? tunnelCeiling(policy.boundaries, opaque) : deny(found.reason));
+    (denied && denyBy(denied, target)) ??
+    (rule
+      ? tunnelCeiling(policy.boundaries, opaque)
+      : deny(policy.allowIndex.refusal(target, nowMs)));
   if (refusal) return reportMode(policy, target, refusal, nowMs) ?? refusal;
-  if (!found.rule) return deny(found.reason);
-  const reported = findReportedDeny(policy, target, opaque, nowMs);
-  return allow(found.rule, target, reported);
+  if (!rule) return deny(unnamedReason(target));
+  const reported = policy.reportedDenies.find(target, opaque, nowMs, isReportedNow);
+  return allow(rule, target, reported && denyBy(reported, target));
 }
+
+const always: Counts = () => true;
+const isEnforcedNow: Counts = (rule, _target, nowMs) => !isReporting(rule.reportUntilMs, nowMs);
+const isReportedNow: Counts = (rule, _target, nowMs) => isReporting(rule.reportUntilMs, nowMs);
 
 /** Names and addresses that no rule opens, whatever it says. */
 function alwaysForbidden({ boundaries }: RolePolicy, target: Target): DenyDecision | undefined {
@@ -97,117 +104,26 @@ function outsideBoundary(
 }
 
 function boundaryReason(boundary: Boundary, target: Target): Reason | undefined {
-  if (target.kind !== 'tunnel' && boundary.mayMethods && !boundary.mayMethods.has(target.method)) {
+  if (target.kind !== 'tunnel' && !hasMethod(boundary.mayMethods, target.method)) {
     return 'method_not_allowed';
   }
   if (target.kind === 'datasource') return undefined;
   const { ip, text } = target.host;
   if (boundary.neverPorts.has(target.port)) return 'port_forbidden_class';
   if (ip) {
-    if (boundary.neverCidrs.some((cidr) => inCidr(ip, cidr))) return 'ip_forbidden_class';
+    if (boundary.neverCidrs.has(ip)) return 'ip_forbidden_class';
     // A ceiling of names holds no address, but for those that the Boundary consents to.
-    const consented = boundary.mayPrivate.some((cidr) => inCidr(ip, cidr));
-    if (classifyIp(ip) === 'private' ? !consented : boundary.mayHosts) return 'ip_not_allowed';
-    return undefined;
+    const within =
+      classifyIp(ip) === 'private' ? boundary.mayPrivate.has(ip) : boundary.mayHosts === null;
+    return within ? undefined : 'ip_not_allowed';
   }
-  if (namesHost(boundary.neverHosts, text)) return 'host_denied';
-  return boundary.mayHosts && !namesHost(boundary.mayHosts, text) ? 'host_not_allowed' : undefined;
+  if (boundary.neverHosts.has(text)) return 'host_denied';
+  return boundary.mayHosts?.has(text) === false ? 'host_not_allowed' : undefined;
 }
 
 function tunnelCeiling(boundaries: readonly Boundary[], opaque: boolean): DenyDecision | undefined {
   const boundary = opaque ? boundaries.find(({ mayTunnel }) => !mayTunnel) : undefined;
   return boundary && deny('connect_not_allowed', `boundary:${boundary.name}`);
-}
-
-/**
- * The rule that allows `target`, or else why the nearest one does not. A rule that looks at requests goes before an opaque
- * tunnel, and the more specific host before the wildcard; then precedence as compiled.
- */
-function findAllow(
-  policy: RolePolicy,
-  target: Target,
-  nowMs: number,
-): { readonly rule: AllowRule } | { readonly rule?: undefined; readonly reason: Reason } {
-  let best: AllowRule | undefined;
-  let nearest: Reason = unnamedReason(target);
-  for (const bucket of candidates(policy, target)) {
-    for (const rule of bucket) {
-      const refusal = allowRefusal(rule, target, nowMs);
-      if (refusal) nearest = nearerOf(nearest, refusal);
-      else if (!best || goesBefore(rule, best)) best = rule;
-    }
-  }
-  return best ? { rule: best } : { reason: nearest };
-}
-
-function* candidates(policy: RolePolicy, target: Target): Generator<readonly AllowRule[]> {
-  if (target.kind === 'datasource') {
-    yield policy.allowByDatasource.get(`${target.type}/${target.name}`) ?? [];
-  } else if (target.host.ip) yield policy.allowByAddress;
-  else yield* policy.allowByHost.buckets(target.host.text);
-}
-
-/** Within a bucket the compiled order stands already; between buckets only these two count. */
-function goesBefore(rule: AllowRule, best: AllowRule): boolean {
-  if (rule.tunnel !== best.tunnel) return best.tunnel;
-  return rule.source.credential !== null && best.source.credential === null;
-}
-
-/** The more of a rule fits, the more its refusal says. */
-const NEARNESS: readonly Reason[] = [
-  'host_not_allowed',
-  'ip_not_allowed',
-  'alias_unknown',
-  'port_not_allowed',
-  'ip_forbidden_class',
-  'scheme_not_allowed',
-  'connect_not_allowed',
-  'method_not_allowed',
-  'path_not_allowed',
-  'query_not_allowed',
-  'policy_expired',
-];
-
-function nearerOf(a: Reason, b: Reason): Reason {
-  return NEARNESS.indexOf(b) > NEARNESS.indexOf(a) ? b : a;
-}
-
-/** Why a target is refused that no rule names. */
-export function unnamedReason(target: Target): Reason {
-  if (target.kind === 'datasource') return 'alias_unknown';
-  return target.host.ip ? 'ip_not_allowed' : 'host_not_allowed';
-}
-
-function findDeny(
-  policy: RolePolicy,
-  target: Target,
-  opaque: boolean,
-  nowMs: number,
-): DenyDecision | undefined {
-  for (const rule of denials(policy, target, opaque)) {
-    if (!isReporting(rule.reportUntilMs, nowMs)) return denyBy(rule, target);
-  }
-  return undefined;
-}
-
-function findReportedDeny(
-  policy: RolePolicy,
-  target: Target,
-  opaque: boolean,
-  nowMs: number,
-): DenyDecision | undefined {
-  for (const rule of denials(policy, target, opaque)) {
-    if (isReporting(rule.reportUntilMs, nowMs)) return denyBy(rule, target);
-  }
-  return undefined;
-}
-
-function* denials(policy: RolePolicy, target: Target, opaque: boolean): Generator<DenyRule> {
-  const address = target.kind === 'datasource' ? null : target.host.ip;
-  const applies = (rule: DenyRule) => denyApplies(rule, target, opaque, address);
-  yield* policy.denyAnywhere.filter(applies);
-  if (target.kind === 'datasource') return;
-  for (const bucket of policy.denyByHost.buckets(target.host.text)) yield* bucket.filter(applies);
 }
 
 function denyBy(rule: DenyRule, target: Target): DenyDecision {
@@ -219,10 +135,10 @@ function denyBy(rule: DenyRule, target: Target): DenyDecision {
   };
 }
 
-function denyReason({ methods, paths, ports }: DenyRule, target: Target): Reason {
+function denyReason({ methodSet, paths, ports }: DenyRule, target: Target): Reason {
   if (target.kind === 'host' || target.kind === 'datasource') {
     if (paths) return 'path_not_allowed';
-    if (methods) return 'method_not_allowed';
+    if (methodSet !== ANY_METHOD) return 'method_not_allowed';
   }
   if (ports) return 'port_not_allowed';
   return target.kind !== 'datasource' && target.host.ip ? 'ip_not_allowed' : 'host_denied';
@@ -249,6 +165,7 @@ function reportMode(
     credential: null,
     datasource: null,
     limits: {},
+    guard: null,
     protocols: target.kind === 'tunnel' ? ['tunnel'] : ['http1', 'http2'],
     intercept: false,
     reported: { reason: refusal.reason, rule: refusal.rule },
@@ -271,6 +188,7 @@ function allow(
     credential: target.kind === 'tunnel' ? null : source.credential,
     datasource: source.datasource,
     limits: source.limits,
+    guard: source.guard,
     protocols: source.protocols,
     intercept: target.kind === 'tunnel' && !tunnel,
     ...(reported ? { reported: { reason: reported.reason, rule: reported.rule } } : {}),

@@ -123,7 +123,23 @@ export interface LimitsSpec {
   readonly rows?: number;
   readonly scanBytes?: Bytes;
   readonly queryTime?: Duration;
+  /** The longest time that one query may look at. */
+  readonly range?: Duration;
+  /** The shortest time between two points of one query. */
+  readonly step?: Duration;
 }
+
+export type QueryEndpoint =
+  | 'query'
+  | 'series'
+  | 'labels'
+  | 'exemplars'
+  | 'metadata'
+  | 'rules'
+  | 'alerts'
+  | 'format'
+  | 'stats';
+export type S3Operation = 'get' | 'list' | 'put' | 'delete';
 
 export interface AllowRuleSpec {
   readonly id: string;
@@ -145,9 +161,19 @@ export interface AllowRuleSpec {
   readonly credential?: string;
   /** `<type>/<name>`. */
   readonly datasource?: string;
-  readonly tables?: readonly string[];
-  readonly prefixes?: readonly string[];
+  /** Prometheus, Loki: matchers that every selector of a query must carry as they stand here. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** Prometheus, Loki: parts of the API; absent: all that are forwarded at all. */
+  readonly endpoints?: readonly QueryEndpoint[];
+  /** ClickHouse: `db.table` or `db.*`. */
+  readonly tables?: 'any' | readonly string[];
+  /** ClickHouse: functions beyond those that every query may use. */
+  readonly functions?: readonly string[];
+  /** ClickHouse: settings that a query may choose for itself. */
+  readonly settings?: readonly string[];
+  /** S3: what a key must begin with. */
+  readonly prefixes?: 'any' | readonly string[];
+  readonly operations?: readonly S3Operation[];
   readonly limits?: LimitsSpec;
 }
 
@@ -191,7 +217,6 @@ export interface BudgetSpec {
   )[];
   readonly requests?: number;
   readonly bytes?: Bytes;
-  readonly cost?: number;
 }
 
 export type Injection =
@@ -234,7 +259,6 @@ export interface DatasourceSpec {
   readonly secretRef?: string;
   readonly allowPrivate?: boolean;
   readonly allowLoopback?: boolean;
-  readonly guard?: Readonly<Record<string, unknown>>;
 }
 
 export interface BoundarySpec {
@@ -254,7 +278,9 @@ export interface BoundarySpec {
 export interface PolicyTestCase {
   readonly name: string;
   /** `GET https://host/path`, `CONNECT host:443` or `GET /<type>/<name>/path`. */
-  readonly request?: string;
+  readonly request: string;
+  /** The body of a request to a datasource: SQL, or a form. */
+  readonly body?: string;
   /** What the name resolves to, for a case about addresses. */
   readonly resolve?: readonly string[];
   readonly expect: {
@@ -265,7 +291,17 @@ export interface PolicyTestCase {
   };
 }
 
+/** Requests that nothing may allow: the fields of a deny rule, all of which must hold at once. */
+export interface NeverSpec extends Omit<DenyRuleSpec, 'id'> {
+  /** `**`: every name and every address. In an opaque tunnel anything may be asked for. */
+  readonly hosts?: readonly string[];
+}
+
 export interface PolicyTestSpec {
   readonly as: { readonly role: string; readonly tenant?: string; readonly phase?: Phase };
   readonly cases: readonly PolicyTestCase[];
+  /** Proven for every request there is, not sampled. */
+  readonly never?: readonly NeverSpec[];
+  /** Percent of the rules in force for `as` that cases must cover: one that the rule allows, and one that it nearly does. */
+  readonly coverage?: { readonly rules?: number };
 }

@@ -1,7 +1,9 @@
-import { type Decision, decide, unnamedReason } from './decide.ts';
+import { unnamedReason } from './allow-index.ts';
+import { type Decision, decide } from './decide.ts';
 import { allowNames, allowRefusal, denyApplies } from './match.ts';
-import { REASONS, type Reason } from './reason.ts';
-import type { RolePolicy } from './role-policy.ts';
+import { type Miss, missesOfAllow, missesOfDeny } from './misses.ts';
+import type { Reason } from './reason.ts';
+import type { AllowRule, DenyRule, RolePolicy } from './role-policy.ts';
 import { type Target, targetText } from './target.ts';
 
 /** A decision, and what every rule of the role had to say about it. */
@@ -16,9 +18,13 @@ export interface RuleExplanation {
   readonly rule: string;
   readonly effect: 'allow' | 'deny';
   readonly applies: boolean;
-  /** Why it does not apply; null where it does. */
+  /** Whether it is the rule that the decision names. */
+  readonly decides: boolean;
+  /** The reason that the data path would give, were it the only rule; null where it applies. */
   readonly reason: Reason | null;
+  /** Everything that does not fit, or why a rule that fits does not decide. */
   readonly text: string;
+  readonly misses: readonly Miss[];
 }
 
 /** The verdict of `decide`, with each rule's own answer. Meant for people: it looks at every rule. */
@@ -28,32 +34,47 @@ export function explain(policy: RolePolicy, target: Target, nowMs: number): Expl
   const address = target.kind === 'datasource' ? null : target.host.ip;
   const denials = policy.deny.map((rule) => {
     const applies = denyApplies(rule, target, opaque, address);
-    return entry(
-      rule.policy,
-      rule.source.id,
-      'deny',
-      applies ? null : 'host_denied',
-      applies ? 'it names this target' : 'it does not name this target',
-    );
+    const misses = applies ? [] : missesOfDeny(rule, target, opaque, address);
+    return entry('deny', rule, applies ? null : 'host_denied', misses, decision);
   });
   const allows = policy.allow.map((rule) => {
-    const { id } = rule.source;
-    if (!allowNames(rule, target)) {
-      return entry(rule.policy, id, 'allow', unnamedReason(target), 'it does not name this target');
-    }
-    const reason = allowRefusal(rule, target, nowMs) ?? null;
-    const text = reason ? REASONS[reason].text : 'everything fits';
-    return entry(rule.policy, id, 'allow', reason, text);
+    const reason = allowNames(rule, target)
+      ? (allowRefusal(rule, target, nowMs) ?? null)
+      : unnamedReason(target);
+    const misses = reason === null ? [] : missesOfAllow(rule, target, nowMs);
+    return entry('allow', rule, reason, misses, decision);
   });
   return { target: targetText(target), decision, rules: [...denials, ...allows] };
 }
 
 function entry(
-  policy: string,
-  rule: string,
   effect: 'allow' | 'deny',
+  { policy, source }: AllowRule | DenyRule,
   reason: Reason | null,
-  text: string,
+  misses: readonly Miss[],
+  decision: Decision,
 ): RuleExplanation {
-  return { policy, rule, effect, applies: reason === null, reason, text };
+  const applies = reason === null;
+  const decides =
+    applies &&
+    decision.verdict === effect &&
+    decision.rule === source.id &&
+    decision.policy === policy;
+  const why = applies ? fitting(decides, effect, decision) : textOf(misses);
+  return { policy, rule: source.id, effect, applies, decides, reason, text: why, misses };
+}
+
+/** What became of a rule that fits. */
+function fitting(decides: boolean, effect: 'allow' | 'deny', decision: Decision): string {
+  if (decides) return 'everything fits, and it decides';
+  const by = decision.rule ?? 'what no rule opens';
+  if (decision.verdict === 'deny') return `everything fits, but ${by} denies`;
+  if (effect === 'deny') return 'everything fits, but its policy only reports';
+  return `everything fits, but ${by} goes before it`;
+}
+
+function textOf(misses: readonly Miss[]): string {
+  const elsewhere = misses.find(({ dimension }) => dimension === 'datasource');
+  if (elsewhere) return elsewhere.text;
+  return misses.map(({ text }) => text).join('; ');
 }

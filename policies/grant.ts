@@ -1,5 +1,4 @@
 import { type Datasource } from './document.ts';
-import { inCidr } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
 import type { Permit } from './permit.ts';
 import { datasourceOf, type PolicySet } from './policy-set.ts';
@@ -31,14 +30,11 @@ export class DatasourceGrant {
    */
   addressRefusal(address: Uint8Array): Reason | undefined {
     const { allowLoopback, allowPrivate } = this.datasource.spec;
-    if (
-      this.#boundaries.some(({ neverCidrs }) => neverCidrs.some((cidr) => inCidr(address, cidr)))
-    ) {
+    if (this.#boundaries.some(({ neverCidrs }) => neverCidrs.has(address)))
       return 'resolved_ip_forbidden';
-    }
     const consented = () =>
       this.#boundaries.length > 0 &&
-      this.#boundaries.every(({ mayPrivate }) => mayPrivate.some((cidr) => inCidr(address, cidr)));
+      this.#boundaries.every(({ mayPrivate }) => mayPrivate.has(address));
     const kind = classifyIp(address);
     const may =
       kind === 'public' ||

@@ -48,9 +48,3 @@ export function hostCovers(outer: HostPattern, inner: HostPattern): boolean {
   if (!outer.wildcard) return !inner.wildcard && inner.name === outer.name;
   return inner.name.endsWith(`.${outer.name}`) || (inner.wildcard && inner.name === outer.name);
 }
-
-/** A host that both patterns name, if there is one. */
-export function commonHost(a: HostPattern, b: HostPattern): string | undefined {
-  const narrow = hostCovers(a, b) ? b : hostCovers(b, a) ? a : undefined;
-  return narrow && (narrow.wildcard ? `any.${narrow.name}` : narrow.name);
-}

@@ -11,7 +11,7 @@ export interface Host {
 }
 
 /** RFC 1035: octets of a name without the root's dot, and of one label. */
-const NAME_MAX = 253;
+export const NAME_MAX = 253;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
 /** Any spelling that some parser takes for an IPv4 address: WHATWG's "ends in a number". */
 const NUMBER_LABEL = /^(?:\d+|0x[0-9a-f]*)$/;

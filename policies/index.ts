@@ -1,3 +1,4 @@
+export { type Budget, Budgets, type Spender, type Spending } from './budget.ts';
 export { canonicalJson } from './canonical-json.ts';
 export {
   CLIENT_HELLO_MAX,
@@ -6,6 +7,7 @@ export {
   helloRefusal,
   readClientHello,
 } from './client-hello.ts';
+export { type DatasourceCall, type Inspection, inspectDatasource } from './datasource/index.ts';
 export { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
 export {
   dependencyRefusal,
@@ -15,11 +17,12 @@ export {
 } from './dependency.ts';
 export type * from './document.ts';
 export { type Endpoint, parseEndpoint } from './endpoint.ts';
-export { type Explanation, explain, type RuleExplanation } from './explain.ts';
 export { addressRefusal, type DatasourceGrant, grantDatasource } from './grant.ts';
 export { type Host, parseHost } from './host.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
+export { type Dimension, type Miss, missesOfAllow, missesOfDeny } from './misses.ts';
+export { type NeverViolation, neverViolations } from './never.ts';
 export { parseProjection } from './parse-projection.ts';
 export { type Path, parsePath, queryParameters } from './path.ts';
 export { authorize, decisionOf, type Permit } from './permit.ts';
@@ -39,6 +42,7 @@ export type {
   BoundaryProjection,
   DatasourceRef,
   DenyProjection,
+  Guard,
   Limits,
   PolicyProjection,
   RoleProjection,
@@ -52,7 +56,7 @@ export {
   type SandboxBounds,
   sandboxBounds,
 } from './role.ts';
-export { compileRole, type RolePolicy } from './role-policy.ts';
+export { type AllowRule, compileRole, type DenyRule, type RolePolicy } from './role-policy.ts';
 export { type Place, RuleLimits, stricterLimits } from './rule-limits.ts';
 export {
   ALIAS_DOMAIN,
@@ -65,6 +69,8 @@ export {
   hostTarget,
   isDatasourceType,
   originForm,
+  REQUEST_PROTOCOLS,
+  type RequestProtocol,
   splitAbsoluteForm,
   type Target,
   type TunnelTarget,
@@ -72,4 +78,4 @@ export {
   targetText,
   tunnelTarget,
 } from './target.ts';
-export type { RateValue } from './units.ts';
+export { type RateValue, rateOf } from './units.ts';

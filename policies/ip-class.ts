@@ -1,3 +1,4 @@
+import { CidrIndex } from './cidr-index.ts';
 import { type Cidr, embeddedV4, inCidr, mapped, parseCidr } from './ip.ts';
 
 /** What kind of place an address is. Only `public` may be reached by a rule's host. */
@@ -17,10 +18,15 @@ export type IpClass =
  * Documentation ranges count as public: nothing answers there but a test.
  */
 export function classifyIp(address: Uint8Array): IpClass {
-  const special = METADATA.some((range) => inCidr(address, range));
-  if (special) return 'metadata';
-  const v4 = embeddedV4(address);
-  return v4 ? lookUp(V4_CLASSES, address, 'public') : classifyV6(address);
+  const kind = CLASSES.innermost(address);
+  if (kind === 'metadata') return kind;
+  return embeddedV4(address) ? (kind ?? 'public') : (carriedClass(address) ?? kind ?? 'reserved');
+}
+
+/** Every range that `classifyIp` tells apart; between their edges only the addresses inside transition forms differ. */
+export function addressClassRanges(): Cidr[] {
+  const tables = [...V4_CLASSES, ...V6_CLASSES].map(([range]) => range);
+  return [...METADATA, ...tables, ...Object.values(RANGE)];
 }
 
 /** Whether an IPv6 address is another spelling of an IPv4 one. */
@@ -30,14 +36,15 @@ export function isTransitionForm(address: Uint8Array): boolean {
   );
 }
 
-function classifyV6(address: Uint8Array): IpClass {
+/** The class of an IPv6 address that carries IPv4 ones, where they decide. */
+function carriedClass(address: Uint8Array): IpClass | undefined {
   for (const { inner, whenPublic } of TRANSITIONS) {
     const inside = inner(address);
     const worst = inside.map(classifyIp).find((found) => found !== 'public');
     if (worst) return worst;
     if (inside.length > 0 && whenPublic) return whenPublic;
   }
-  return lookUp(V6_CLASSES, address, 'reserved');
+  return undefined;
 }
 
 interface Transition {
@@ -137,10 +144,11 @@ function table(rows: readonly (readonly [string, IpClass])[]): Table {
   return rows.map(([text, is]) => [cidr(text), is]);
 }
 
-/** The class of the first range that holds `address`. */
-function lookUp(rows: Table, address: Uint8Array, otherwise: IpClass): IpClass {
-  return rows.find(([range]) => inCidr(address, range))?.[1] ?? otherwise;
-}
+/** Of ranges that nest the narrower one counts. */
+const CLASSES = CidrIndex.of(
+  [...METADATA.map((range) => [range, 'metadata'] as const), ...V4_CLASSES, ...V6_CLASSES],
+  ([kind]) => kind ?? 'reserved',
+);
 
 function cidr(text: string): Cidr {
   const parsed = parseCidr(text);

@@ -1,10 +1,11 @@
 import { inCidr } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
+import { ANY_METHOD, hasMethod } from './method-set.ts';
 import { queryParameters } from './path.ts';
 import { matchesPath } from './path-pattern.ts';
 import { matchesQueryValue } from './query-pattern.ts';
 import type { Reason } from './reason.ts';
-import { type AllowRule, type DenyRule, namesHost } from './role-policy.ts';
+import { type AllowRule, type DenyRule, namesHost } from './rule.ts';
 import type { DatasourceTarget, HostTarget, Target, TunnelTarget } from './target.ts';
 
 /**
@@ -15,7 +16,7 @@ export function allowRefusal(rule: AllowRule, target: Target, nowMs: number): Re
   return (
     addressRefusal(rule, target) ??
     (target.kind === 'tunnel' ? tunnelRefusal(rule, target) : requestRefusal(rule, target)) ??
-    (hasExpired(rule.source.expiresMs, nowMs) ? 'policy_expired' : undefined)
+    (isAlive(rule, nowMs) ? undefined : 'policy_expired')
   );
 }
 
@@ -45,7 +46,39 @@ export function denyApplies(
   if (rule.cidrs && !(address && rule.cidrs.some((cidr) => inCidr(address, cidr)))) return false;
   if (rule.ports && !rule.ports.has(target.port)) return false;
   if (target.kind === 'host') return requestFits(rule, target);
-  return opaque || (rule.methods === null && rule.paths === null);
+  return opaque || (rule.methodSet === ANY_METHOD && rule.paths === null);
+}
+
+/** Whether a rule whose host, method and path fit allows the request: its query, its protocol, its time. */
+export function isUsable(
+  rule: AllowRule,
+  target: HostTarget | DatasourceTarget,
+  nowMs: number,
+): boolean {
+  return queryFits(rule, target) && speaks(rule, target) && isAlive(rule, nowMs);
+}
+
+/** Every value of a parameter that the rule names must match; others are let through unless the rule is strict. */
+export function queryFits(
+  { query: wanted, source }: AllowRule,
+  { query }: HostTarget | DatasourceTarget,
+): boolean {
+  if (query === null || (wanted.size === 0 && !source.queryStrict)) return true;
+  const parameters = queryParameters(query);
+  if (!parameters) return false;
+  return parameters.every(([name, value]) => {
+    const pattern = wanted.get(name);
+    return pattern ? matchesQueryValue(pattern, value) : !source.queryStrict;
+  });
+}
+
+/** Whether the rule names the protocol that the request speaks. */
+export function speaks({ source }: AllowRule, target: HostTarget | DatasourceTarget): boolean {
+  return source.protocols.includes(target.protocol);
+}
+
+export function isAlive({ source }: AllowRule, nowMs: number): boolean {
+  return !hasExpired(source.expiresMs, nowMs);
 }
 
 export function hasExpired(atMs: number | null, nowMs: number): boolean {
@@ -74,26 +107,16 @@ function requestRefusal(
     if (!rule.ports.has(target.port)) return portReason(target);
     if (rule.source.scheme !== target.scheme || rule.tunnel) return 'scheme_not_allowed';
   }
-  if (rule.methods && !rule.methods.has(target.method)) return 'method_not_allowed';
+  if (!hasMethod(rule.methodSet, target.method)) return 'method_not_allowed';
   if (rule.paths && !rule.paths.some((path) => matchesPath(path, target.path.segments))) {
     return 'path_not_allowed';
   }
-  return queryAllowed(rule, target.query) ? undefined : 'query_not_allowed';
-}
-
-/** Every value of a parameter that the rule names must match; others are let through unless the rule is strict. */
-function queryAllowed({ query: wanted, source }: AllowRule, query: string | null): boolean {
-  if (query === null || (wanted.size === 0 && !source.queryStrict)) return true;
-  const parameters = queryParameters(query);
-  if (!parameters) return false;
-  return parameters.every(([name, value]) => {
-    const pattern = wanted.get(name);
-    return pattern ? matchesQueryValue(pattern, value) : !source.queryStrict;
-  });
+  if (!queryFits(rule, target)) return 'query_not_allowed';
+  return speaks(rule, target) ? undefined : 'protocol_not_allowed';
 }
 
 function requestFits(rule: DenyRule, target: HostTarget | DatasourceTarget): boolean {
-  if (rule.methods && !rule.methods.has(target.method)) return false;
+  if (!hasMethod(rule.methodSet, target.method)) return false;
   return rule.paths === null || rule.paths.some((path) => matchesPath(path, target.path.segments));
 }
 

@@ -1,13 +1,26 @@
 import { OutriderError } from '#core/errors';
-import type { DatasourceType, Method, Protocol, Scheme } from './document.ts';
+import { QUERY_ENDPOINTS } from './datasource/api-part.ts';
+import { S3_OPERATIONS } from './datasource/s3.ts';
+import type {
+  DatasourceType,
+  Method,
+  Protocol,
+  QueryEndpoint,
+  S3Operation,
+  Scheme,
+} from './document.ts';
 import type {
   AllowProjection,
   BoundaryProjection,
+  ClickhouseGuard,
   DatasourceRef,
   DenyProjection,
+  Guard,
   Limits,
+  MetricsGuard,
   PolicyProjection,
   RoleProjection,
+  S3Guard,
 } from './projection.ts';
 import { DATASOURCE_TYPES, METHODS } from './target.ts';
 import type { RateValue } from './units.ts';
@@ -86,7 +99,37 @@ const limits = someFields<Limits>({
   rows: number,
   scanBytes: number,
   queryTimeMs: number,
+  rangeMs: number,
+  stepMs: number,
 });
+const metricsGuard = (type: 'prometheus' | 'loki') =>
+  fields<MetricsGuard>({
+    type: oneOf([type]),
+    labels: map,
+    endpoints: orAny(list(oneOf<QueryEndpoint>(QUERY_ENDPOINTS))),
+  });
+const GUARDS: Readonly<Record<Guard['type'], Read<Guard>>> = {
+  prometheus: metricsGuard('prometheus'),
+  loki: metricsGuard('loki'),
+  clickhouse: fields<ClickhouseGuard>({
+    type: oneOf(['clickhouse']),
+    tables: orAny(list(text)),
+    functions: list(text),
+    settings: list(text),
+  }),
+  s3: fields<S3Guard>({
+    type: oneOf(['s3']),
+    prefixes: orAny(list(text)),
+    operations: list(oneOf<S3Operation>(S3_OPERATIONS)),
+  }),
+};
+const GUARDED = [
+  'prometheus',
+  'loki',
+  'clickhouse',
+  's3',
+] as const satisfies readonly Guard['type'][];
+const guard: Read<Guard> = (value) => GUARDS[oneOf(GUARDED)(record(value)['type'])](value);
 const allow = fields<AllowProjection>({
   id: text,
   expiresMs: orNull(number),
@@ -103,6 +146,7 @@ const allow = fields<AllowProjection>({
   protocols: list(oneOf<Protocol>(PROTOCOLS)),
   credential: orNull(text),
   limits,
+  guard: orNull(guard),
 });
 const deny = fields<DenyProjection>({
   id: text,

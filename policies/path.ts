@@ -43,13 +43,25 @@ export function queryRefusal(text: string): Reason | undefined {
  * Undefined where two readers might disagree: a broken or overlong encoding, a semicolon, control characters.
  */
 export function queryParameters(query: string): readonly (readonly [string, string])[] | undefined {
+  return parametersOf(query, /\p{Cc}/u);
+}
+
+/** The same of a form, whose values may have several lines. */
+export function formParameters(form: string): readonly (readonly [string, string])[] | undefined {
+  return parametersOf(form, /(?![\t\r\n])\p{Cc}/u);
+}
+
+function parametersOf(
+  query: string,
+  forbidden: RegExp,
+): readonly (readonly [string, string])[] | undefined {
   if (query.includes(';')) return undefined;
   const parameters: [string, string][] = [];
   for (const part of query.split('&')) {
     if (part === '') continue;
     const equals = part.indexOf('=');
-    const name = decodeForm(equals === -1 ? part : part.slice(0, equals));
-    const value = decodeForm(equals === -1 ? '' : part.slice(equals + 1));
+    const name = decodeForm(equals === -1 ? part : part.slice(0, equals), forbidden);
+    const value = decodeForm(equals === -1 ? '' : part.slice(equals + 1), forbidden);
     if (name === undefined || value === undefined) return undefined;
     parameters.push([name, value]);
   }
@@ -65,9 +77,9 @@ function encodingsAreCanonical(segment: string): boolean {
   return true;
 }
 
-function decodeForm(text: string): string | undefined {
+function decodeForm(text: string, forbidden: RegExp): string | undefined {
   const decoded = decode(text.replaceAll('+', ' '));
-  return decoded === undefined || /\p{Cc}/u.test(decoded) ? undefined : decoded;
+  return decoded === undefined || forbidden.test(decoded) ? undefined : decoded;
 }
 
 /** `decodeURIComponent` refuses broken, overlong and surrogate encodings by throwing. */

@@ -1,20 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  commonHost,
-  type HostPattern,
-  hostCovers,
-  matchesHost,
-  parseHostPattern,
-} from './host-pattern.ts';
-import {
-  commonPath,
-  matchesPath,
-  type PathPattern,
-  parsePathPattern,
-  pathCovers,
-} from './path-pattern.ts';
+import { type HostPattern, hostCovers, matchesHost, parseHostPattern } from './host-pattern.ts';
+import { matchesPath, type PathPattern, parsePathPattern } from './path-pattern.ts';
 import { matchesQueryValue, parseQueryPattern } from './query-pattern.ts';
+import { commonPattern } from './space/path-trie.ts';
 
 const hosts = [
   ['api.example.com', 'api.example.com', true, 'itself'],
@@ -112,7 +101,7 @@ for (const text of badPaths) {
     assert.equal(typeof parsePathPattern(text), 'string'));
 }
 
-test('covering and sharing agree with matching, for every pair of small patterns', () => {
+test('what two path patterns have in common is what both match, for every pair of small ones', () => {
   const parts = ['a', 'b', '*', ''];
   const texts = ['/**', '/', ...parts.filter(Boolean).map((x) => `/${x}`)];
   for (const x of parts.filter(Boolean)) for (const y of [...parts, '**']) texts.push(`/${x}/${y}`);
@@ -132,18 +121,16 @@ test('covering and sharing agree with matching, for every pair of small patterns
   for (const a of patterns) {
     for (const b of patterns) {
       const [left, right] = [matches(a), matches(b)];
-      assert.equal(pathCovers(a, b), isSubset(right, left), `${a.text} covers ${b.text}`);
-      const shared = commonPath(a, b);
-      assert.equal(shared !== undefined, meets(left, right), `${a.text} meets ${b.text}`);
-      if (shared !== undefined) {
-        const segments = shared.slice(1).split('/');
-        assert.ok(matchesPath(a, segments) && matchesPath(b, segments), `${shared} is one of both`);
-      }
+      const both = [...left].filter((text) => right.has(text));
+      const shared = commonPattern(a, b);
+      assert.deepEqual(shared ? [...matches(shared)] : [], both, `${a.text} and ${b.text}`);
+      assert.equal(shared === undefined, both.length === 0, `${a.text} meets ${b.text}`);
+      if (shared) assert.deepEqual(parsePathPattern(shared.text), shared);
     }
   }
 });
 
-test('covering and sharing hosts agree with matching, for every pair of small patterns', () => {
+test('covering hosts agrees with matching, for every pair of small patterns', () => {
   const names = [
     'a.example.com',
     'b.example.com',
@@ -166,9 +153,6 @@ test('covering and sharing hosts agree with matching, for every pair of small pa
       const left = new Set(names.filter((name) => matchesHost(a, name)));
       const right = new Set(names.filter((name) => matchesHost(b, name)));
       assert.equal(hostCovers(a, b), isSubset(right, left), `${a.text} covers ${b.text}`);
-      const shared = commonHost(a, b);
-      assert.equal(shared !== undefined, meets(left, right), `${a.text} meets ${b.text}`);
-      if (shared !== undefined) assert.ok(matchesHost(a, shared) && matchesHost(b, shared));
     }
   }
 });
@@ -254,10 +238,6 @@ test('a pattern that would blow up as a regular expression takes no time', () =>
 
 function isSubset<T>(inner: ReadonlySet<T>, outer: ReadonlySet<T>): boolean {
   return [...inner].every((item) => outer.has(item));
-}
-
-function meets<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): boolean {
-  return [...a].some((item) => b.has(item));
 }
 
 function host(text: string): HostPattern {

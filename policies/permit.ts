@@ -1,8 +1,7 @@
 import { OutriderError } from '#core/errors';
 import { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
-import { inCidr, sameBytes } from './ip.ts';
+import { sameBytes } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
-import { denyApplies } from './match.ts';
 import { REASONS, type Reason } from './reason.ts';
 import type { RolePolicy } from './role-policy.ts';
 import { type Target, targetText } from './target.ts';
@@ -45,13 +44,13 @@ export class Permit<T extends Target = Target> {
     const { ip } = target.host;
     if (ip ? !sameBytes(ip, address) : classifyIp(address) !== 'public')
       return 'resolved_ip_forbidden';
-    const { boundaries, deny } = this.#policy;
-    const never = boundaries.some(({ neverCidrs }) =>
-      neverCidrs.some((cidr) => inCidr(address, cidr)),
-    );
+    const { boundaries, enforcedDenies, reportedDenies } = this.#policy;
+    const never = boundaries.some(({ neverCidrs }) => neverCidrs.has(address));
     // Report mode does not reach this far: a range that is written down as denied is never dialled.
     const opaque = target.kind === 'tunnel';
-    const ruledOut = deny.some((rule) => rule.cidrs && denyApplies(rule, target, opaque, address));
+    const ruledOut =
+      enforcedDenies.refusesAddress(target, opaque, address) ||
+      reportedDenies.refusesAddress(target, opaque, address);
     return never || ruledOut ? 'resolved_ip_forbidden' : undefined;
   }
 }

@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import { type Budget, budgetsOf } from './budget.ts';
 import { checkDocuments } from './check.ts';
 import type {
   CredentialBinding,
@@ -24,14 +25,21 @@ export interface PolicySet {
   /** By `<type>/<name>`. */
   readonly datasources: ReadonlyMap<string, Datasource>;
   readonly boundaries: readonly Boundary[];
+  /** By the names of their policies. */
+  readonly budgets: ReadonlyMap<string, readonly Budget[]>;
 }
 
 /**
- * Checks documents that have the schema's shape against each other and makes a set of them.
+ * Checks documents that have the schema's shape against each other and makes a set of them. `nowMs` is for a Boundary's
+ * `maxExpiryDays` alone, which time that passes cannot break; without it `expires` must be there and may be any day.
  * @throws {OutriderError} POLICY_INVALID with every problem at once, one a line; its cause is the list of `PolicyProblem`
  */
-export function compilePolicySet(documents: PolicyDocuments, digest: string): PolicySet {
-  const problems = checkDocuments(documents);
+export function compilePolicySet(
+  documents: PolicyDocuments,
+  digest: string,
+  nowMs?: number,
+): PolicySet {
+  const problems = checkDocuments(documents, nowMs);
   if (problems.length > 0) throw policyInvalid(problems);
   return {
     digest,
@@ -42,6 +50,7 @@ export function compilePolicySet(documents: PolicyDocuments, digest: string): Po
       documents.datasources.map((item) => [`${item.spec.type}/${item.metadata.name}`, item]),
     ),
     boundaries: documents.boundaries.map((item) => compileBoundary(boundaryProjection(item))),
+    budgets: new Map(documents.egressPolicies.map((item) => [item.metadata.name, budgetsOf(item)])),
   };
 }
 

@@ -14,6 +14,7 @@ import type {
   BoundaryProjection,
   DatasourceRef,
   DenyProjection,
+  Guard,
   Limits,
   PolicyProjection,
 } from './projection.ts';
@@ -27,11 +28,22 @@ export function projectPolicies(
   tenant: string,
   phase: Phase,
 ): PolicyProjection[] {
+  const expiries = expiriesOf(documents);
   return documents.egressPolicies
     .filter(({ spec }) => (spec.phase ?? 'run') === phase)
     .filter(({ spec }) => spec.subjects.some((subject) => isSubject(subject, role, tenant)))
-    .map((policy) => projectPolicy(documents, policy))
+    .map((policy) => projectPolicy(expiries, policy))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Each policy for itself, for whomever it is. */
+export function eachPolicy(
+  documents: PolicyDocuments,
+): ReadonlyMap<EgressPolicy, PolicyProjection> {
+  const expiries = expiriesOf(documents);
+  return new Map(
+    documents.egressPolicies.map((policy) => [policy, projectPolicy(expiries, policy)]),
+  );
 }
 
 export function boundaryProjection({ metadata, spec }: Boundary): BoundaryProjection {
@@ -57,7 +69,7 @@ export function parseDatasourceRef(text: string): DatasourceRef | undefined {
 
 export function limitsOf(spec: LimitsSpec = {}): Limits {
   const { rate, burst, concurrent, requestBytes, responseBytes, duration } = spec;
-  const { rows, scanBytes, queryTime } = spec;
+  const { rows, scanBytes, queryTime, range, step } = spec;
   return {
     ...(rate === undefined ? {} : { rate: rateOf(rate) }),
     ...(burst === undefined ? {} : { burst }),
@@ -68,29 +80,64 @@ export function limitsOf(spec: LimitsSpec = {}): Limits {
     ...(rows === undefined ? {} : { rows }),
     ...(scanBytes === undefined ? {} : { scanBytes: bytesOf(scanBytes) }),
     ...(queryTime === undefined ? {} : { queryTimeMs: durationMsOf(queryTime) }),
+    ...(range === undefined ? {} : { rangeMs: durationMsOf(range) }),
+    ...(step === undefined ? {} : { stepMs: durationMsOf(step) }),
   };
 }
 
-function isSubject(subject: Subject, role: string, tenant: string): boolean {
+/** What the rule says about queries; what a type demands and the rule leaves out grants nothing. */
+function guardOf(rule: AllowRuleSpec, ref: DatasourceRef | null): Guard | null {
+  const { labels = {}, endpoints = 'any', tables = [], functions = [], settings = [] } = rule;
+  const { prefixes = [], operations = [] } = rule;
+  if (ref?.type === 'clickhouse') return { type: ref.type, tables, functions, settings };
+  if (ref?.type === 's3') return { type: ref.type, prefixes, operations };
+  const asks = rule.labels !== undefined || rule.endpoints !== undefined;
+  return asks && (ref?.type === 'prometheus' || ref?.type === 'loki')
+    ? { type: ref.type, labels, endpoints }
+    : null;
+}
+
+export function isSubject(subject: Subject, role: string, tenant: string): boolean {
   if (subject.role === undefined && subject.tenant === undefined) return false;
   return (subject.role ?? role) === role && (subject.tenant ?? tenant) === tenant;
 }
 
-function projectPolicy(
-  documents: PolicyDocuments,
-  { metadata, spec }: EgressPolicy,
-): PolicyProjection {
+/** When what a rule may name expires, by kind and name. */
+interface Expiries {
+  readonly credentials: ReadonlyMap<string, number | null>;
+  readonly datasources: ReadonlyMap<string, number | null>;
+}
+
+function expiriesOf({ credentialBindings, datasources }: PolicyDocuments): Expiries {
+  return {
+    credentials: new Map(
+      credentialBindings.map(({ metadata }) => [metadata.name, expiryMs(metadata)]),
+    ),
+    datasources: new Map(
+      datasources.map(({ metadata, spec }) => [
+        `${spec.type}/${metadata.name}`,
+        expiryMs(metadata),
+      ]),
+    ),
+  };
+}
+
+function projectPolicy(expiries: Expiries, { metadata, spec }: EgressPolicy): PolicyProjection {
   return {
     name: metadata.name,
     expiresMs: expiryMs(metadata),
-    reportUntilMs: spec.mode === 'report' ? (endOfDayMs(spec.until ?? '') ?? 0) : null,
-    allow: spec.allow.map((rule) => projectAllow(documents, metadata, rule)),
+    // What has expired no longer opens anything, be it to report it.
+    reportUntilMs:
+      spec.mode === 'report'
+        ? earliest([endOfDayMs(spec.until ?? '') ?? 0, expiryMs(metadata)])
+        : null,
+    allow: spec.allow.map((rule) => projectAllow(expiries, metadata, rule)),
     deny: (spec.deny ?? []).map(projectDeny),
   };
 }
 
 function projectAllow(
-  documents: PolicyDocuments,
+  { credentials, datasources }: Expiries,
   policy: Metadata,
   rule: AllowRuleSpec,
 ): AllowProjection {
@@ -101,12 +148,8 @@ function projectAllow(
     id: rule.id,
     expiresMs: earliest([
       expiryMs(policy),
-      ...documents.credentialBindings
-        .filter((binding) => binding.metadata.name === rule.credential)
-        .map(({ metadata }) => expiryMs(metadata)),
-      ...documents.datasources
-        .filter((item) => `${item.spec.type}/${item.metadata.name}` === rule.datasource)
-        .map(({ metadata }) => expiryMs(metadata)),
+      credentials.get(rule.credential ?? '') ?? null,
+      datasources.get(rule.datasource ?? '') ?? null,
     ]),
     hosts: rule.hosts ?? [],
     cidrs: rule.cidrs ?? [],
@@ -122,6 +165,7 @@ function projectAllow(
     protocols: rule.protocols ?? ['http1', 'http2'],
     credential: rule.credential ?? null,
     limits: limitsOf(rule.limits),
+    guard: guardOf(rule, datasource),
   };
 }
 

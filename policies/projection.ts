@@ -1,4 +1,11 @@
-import type { DatasourceType, Method, Protocol, Scheme } from './document.ts';
+import type {
+  DatasourceType,
+  Method,
+  Protocol,
+  QueryEndpoint,
+  S3Operation,
+  Scheme,
+} from './document.ts';
 import type { RateValue } from './units.ts';
 
 /**
@@ -56,6 +63,8 @@ export interface AllowProjection {
   readonly protocols: readonly Protocol[];
   readonly credential: string | null;
   readonly limits: Limits;
+  /** What the rule asks of a datasource's queries; null: nothing beyond what its type always asks. */
+  readonly guard: Guard | null;
 }
 
 /** What is null or `any` does not narrow the rule; everything else must hold at once. */
@@ -86,4 +95,28 @@ export interface Limits {
   readonly rows?: number;
   readonly scanBytes?: number;
   readonly queryTimeMs?: number;
+  readonly rangeMs?: number;
+  readonly stepMs?: number;
+}
+
+/** The part of a rule that is about the queries of one type of datasource. */
+export type Guard = MetricsGuard | ClickhouseGuard | S3Guard;
+
+export interface MetricsGuard {
+  readonly type: 'prometheus' | 'loki';
+  readonly labels: Readonly<Record<string, string>>;
+  readonly endpoints: 'any' | readonly QueryEndpoint[];
+}
+
+export interface ClickhouseGuard {
+  readonly type: 'clickhouse';
+  readonly tables: 'any' | readonly string[];
+  readonly functions: readonly string[];
+  readonly settings: readonly string[];
+}
+
+export interface S3Guard {
+  readonly type: 's3';
+  readonly prefixes: 'any' | readonly string[];
+  readonly operations: readonly S3Operation[];
 }

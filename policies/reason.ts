@@ -124,6 +124,7 @@ export const REASONS = {
   query_malformed: at('path-normalisation', 400, 'the query is not valid'),
   path_not_allowed: at('path-normalisation', 403, 'no rule allows this path of the host'),
   query_not_allowed: at('path-normalisation', 403, 'no rule allows this query'),
+  protocol_not_allowed: at('method', 403, 'no rule allows this protocol here'),
   alias_unknown: at('path-normalisation', 404, 'there is no such datasource for this role'),
   datasource_missing: at(
     'path-normalisation',
@@ -145,6 +146,11 @@ export const REASONS = {
   param_duplicate: at('datasource-semantics', 400, 'a parameter is given more than once'),
   label_not_enforced: at('datasource-semantics', 403, 'the query escapes its enforced labels'),
   upgrade_not_allowed: at('datasource-semantics', 403, 'an upgrade is not allowed here'),
+  query_not_understood: at(
+    'datasource-semantics',
+    403,
+    'the query has something that is not understood here, so nobody knows what it would read',
+  ),
   query_budget: at('datasource-semantics', 403, 'the query asks for more than is allowed'),
   datasource_unsupported: at(
     'datasource-semantics',

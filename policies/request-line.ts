@@ -4,6 +4,7 @@ import {
   aliasTarget,
   type Canonical,
   hostTarget,
+  REQUEST_PROTOCOLS,
   splitAbsoluteForm,
   type Target,
   tunnelTarget,
@@ -11,16 +12,20 @@ import {
 
 /**
  * A request as PolicyTests and `policy explain` write it: `GET https://host/path`, `CONNECT host:443` or
- * `GET /<type>/<name>/path`.
+ * `GET /<type>/<name>/path`. A request that is not spoken in HTTP/1.1 says so behind: `GET https://host/path websocket`.
  */
 export function requestTarget(text: string): Canonical<Target> {
-  const space = text.indexOf(' ');
-  const [method, rest] = [text.slice(0, space), text.slice(space + 1)];
-  if (space < 1) return { ok: false, reason: 'request_target_malformed' };
-  if (method === 'CONNECT') return tunnelTarget(rest);
-  if (rest.startsWith('/')) return aliasTarget({ method, path: rest });
-  const absolute = splitAbsoluteForm(rest);
-  return absolute.ok ? hostTarget({ ...absolute, method }) : absolute;
+  const [method = '', where, word = 'http1', more] = text.split(' ');
+  const protocol = REQUEST_PROTOCOLS.find((known) => known === word);
+  if (where === undefined || protocol === undefined || more !== undefined)
+    return { ok: false, reason: 'request_target_malformed' };
+  if (method === 'CONNECT')
+    return text.endsWith(where)
+      ? tunnelTarget(where)
+      : { ok: false, reason: 'request_target_malformed' };
+  if (where.startsWith('/')) return aliasTarget({ method, path: where, protocol });
+  const absolute = splitAbsoluteForm(where);
+  return absolute.ok ? hostTarget({ ...absolute, method, protocol }) : absolute;
 }
 
 /**

@@ -82,13 +82,15 @@ function takeRate(state: State, { count, perMs }: RateValue, burst: number, nowM
   return 0;
 }
 
-/** Limits that hold wherever both do: the smaller of each number, the slower rate, and the smaller burst of two rates. */
+/** Limits that hold wherever both do: the smaller of each number (the larger of two steps), the slower rate, and the smaller burst of two rates. */
 export function stricterLimits(a: Limits, b: Limits): Limits {
   const stricter: { -readonly [Name in keyof Limits]: Limits[Name] } = {};
   for (const name of COUNTS) {
     const value = smaller(a[name], b[name]);
     if (value !== undefined) stricter[name] = value;
   }
+  const stepMs = Math.max(a.stepMs ?? 0, b.stepMs ?? 0);
+  if (stepMs > 0) stricter.stepMs = stepMs;
   const rates = [a, b].filter(({ rate }) => rate !== undefined);
   const rate = slower(a.rate, b.rate);
   if (rate === undefined) return stricter;
@@ -103,6 +105,7 @@ const COUNTS = [
   'rows',
   'scanBytes',
   'queryTimeMs',
+  'rangeMs',
 ] as const;
 
 function smaller(a: number | undefined, b: number | undefined): number | undefined {

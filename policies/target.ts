@@ -1,4 +1,4 @@
-import type { DatasourceType, Method, Scheme } from './document.ts';
+import type { DatasourceType, Method, Protocol, Scheme } from './document.ts';
 import { authorityText, type Host, parseHost, splitAuthority } from './host.ts';
 import { type Path, parsePath, queryRefusal } from './path.ts';
 import type { Reason } from './reason.ts';
@@ -19,7 +19,14 @@ export interface HostTarget {
   readonly path: Path;
   /** Without its question mark; null where there is none. */
   readonly query: string | null;
+  readonly protocol: RequestProtocol;
 }
+
+/**
+ * What a request is spoken in. A WebSocket begins with a GET that asks for it; gRPC is a POST over HTTP/2 whose content type says
+ * so. Neither is http1 or http2 as well.
+ */
+export type RequestProtocol = Exclude<Protocol, 'tunnel'>;
 
 /** An opaque connection, or one whose requests will be looked at later. */
 export interface TunnelTarget {
@@ -36,6 +43,7 @@ export interface DatasourceTarget {
   readonly method: Method;
   readonly path: Path;
   readonly query: string | null;
+  readonly protocol: RequestProtocol;
 }
 
 /** A target, or why the text has no single meaning. */
@@ -59,6 +67,12 @@ export const DATASOURCE_TYPES = [
   's3',
   'http',
 ] as const satisfies readonly DatasourceType[];
+export const REQUEST_PROTOCOLS = [
+  'http1',
+  'http2',
+  'grpc',
+  'websocket',
+] as const satisfies readonly RequestProtocol[];
 export const DEFAULT_PORT = { http: 80, https: 443 } as const;
 /** Names beneath it are datasources, never looked up. */
 export const ALIAS_DOMAIN = 'outrider.internal';
@@ -74,12 +88,14 @@ export function hostTarget(request: {
   readonly authority: string;
   readonly method: string;
   readonly path: string;
+  /** Default http1. */
+  readonly protocol?: RequestProtocol;
 }): Canonical<HostTarget | DatasourceTarget> {
   const split = splitAuthority(request.authority);
   if (typeof split === 'string') return refuse(split);
   const host = parseHost(split.host);
   if (typeof host === 'string') return refuse(host);
-  const rest = requestParts(request.method, request.path);
+  const rest = requestParts(request);
   if (typeof rest === 'string') return refuse(rest);
   const port = split.port ?? DEFAULT_PORT[request.scheme];
   if (isAliasDomain(host)) {
@@ -111,9 +127,11 @@ export function aliasTarget(request: {
   readonly method: string;
   readonly path: string;
   readonly datasourceHeader?: string | undefined;
+  /** Default http1. */
+  readonly protocol?: RequestProtocol;
 }): Canonical<DatasourceTarget> {
   if (!request.path.startsWith('/')) return refuse('request_target_malformed');
-  const rest = requestParts(request.method, request.path);
+  const rest = requestParts(request);
   if (typeof rest === 'string') return refuse(rest);
   const [type, ...behindType] = rest.path.segments;
   if (type === '' || type === undefined) return refuse('datasource_missing');
@@ -124,7 +142,7 @@ export function aliasTarget(request: {
   if (!NAME.test(name)) return refuse('alias_unknown');
   const segments = behind.length === 0 ? [''] : behind;
   const path = { text: `/${segments.join('/')}`, segments };
-  return accept({ kind: 'datasource', type, name, method: rest.method, path, query: rest.query });
+  return accept({ kind: 'datasource', type, name, ...rest, path });
 }
 
 /**
@@ -183,20 +201,32 @@ export function isMethod(text: string): text is Method {
   return METHODS.some((method) => method === text);
 }
 
-function requestParts(
-  method: string,
-  pathAndQuery: string,
-): { method: Method; path: Path; query: string | null } | Reason {
+function requestParts({
+  method,
+  path: pathAndQuery,
+  protocol = 'http1',
+}: {
+  readonly method: string;
+  readonly path: string;
+  readonly protocol?: RequestProtocol;
+}): Pick<HostTarget, 'method' | 'path' | 'query' | 'protocol'> | Reason {
   if (!isMethod(method)) return 'method_not_allowed';
+  if ((METHOD_OF[protocol] ?? method) !== method) return 'method_not_allowed';
   if (pathAndQuery.includes('#')) return 'fragment_forbidden';
   if (!pathAndQuery.startsWith('/')) return 'request_target_malformed';
   const mark = pathAndQuery.indexOf('?');
   const path = parsePath(mark === -1 ? pathAndQuery : pathAndQuery.slice(0, mark));
   if (typeof path === 'string') return path;
-  if (mark === -1) return { method, path, query: null };
+  if (mark === -1) return { method, path, query: null, protocol };
   const query = pathAndQuery.slice(mark + 1);
-  return queryRefusal(query) ?? { method, path, query };
+  return queryRefusal(query) ?? { method, path, query, protocol };
 }
+
+/** RFC 6455, 4.1; the gRPC protocol over HTTP/2, "Request". */
+const METHOD_OF: Readonly<Partial<Record<RequestProtocol, Method>>> = {
+  websocket: 'GET',
+  grpc: 'POST',
+};
 
 function isAliasDomain({ text }: Host): boolean {
   return text === ALIAS_DOMAIN || text.endsWith(`.${ALIAS_DOMAIN}`);

@@ -6,11 +6,17 @@ import { canonicalJson, type PolicyDocument } from '#policies';
  * its type). Comments, order, files and layout do not count.
  */
 export function digestOf(documents: readonly PolicyDocument[]): string {
-  const sorted = documents
+  return createHash('sha256')
+    .update(canonicalJson(sortedDocuments(documents)))
+    .digest('hex');
+}
+
+/** By kind and name, compared by UTF-16 code units: the order in which the digest, and a bundle, have them. */
+export function sortedDocuments(documents: readonly PolicyDocument[]): PolicyDocument[] {
+  return documents
     .map((document) => ({ key: `${document.kind} ${fullName(document)}`, document }))
     .toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
     .map(({ document }) => document);
-  return createHash('sha256').update(canonicalJson(sorted)).digest('hex');
 }
 
 /** A Datasource is named within its type: `prometheus/main`. */

@@ -1,9 +1,13 @@
 import {
+  type AllowDecision,
   addressRefusal,
   authorize,
+  type DatasourceType,
   type Decision,
+  type DenyDecision,
   decide,
   grantDatasource,
+  inspectDatasource,
   type PolicySet,
   parseIp,
   programTarget,
@@ -18,20 +22,27 @@ export interface Evaluation {
   readonly decision: Decision;
 }
 
-/**
- * What sidecar and proxy together would say to a request, without making it. `resolve` are the addresses that the name, or the
- * datasource's endpoint, is supposed to lead to: every one of them must be one that may be dialled.
- */
+/** What a request comes with, besides its target. */
+export interface Circumstances {
+  /** The addresses that the name, or the datasource's endpoint, leads to: every one of them must be one that may be dialled. */
+  readonly resolve?: readonly string[] | undefined;
+  /** What is sent to a datasource: SQL, or a form. */
+  readonly body?: string | undefined;
+}
+
+/** What sidecar and proxy together would say to a request, without making it. */
 export function evaluate(
   set: PolicySet,
   policy: RolePolicy,
   requested: Target,
-  resolve: readonly string[],
+  { resolve = [], body }: Circumstances,
   nowMs: number,
 ): Evaluation {
   const target = programTarget(policy, requested, nowMs);
   const decision = decide(policy, target, nowMs);
   if (decision.verdict === 'deny' || decision.intercept) return { target, decision };
+  const refused = wordsRefusal(decision, target, body);
+  if (refused) return { target, decision: refused };
   for (const text of resolve) {
     const reason = refusalOf(set, policy, target, text, nowMs);
     if (reason) {
@@ -40,6 +51,28 @@ export function evaluate(
   }
   return { target, decision };
 }
+
+/** What a datasource is asked for in a query's own words, the proxy holds against the rule that allows asking. */
+function wordsRefusal(
+  { guard, limits, rule, policy }: AllowDecision,
+  target: Target,
+  body: string | undefined,
+): DenyDecision | undefined {
+  if (target.kind !== 'datasource') return undefined;
+  const inspection = inspectDatasource(guard, limits, {
+    ...target,
+    body: body ?? null,
+    header: (name) => HEADERS[target.type]?.[name],
+  });
+  return inspection.ok ? undefined : { verdict: 'deny', reason: inspection.reason, rule, policy };
+}
+
+/** What clients say of a body. */
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+const HEADERS: Readonly<Partial<Record<DatasourceType, Readonly<Record<string, string>>>>> = {
+  prometheus: FORM,
+  loki: FORM,
+};
 
 function refusalOf(
   set: PolicySet,

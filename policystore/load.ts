@@ -8,6 +8,7 @@ import {
 } from '#policies';
 import { digestOf } from './digest.ts';
 import { type PolicyFile, readPolicyFiles } from './files.ts';
+import { readJsonSource } from './json-source.ts';
 import { runPolicyTests } from './policy-tests.ts';
 import { checkShape } from './schema.ts';
 import { type Finding, readSource, type SourceDocument } from './source.ts';
@@ -32,10 +33,27 @@ export async function loadDirectory(directory: string): Promise<LoadedPolicy> {
 
 /** As `loadDirectory`, from texts. */
 export function loadFiles(files: readonly PolicyFile[]): LoadedPolicy {
+  const { locate, ...loaded } = parseFiles(files);
+  const failures = runPolicyTests(loaded.set);
+  if (failures.length > 0) throw invalid(failures.map(locate));
+  return loaded;
+}
+
+/** A policy whose documents are sound, each and all together, and whose PolicyTests nobody has run yet. */
+export interface ParsedPolicy extends LoadedPolicy {
+  /** Where in which file a problem of one of the documents stands. */
+  readonly locate: (problem: PolicyProblem) => Finding;
+}
+
+/**
+ * Everything of `loadFiles` but the PolicyTests: for tools that run those themselves, and that no part decides with.
+ * @throws {OutriderError} POLICY_INVALID with every problem at once, as lines of `file:line:column: what is wrong`
+ */
+export function parseFiles(files: readonly PolicyFile[]): ParsedPolicy {
   const findings: Finding[] = [];
   const sources = new Map<PolicyDocument, SourceDocument>();
   for (const file of files) {
-    const read = readSource(file);
+    const read = file.name.endsWith('.json') ? readJsonSource(file) : readSource(file);
     findings.push(...read.findings);
     for (const source of read.documents) {
       const shape = checkShape(source.value);
@@ -52,13 +70,10 @@ export function loadFiles(files: readonly PolicyFile[]): LoadedPolicy {
   if (findings.length > 0) throw invalid(findings);
 
   const documents = byKind([...sources.keys()]);
-  const located = (problems: readonly PolicyProblem[]) =>
-    invalid(problems.map((problem) => locate(problem, documents, sources)));
+  const locateIn = (problem: PolicyProblem) => placed(problem, documents, sources);
   const digest = digestOf([...sources.keys()]);
-  const set = compile(documents, digest, located);
-  const failures = runPolicyTests(set);
-  if (failures.length > 0) throw located(failures);
-  return { documents, digest, files: files.map(({ name }) => name), set };
+  const set = compile(documents, digest, (problems) => invalid(problems.map(locateIn)));
+  return { documents, digest, files: files.map(({ name }) => name), set, locate: locateIn };
 }
 
 function compile(
@@ -67,7 +82,7 @@ function compile(
   located: (problems: readonly PolicyProblem[]) => OutriderError,
 ): PolicySet {
   try {
-    return compilePolicySet(documents, digest);
+    return compilePolicySet(documents, digest, Date.now());
   } catch (error) {
     const problems = problemsOf(error);
     throw problems ? located(problems) : error;
@@ -85,7 +100,7 @@ function byKind(documents: readonly PolicyDocument[]): PolicyDocuments {
   };
 }
 
-function locate(
+function placed(
   { kind, name, index, path, message }: PolicyProblem,
   documents: PolicyDocuments,
   sources: ReadonlyMap<PolicyDocument, SourceDocument>,

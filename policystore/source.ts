@@ -110,7 +110,8 @@ function textFindings(text: string): Offset[] {
   return found;
 }
 
-const SECRET =
+/** What is said wherever a secret seems to stand. */
+export const SECRET =
   'this looks like a secret: name a slot in `secretRef`, and change the secret, since it was here';
 
 function documentFindings(document: Document.Parsed): Offset[] {

@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { directoryFiles } from './files.ts';
-import type { LoadedPolicy } from './load.ts';
+import type { PolicyInForce } from './in-force.ts';
+import { directorySource } from './release.ts';
 import { PolicyStore } from './store.ts';
 
 const role = (name: string) => `apiVersion: outrider/v1
@@ -17,7 +18,7 @@ spec: {members: [{issuer: outrider:local}], sandbox: {}}
 `;
 
 test('a change is there within a second, and who asked is told', async (t) => {
-  const changes: LoadedPolicy[] = [];
+  const changes: PolicyInForce[] = [];
   const { path, store } = await open(t, { onChange: (loaded) => changes.push(loaded) });
   const before = store.current.digest;
   assert.equal(store.knows(before), true);
@@ -66,7 +67,9 @@ test('a broken file never replaces a good one, is said, and a mended one does', 
   assert.match(body, /outrider_policy_reloads_total\{result="ok",part="test"\} 1/);
   assert.match(
     body,
-    new RegExp(`outrider_policy_info\\{digest="${store.current.digest}",part="test"\\} 1`),
+    new RegExp(
+      `outrider_policy_info\\{digest="${store.current.digest}",commit="",serial="",part="test"\\} 1`,
+    ),
   );
   assert.ok(!body.includes(before.digest));
 });
@@ -93,9 +96,12 @@ test('a directory that goes away keeps the policy', async (t) => {
 test('a directory that is broken at the start does not open', async (t) => {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), 'kind: Nothing');
-  await assert.rejects(PolicyStore.open({ files: directoryFiles(root), log: silentLogger }), {
-    code: 'POLICY_INVALID',
-  });
+  await assert.rejects(
+    PolicyStore.open({ source: directorySource(directoryFiles(root)), log: silentLogger }),
+    {
+      code: 'POLICY_INVALID',
+    },
+  );
 });
 
 test('after close nothing is read', async (t) => {
@@ -108,12 +114,12 @@ test('after close nothing is read', async (t) => {
 
 async function open(
   t: TestContext,
-  options: { log?: Logger; metrics?: Metrics; onChange?: (loaded: LoadedPolicy) => void } = {},
+  options: { log?: Logger; metrics?: Metrics; onChange?: (loaded: PolicyInForce) => void } = {},
 ) {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), role('one'));
   const store = await PolicyStore.open({
-    files: directoryFiles(root),
+    source: directorySource(directoryFiles(root)),
     log: silentLogger,
     ...options,
   });

@@ -2,86 +2,113 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
-import type { PolicyFiles } from './files.ts';
-import { type LoadedPolicy, loadFiles } from './load.ts';
+import type { PolicyCanary, PolicyInForce, PolicyReload } from './in-force.ts';
+import { loadFiles } from './load.ts';
+import { createPolicyMeasures, type PolicyMeasures } from './measures.ts';
+import type { PolicySource, ReleasedFiles } from './release.ts';
 
 export interface PolicyStoreOptions {
-  readonly files: PolicyFiles;
+  readonly source: PolicySource;
   readonly log: Logger;
   readonly metrics?: Metrics | undefined;
-  /** Called after each reload that changed something, with the new policy already current. */
-  readonly onChange?: ((loaded: LoadedPolicy) => void) | undefined;
+  /** Called after each reload that changed something, with the new policy already in force. */
+  readonly onChange?: ((current: PolicyInForce) => void) | undefined;
+  /** For the audit: the policy at the start, each change, and each refusal. */
+  readonly onRecord?: ((change: PolicyReload) => void) | undefined;
+  /** From 0 up to 1, evenly; which new sandboxes are the canary's. Default `Math.random`. */
+  readonly random?: () => number;
 }
 
-/** How often the files are looked at. Two looks that agree come before a reload, so that half-written files are left alone. */
+/** How often the source is looked at. Two looks that agree come before a reload, so that half-written files are left alone. */
 const POLL_MS = 250;
 /** Longer than any exec may run. */
 const REMEMBER_MS = 3_600_000;
 const REMEMBER_MAX = 10_000;
 
 /**
- * One policy, kept current. A change is read within a second, checked and tested as a whole, and then
- * takes the old one's place at once; on any error the old one stays, and the log and `outrider_policy_reloads_total` say so.
+ * One policy, kept current; while a canary is tried, two. A change is read within a second, checked and tested as a whole, and
+ * then takes the old one's place at once; on any error the old one stays, and the log, `outrider_policy_reloads_total` and
+ * `/readyz` say so.
  */
 export class PolicyStore {
   readonly #options: PolicyStoreOptions;
-  readonly #count: (result: 'ok' | 'failed') => void;
-  readonly #show: (loaded: LoadedPolicy) => void;
+  readonly #measures: PolicyMeasures;
+  readonly #random: () => number;
   readonly #stop = new AbortController();
-  #current: LoadedPolicy;
-  /** Digests that were current, and since when each no longer is. */
+  #current: PolicyInForce;
+  #canary: PolicyCanary | undefined;
+  #since = new Date();
+  /** Digests that were in force, and since when each no longer is. */
   readonly #superseded = new Map<string, number>();
   #loadedSignature: string;
   #failure: string | undefined;
   #watching: Promise<void> = Promise.resolve();
 
-  private constructor(options: PolicyStoreOptions, loaded: LoadedPolicy, signature: string) {
+  private constructor(options: PolicyStoreOptions, loaded: Loaded, signature: string) {
     this.#options = options;
-    this.#current = loaded;
+    this.#random = options.random ?? Math.random;
+    this.#current = loaded.current;
+    this.#canary = loaded.canary;
     this.#loadedSignature = signature;
-    const reloads = options.metrics?.counter(
-      'outrider_policy_reloads_total',
-      'Policy reloads, by result',
-      ['result'],
-    );
-    const info = options.metrics?.gauge('outrider_policy_info', 'The active policy', ['digest']);
-    this.#count = (result) => reloads?.inc({ result });
-    this.#show = ({ digest }) => {
-      info?.reset();
-      info?.set({ digest }, 1);
-    };
-    this.#show(loaded);
+    this.#measures = createPolicyMeasures(options.metrics);
+    this.#announce(loaded);
   }
 
   /**
-   * Loads the files and watches them until `close`.
+   * Loads what the source has and watches it until `close`.
    * @throws {OutriderError} POLICY_INVALID where it cannot be loaded now
    */
   static async open(options: PolicyStoreOptions): Promise<PolicyStore> {
-    const signature = await options.files.signature();
-    const store = new PolicyStore(options, loadFiles(await options.files.read()), signature);
+    const signature = await options.source.signature();
+    const store = new PolicyStore(options, await load(options.source), signature);
     store.#watching = store.#watch();
     return store;
   }
 
-  get current(): LoadedPolicy {
+  /** What every sandbox has that is not of the canary. */
+  get current(): PolicyInForce {
     return this.#current;
   }
 
-  /**
-   * Whether a policy set is the current one or was it within the last hour: a running exec keeps naming the set of its claim,
-   * however often the policy has changed since.
-   */
-  knows(digest: string): boolean {
-    return digest === this.#current.digest || this.#superseded.has(digest);
+  get canary(): PolicyCanary | undefined {
+    return this.#canary;
   }
 
-  /** Why the files as they are now could not take the current policy's place; undefined where they have. */
+  /** Every policy that new sandboxes get now: the current one, and then the canary's. */
+  get inForce(): readonly PolicyInForce[] {
+    return this.#canary ? [this.#current, this.#canary.policy] : [this.#current];
+  }
+
+  /** The policy of a digest, where it is in force. */
+  ofDigest(digest: string): PolicyInForce | undefined {
+    return this.inForce.find((policy) => policy.digest === digest);
+  }
+
+  /** The policy of a new sandbox: mostly the current one, and for the canary's share the canary's. */
+  forNewSandbox(): PolicyInForce {
+    const canary = this.#canary;
+    return canary && this.#random() < canary.share ? canary.policy : this.#current;
+  }
+
+  /**
+   * Whether a policy is in force or was within the last hour: a running exec keeps naming the policy of its claim, however
+   * often the policy has changed since.
+   */
+  knows(digest: string): boolean {
+    return this.ofDigest(digest) !== undefined || this.#superseded.has(digest);
+  }
+
+  /** Why what the source has now could not take the current policy's place; undefined where it has. */
   get failure(): string | undefined {
     return this.#failure;
   }
 
-  /** Stops watching; the current policy stays readable. */
+  /** When what is in force came into force in this process. */
+  get since(): Date {
+    return this.#since;
+  }
+
+  /** Stops watching; what is in force stays readable. */
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#watching;
@@ -103,29 +130,63 @@ export class PolicyStore {
     return !this.#stop.signal.aborted;
   }
 
-  /** Files that cannot be read are one state of them, too. */
+  /** A source that cannot be read is one state of it, too. */
   async #signature(): Promise<string> {
     try {
-      return await this.#options.files.signature();
+      return await this.#options.source.signature();
     } catch (error) {
       return `unreadable: ${toOutriderError(error).message}`;
     }
   }
 
   async #reload(signature: string): Promise<void> {
-    const { files, log, onChange } = this.#options;
-    const loaded = await this.#load(files, signature);
-    if (!loaded || loaded.digest === this.#current.digest) return;
-    const previous = this.#current.digest;
-    this.#supersede(previous);
-    this.#current = loaded;
-    this.#show(loaded);
-    log.info('policy reloaded', {
-      detail: { digest: loaded.digest, previous },
-    });
-    onChange?.(loaded);
+    try {
+      const loaded = await load(this.#options.source, async () => {
+        // It changed while it was read: what was read may be a mixture of two states.
+        return (await this.#signature()) === signature;
+      });
+      if (!loaded) return;
+      this.#loadedSignature = signature;
+      this.#failure = undefined;
+      this.#measures.reloaded('ok');
+      if (identityOf(loaded) !== identityOf(this)) this.#swap(loaded);
+    } catch (error) {
+      this.#loadedSignature = signature;
+      this.#refuse(error);
+    }
   }
 
+  #swap(loaded: Loaded): void {
+    const previous = this.inForce.map(({ digest }) => digest);
+    this.#current = loaded.current;
+    this.#canary = loaded.canary;
+    this.#since = new Date();
+    for (const digest of previous) this.#supersede(digest);
+    this.#options.log.info('policy reloaded', {
+      detail: { ...summary(loaded), previous: previous.join(', ') },
+    });
+    this.#announce(loaded);
+    this.#options.onChange?.(loaded.current);
+  }
+
+  #announce(loaded: Loaded): void {
+    this.#measures.inForce(loaded.current, loaded.canary);
+    this.#options.onRecord?.({ result: 'loaded', ...loaded });
+  }
+
+  #refuse(error: unknown): void {
+    const { log, onRecord } = this.#options;
+    this.#failure =
+      error instanceof OutriderError ? error.message : 'the policy could not be loaded';
+    this.#measures.reloaded('failed');
+    log.error('policy reload failed, the old policy stays', {
+      error,
+      detail: { problems: this.#failure, digest: this.#current.digest },
+    });
+    onRecord?.({ result: 'refused', problem: this.#failure, current: this.#current });
+  }
+
+  /** Digests that are still in force may be remembered here, too: `ofDigest` is asked first. */
   #supersede(digest: string): void {
     const now = Date.now();
     this.#superseded.delete(digest); // to the end: the oldest stand first
@@ -135,27 +196,55 @@ export class PolicyStore {
       this.#superseded.delete(old);
     }
   }
+}
 
-  async #load(files: PolicyFiles, signature: string): Promise<LoadedPolicy | undefined> {
-    const { log } = this.#options;
-    try {
-      const loaded = loadFiles(await files.read());
-      // The files changed while they were read: what was read may be a mixture of two states.
-      if ((await this.#signature()) !== signature) return undefined;
-      this.#loadedSignature = signature;
-      this.#failure = undefined;
-      this.#count('ok');
-      return loaded;
-    } catch (error) {
-      this.#loadedSignature = signature;
-      this.#failure =
-        error instanceof OutriderError ? error.message : 'the policy could not be loaded';
-      this.#count('failed');
-      log.error('policy reload failed, the old policy stays', {
-        error,
-        detail: { problems: this.#failure, digest: this.#current.digest },
-      });
-      return undefined;
-    }
-  }
+/** What a source had, found sound. */
+interface Loaded {
+  readonly current: PolicyInForce;
+  readonly canary?: PolicyCanary;
+}
+
+async function load(source: PolicySource): Promise<Loaded>;
+async function load(
+  source: PolicySource,
+  unchanged: () => Promise<boolean>,
+): Promise<Loaded | undefined>;
+async function load(
+  source: PolicySource,
+  unchanged?: () => Promise<boolean>,
+): Promise<Loaded | undefined> {
+  const { stable, canary, accept } = await source.read();
+  const current = loadReleased(stable);
+  const loaded: Loaded = canary
+    ? { current, canary: { policy: loadReleased(canary), share: canary.share } }
+    : { current };
+  if (unchanged && !(await unchanged())) return undefined;
+  accept();
+  return loaded;
+}
+
+/** @throws {OutriderError} POLICY_INVALID */
+function loadReleased({ files, revision, digest }: ReleasedFiles): PolicyInForce {
+  const loaded = loadFiles(files);
+  if (digest !== null && loaded.digest !== digest)
+    throw new OutriderError(
+      'POLICY_INVALID',
+      'the documents of the bundle do not have the digest that it names: make it with the version that is to load it',
+    );
+  return { ...loaded, revision };
+}
+
+/** What makes one state of a policy another than the last. */
+function identityOf({ current, canary }: Loaded | PolicyStore): string {
+  const of = ({ digest, revision }: PolicyInForce) => [digest, revision?.serial, revision?.commit];
+  return JSON.stringify([of(current), canary && [...of(canary.policy), canary.share]]);
+}
+
+function summary({ current, canary }: Loaded): Record<string, string | number> {
+  const { digest, revision } = current;
+  return {
+    digest,
+    ...(revision ? { serial: revision.serial, commit: revision.commit } : {}),
+    ...(canary ? { canary: canary.policy.digest, share: canary.share } : {}),
+  };
 }

@@ -36,9 +36,9 @@ test('every request leaves one record, and the chain holds with its signature an
   const trusted = readTrustedIssuers(keys);
   const whole = await verifyAudit(lines, { trusted, heads: [head] });
   assert.deepEqual(whole.findings, []);
-  assert.equal(whole.records, 6);
+  assert.equal(whole.records, 7);
   assert.equal(whole.checkpoints, 1);
-  const flipped = lines.with(1, (lines[1] ?? '').replace('"allow"', '"allaw"'));
+  const flipped = lines.with(2, (lines[2] ?? '').replace('"allow"', '"allaw"'));
   for (const damaged of [flipped, lines.toSpliced(2, 1), lines.slice(0, 3)])
     assert.ok((await verifyAudit(damaged, { trusted, heads: [head] })).findings.length > 0);
 });
@@ -56,7 +56,7 @@ test('a record says who, what, by which rule and with which result', async (t) =
   assert.deepEqual(rest, {
     v: 1,
     part: 'proxy',
-    seq: 1,
+    seq: 2,
     event: 'request',
     egressId: 'egress-1',
     requestId: 'req-test',

@@ -6,6 +6,7 @@ import {
   rolesOf,
   sandboxBounds,
 } from '#policies';
+import type { PolicyInForce } from '#policystore';
 import type { Identity } from './identify.ts';
 import { refused } from './refusal.ts';
 
@@ -15,15 +16,22 @@ export interface Caller {
   readonly role: string;
   readonly policy: RolePolicy;
   readonly set: PolicySet;
+  readonly revision: PolicyInForce['revision'];
   /** When the exec must be over, in milliseconds since 1970. */
   readonly endsAtMs: number;
 }
 
-/** The policy in force, and whether an exec may have been bound to that of a digest. */
+/** The policies in force: the current one and, while it is tried on a share of the sandboxes, a canary's. */
 export interface PolicySource {
-  readonly current: { readonly set: PolicySet };
+  readonly current: Decider;
+  /** The one of a digest, where it is in force. */
+  ofDigest(digest: string): Decider | undefined;
+  /** Whether an exec may have been bound to that of a digest. */
   knows(digest: string): boolean;
 }
+
+/** A policy that decides, and the reviewed state that it is, where it came as a bundle. */
+export type Decider = Pick<PolicyInForce, 'set' | 'revision'>;
 
 /** What an exec may take beyond its time-out to be ended and to deliver its last bytes. */
 const END_GRACE_MS = 60_000;
@@ -44,7 +52,7 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
   return {
     callerOf(identity) {
       const { execution, principal, grantedRole } = identity;
-      const { set } = source.current;
+      const { set, revision } = deciderOf(source, execution);
       const own = rolesOf(set, principal, now()).includes(execution.role);
       const role = own ? set.roles.get(execution.role) : undefined;
       if (!role)
@@ -74,14 +82,19 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
           'policy_mismatch',
         );
       const policy = rolePolicy(set, execution.role, principal.tenant, execution.phase);
-      return { identity, role: execution.role, policy, set, endsAtMs };
+      return { identity, role: execution.role, policy, set, revision, endsAtMs };
     },
 
     policyNow({ execution, principal }) {
-      const { set } = source.current;
+      const { set } = deciderOf(source, execution);
       return rolesOf(set, principal, now()).includes(execution.role)
         ? rolePolicy(set, execution.role, principal.tenant, execution.phase)
         : undefined;
     },
   };
+}
+
+/** A sandbox of the canary is held to the canary's policy; one whose policy is no longer in force, to the current one. */
+function deciderOf(source: PolicySource, { policyDigest }: Identity['execution']): Decider {
+  return source.ofDigest(policyDigest) ?? source.current;
 }

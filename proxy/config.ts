@@ -12,6 +12,7 @@ import {
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
+import { policySpec } from '#policystore/config';
 
 /** Every key of the section `proxy`. */
 export function proxySpec(paths: { runtime: string; state: string }) {
@@ -25,7 +26,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       'A second listener, for sidecars that cannot open the socket; loopback only, for example 127.0.0.1:18081.',
     ),
     admin: address('Where /livez, /readyz and /metrics answer.', '127.0.0.1:8794'),
-    policies: text('The directory of policy documents.'),
+    ...policySpec('proxy', paths.state),
     'keys.assertionIssuers': text(
       'The public keys that principal assertions are verified with.',
       keys.assertionIssuers,

@@ -10,7 +10,7 @@ import { type Exchanged, withExchanged } from './forward.ts';
 import { valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
-import { answerTooLarge, requestTooLarge, takePlace } from './places.ts';
+import { answerTooLarge, requestTooLarge, type TakenPlace, takePlace } from './places.ts';
 import { readHelloFor, splice } from './tunnel.ts';
 
 /**
@@ -32,10 +32,10 @@ export async function connectThrough(
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
   record.allowedBy(permit.decision);
-  const release = takePlace(parts.ruleLimits, caller, permit.decision);
+  const place = takePlace(parts, caller, permit.decision);
   const open = parts.open.begin(caller, target, permit.decision.limits);
   try {
-    const came = await carry(parts, socket, head, permit, open, answered);
+    const came = await carry(parts, socket, head, permit, open, place, answered);
     parts.audit.record(record.completed(came));
     return came;
   } catch (error) {
@@ -43,7 +43,7 @@ export async function connectThrough(
     throw open.cutBy ?? error;
   } finally {
     open.close();
-    release();
+    place.release();
   }
 }
 
@@ -54,6 +54,7 @@ async function carry(
   head: Buffer,
   permit: Permit<TunnelTarget>,
   open: OpenExchange,
+  place: TakenPlace,
   answered: { ok: boolean },
 ): Promise<Exchanged> {
   const { target, decision } = permit;
@@ -76,12 +77,17 @@ async function carry(
   });
   const upstreamMs = performance.now() - began;
   const { requestBytes = Infinity, responseBytes = Infinity } = decision.limits;
+  const counted = { bytes: 0 };
   parts.metrics.tunnels.inc();
   const spliced = await splice(socket, upstream, hello, {
     idleMs: parts.tunnelIdleMs,
     onBytes(bytesIn, bytesOut) {
       if (bytesIn > requestBytes) open.cut(requestTooLarge());
       else if (bytesOut > responseBytes) open.cut(answerTooLarge());
+      const more = bytesIn + bytesOut - counted.bytes;
+      counted.bytes += more;
+      const usedUp = place.spend(more);
+      if (usedUp) open.cut(usedUp);
     },
   });
   parts.metrics.tunnels.dec();

@@ -31,7 +31,7 @@ export class ExchangeRecord {
     return performance.now() - this.#began;
   }
 
-  calledBy({ identity, role, set }: Caller): void {
+  calledBy({ identity, role, set, revision }: Caller): void {
     const { execution, principal } = identity;
     this.add({
       requestId: execution.requestId,
@@ -43,6 +43,8 @@ export class ExchangeRecord {
       sandboxId: execution.sandboxId,
       execId: execution.execId,
       policyDigest: set.digest,
+      policyCommit: revision?.commit,
+      policySerial: revision?.serial,
     });
   }
 

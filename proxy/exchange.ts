@@ -9,9 +9,10 @@ import { listDatasources } from './discovery.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, forward } from './forward.ts';
 import { upstreamHeaders } from './headers.ts';
+import { inspect } from './inspect.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
-import { assertBodyFits, takePlace } from './places.ts';
+import { assertBodyFits, type TakenPlace, takePlace } from './places.ts';
 import { createRedactor } from './redaction.ts';
 import { requestTarget } from './request-target.ts';
 import { authorizeUpstream, type Upstream } from './upstream.ts';
@@ -42,7 +43,7 @@ export async function exchange(
   const { limits } = upstream.decision;
   assertBodyFits(request.headers['content-length'], limits);
   // Of what is allowed only, and before anything is asked or dialled.
-  const release = takePlace(parts.ruleLimits, caller, upstream.decision);
+  const place = takePlace(parts, caller, upstream.decision);
   const open = parts.open.begin(caller, target, limits);
   try {
     return await send(parts, request, response, {
@@ -51,10 +52,11 @@ export async function exchange(
       target,
       upstream,
       open,
+      place,
     });
   } finally {
     open.close();
-    release();
+    place.release();
   }
 }
 
@@ -69,14 +71,16 @@ async function send(
     readonly target: HostTarget | DatasourceTarget;
     readonly upstream: Upstream;
     readonly open: OpenExchange;
+    readonly place: TakenPlace;
   },
 ): Promise<Exchanged> {
-  const { expectsContinue, record, target, upstream, open } = allowed;
+  const { expectsContinue, record, target, upstream, open, place } = allowed;
+  const inspected = await inspect(request, response, { target, upstream, open, expectsContinue });
   const addresses = CheckedAddresses.check(
     upstream.grant,
     await parts.resolver.resolve(upstream.host),
   );
-  const prepared = upstream.prepare(parts.secrets);
+  const prepared = upstream.prepare(parts.secrets, inspected.query);
   const whole = prepared.inject.length > 0 ? WHOLE_ANSWER : { strip: [], inject: [] };
   return forward(
     request,
@@ -96,7 +100,9 @@ async function send(
       timeoutMs: parts.upstreamTimeoutMs,
       limits: upstream.decision.limits,
       open,
-      expectsContinue,
+      expectsContinue: expectsContinue && inspected.body === undefined,
+      body: inspected.body,
+      spend: place.spend,
     },
     (came) => parts.audit.record(record.completed(came)),
   );

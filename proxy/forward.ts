@@ -24,6 +24,10 @@ export interface Outbound {
   readonly timeoutMs: number;
   /** The caller waits for `100 Continue`. */
   readonly expectsContinue: boolean;
+  /** The request's body where it has been read already. */
+  readonly body: Buffer | undefined;
+  /** Told of every byte of a body; returns why the exchange must end, if it must. */
+  readonly spend: (bytes: number) => OutriderError | undefined;
   /** Sizes of the bodies; the rest of them has been taken. */
   readonly limits: Limits;
   /** Ends the exchange from outside. */
@@ -64,10 +68,12 @@ export function forward(
       redactions: 0,
     };
     const { requestBytes = Infinity, responseBytes = Infinity } = outbound.limits;
-    const body = bodyOf(request, (count) => {
+    const sent = (count: number): void => {
       exchanged.bytesIn += count;
-      if (exchanged.bytesIn > requestBytes) cut(requestTooLarge());
-    });
+      const why = exchanged.bytesIn > requestBytes ? requestTooLarge() : outbound.spend(count);
+      if (why) cut(why);
+    };
+    const body = outbound.body ? undefined : bodyOf(request, sent);
     const redaction = outbound.redactor?.stream();
     let controller: Dispatcher.DispatchController | undefined;
     let informational = 0;
@@ -94,13 +100,15 @@ export function forward(
     if (over) return;
     response.on('close', onClientGone).on('drain', onDrain);
     if (outbound.expectsContinue) response.writeContinue();
+    if (outbound.body) sent(outbound.body.length);
+    if (over) return;
 
     outbound.dispatcher.dispatch(
       {
         method: outbound.method,
         path: outbound.path,
         headers: outbound.headers,
-        body: body ?? null,
+        body: outbound.body ?? body ?? null,
         headersTimeout: outbound.timeoutMs,
         bodyTimeout: outbound.timeoutMs,
       },
@@ -127,6 +135,8 @@ export function forward(
         onResponseData(current, chunk) {
           received += chunk.length;
           if (received > responseBytes) throw answerTooLarge();
+          const usedUp = outbound.spend(chunk.length);
+          if (usedUp) throw usedUp;
           const out = redaction ? redaction.push(chunk) : chunk;
           exchanged.bytesOut += out.length;
           if (out.length > 0 && !response.write(out)) current.pause();

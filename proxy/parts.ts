@@ -1,5 +1,5 @@
 import type { Logger } from '#core/log';
-import type { RuleLimits } from '#policies';
+import type { Budgets, RuleLimits } from '#policies';
 import type { ProxyAudit } from './audit.ts';
 import type { AuditSink } from './audit-sink.ts';
 import type { Authority } from './authority.ts';
@@ -21,6 +21,7 @@ export interface Parts {
   readonly sink: AuditSink;
   readonly open: OpenExchanges;
   readonly ruleLimits: RuleLimits;
+  readonly budgets: Budgets;
   readonly metrics: ProxyMetrics;
   readonly log: Logger;
   readonly upstreamTimeoutMs: number;

@@ -1,23 +1,57 @@
 import type { OutriderError } from '#core/errors';
-import { type AllowDecision, type Limits, REASONS, type RuleLimits } from '#policies';
+import { type AllowDecision, type Limits, REASONS } from '#policies';
 import type { Caller } from './authority.ts';
+import type { Parts } from './parts.ts';
 import { refused } from './refusal.ts';
 
+/** What an allowed exchange holds until it ends. */
+export interface TakenPlace {
+  /** To be called when it has ended. */
+  readonly release: () => void;
+  /** Counts bytes of bodies or of a tunnel; returns why the exchange must end where they use a budget up. */
+  readonly spend: (bytes: number) => OutriderError | undefined;
+}
+
 /**
- * Takes a place under the limits of the rule that allowed a request, for as long as the request lasts; call what is returned when
- * it has ended. All sandboxes of a tenant's role share the places of one rule; other proxies count for themselves.
- * @throws {OutriderError} RATE_LIMITED, with the time to wait
+ * Takes a place under the limits of the rule that allowed a request, for as long as the request lasts, and counts it in the budgets of
+ * the rule's policy. All sandboxes of a tenant's role share the places of one rule; other proxies count for themselves.
+ * @throws {OutriderError} RATE_LIMITED, QUOTA_EXCEEDED, with the time to wait
  */
 export function takePlace(
-  ruleLimits: RuleLimits,
-  { identity, role }: Caller,
-  { policy, rule, limits }: AllowDecision,
-): () => void {
-  const key = JSON.stringify([identity.principal.tenant, role, policy, rule]);
-  const place = ruleLimits.take(key, limits, performance.now());
-  if (place.ok) return place.release;
-  const { reason, retryAfterMs } = place;
-  throw refused('RATE_LIMITED', REASONS[reason].text, reason, { rule, retryAfterMs });
+  { ruleLimits, budgets }: Pick<Parts, 'ruleLimits' | 'budgets'>,
+  { identity, role, set }: Caller,
+  { policy, rule, limits, credential }: AllowDecision,
+): TakenPlace {
+  const { tenant } = identity.principal;
+  const place = ruleLimits.take(
+    JSON.stringify([tenant, role, policy, rule]),
+    limits,
+    performance.now(),
+  );
+  if (!place.ok) {
+    const { reason, retryAfterMs } = place;
+    throw refused('RATE_LIMITED', REASONS[reason].text, reason, { rule, retryAfterMs });
+  }
+  const spending = budgets.take(
+    set.budgets.get(policy) ?? [],
+    { tenant, role, sandbox: identity.execution.sandboxId, credential: credential ?? '' },
+    Date.now(),
+  );
+  if (!spending.ok) {
+    place.release();
+    throw usedUp(rule, spending.retryAfterMs);
+  }
+  return {
+    release: place.release,
+    spend: (bytes) => (spending.spend(bytes) ? undefined : usedUp(rule)),
+  };
+}
+
+function usedUp(rule: string, retryAfterMs?: number): OutriderError {
+  return refused('QUOTA_EXCEEDED', REASONS.budget_exhausted.text, 'budget_exhausted', {
+    rule,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }
 
 /** @throws {OutriderError} BODY_TOO_LARGE where the head says already that the body will be */

@@ -144,9 +144,13 @@ test('/readyz says which policy is in force and which secrets are missing, and i
   const mesh = await metricsMesh(t, 'http://127.0.0.1:9');
   const { status, body } = await admin(mesh, '/readyz');
   assert.equal(status, 200);
-  assert.deepEqual(JSON.parse(body), {
+  const { policySince, ...said } = JSON.parse(body);
+  assert.ok(!Number.isNaN(Date.parse(policySince)));
+  assert.deepEqual(said, {
     status: 'ready',
     policyDigest: mesh.digest,
+    policyCommit: null,
+    policySerial: null,
     documents: 7,
     unresolvedSecrets: ['Datasource http/keyed (file:later)'],
   });
@@ -169,7 +173,7 @@ test('/metrics counts verdicts, reasons, tokens and the head of the audit', asyn
     'outrider_token_verifications_total{result="ok",part="proxy"} 1',
     'outrider_token_verifications_total{result="cached",part="proxy"} 2',
     'outrider_token_verifications_total{result="refused",part="proxy"} 1',
-    'outrider_audit_head_seq{part="proxy"} 4',
+    'outrider_audit_head_seq{part="proxy"} 5',
     'outrider_upstream_duration_seconds_count{part="proxy"} 2',
   ])
     assert.ok(body.includes(line), line);
@@ -336,7 +340,7 @@ test('the process starts, says nothing on stdout, and ends in order at SIGTERM',
   assert.equal(out, '');
   assert.equal(existsSync(socket), false);
   const events = mesh.records().map(({ event }) => event);
-  assert.deepEqual(events.slice(-3), ['start', 'end', 'checkpoint']);
+  assert.deepEqual(events.slice(-4), ['start', 'policy', 'end', 'checkpoint']);
 });
 
 test('a process that cannot start says why on one line and exits with 1', async (t) => {

@@ -8,9 +8,15 @@ import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { ExecutionVerifier, ProofVerifier } from '#core/tokens';
-import { RuleLimits } from '#policies';
-import { directoryFiles, PolicyStore } from '#policystore';
-import { openAudit } from './audit.ts';
+import { Budgets, RuleLimits } from '#policies';
+import {
+  configuredPolicies,
+  type PolicyReload,
+  PolicyStore,
+  policyRecord,
+  readyPolicy,
+} from '#policystore';
+import { openAudit, type ProxyAudit } from './audit.ts';
 import { openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
 import type { ProxyConfig } from './config.ts';
@@ -21,7 +27,7 @@ import { proxyMetrics } from './metrics.ts';
 import { OpenExchanges } from './open-exchanges.ts';
 import { UpstreamPools } from './pools.ts';
 import { createResolver } from './resolver.ts';
-import { createSecrets } from './secrets.ts';
+import { createSecrets, type Secrets } from './secrets.ts';
 import { unresolvedSlots } from './slots.ts';
 
 export interface ProxyDeps {
@@ -82,15 +88,6 @@ async function start(
   });
 
   const open = new OpenExchanges();
-  const store = await PolicyStore.open({
-    files: directoryFiles(config.policies),
-    log,
-    metrics,
-    onChange: () => open.recheck(authority),
-  });
-  lifecycle.add('policies', () => store.close());
-  const authority = createAuthority(store);
-
   const sink = await openAuditSink(config.auditDir);
   lifecycle.add('audit sink', () => sink.close());
   const audit = openAudit({
@@ -101,6 +98,16 @@ async function start(
     onCheckpoint: () => sink.flush(),
   });
   lifecycle.add('audit', () => audit.close());
+
+  const store = await PolicyStore.open({
+    source: configuredPolicies('proxy', config),
+    log,
+    metrics,
+    onChange: () => open.recheck(authority),
+    onRecord: (change) => recordPolicy(audit, change),
+  });
+  lifecycle.add('policies', () => store.close());
+  const authority = createAuthority(store);
 
   const resolver = createResolver({
     servers: config['dns.servers'],
@@ -125,6 +132,7 @@ async function start(
     sink,
     open,
     ruleLimits: new RuleLimits(),
+    budgets: new Budgets(),
     metrics: measured,
     log,
     upstreamTimeoutMs: config.upstreamTimeout,
@@ -150,9 +158,9 @@ async function start(
       ],
       metrics,
       () => ({
-        policyDigest: store.current.digest,
+        ...readyPolicy(store),
         documents: countDocuments(store),
-        unresolvedSecrets: unresolvedSlots(store.current.set, secrets),
+        unresolvedSecrets: unresolvedOf(store, secrets),
       }),
     ),
   );
@@ -215,6 +223,18 @@ function certificateAuthorities(path: string | undefined): string | undefined {
   if (!existsSync(path))
     throw new OutriderError('CONFIG_INVALID', `proxy.tls.caFile: ${path} does not exist`);
   return readFileSync(path, 'utf8');
+}
+
+/** Slots of every policy in force, also of one that only a canary has. */
+function unresolvedOf(store: PolicyStore, secrets: Secrets): string[] {
+  return [...new Set(store.inForce.flatMap(({ set }) => unresolvedSlots(set, secrets)))];
+}
+
+/** What cannot be written now is owed, and lets nothing out before it is. */
+function recordPolicy(audit: ProxyAudit, change: PolicyReload): void {
+  try {
+    audit.record(policyRecord(change));
+  } catch {}
 }
 
 function countDocuments(store: PolicyStore): number {

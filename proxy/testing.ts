@@ -245,6 +245,8 @@ export async function startMesh(
     config?: Readonly<Record<string, unknown>>;
     secrets?: Readonly<Record<string, string>>;
     env?: Readonly<Record<string, string>>;
+    /** What the proxy reads instead of a directory of `documents`. */
+    policies?: string;
   },
 ): Promise<Mesh> {
   const directory = mkdtempSync(join(tmpdir(), 'outrider-proxy-'));
@@ -261,7 +263,7 @@ export async function startMesh(
   };
   writePolicies(options.documents);
   const config = loadConfig('proxy', proxySpec(paths), {
-    argv: ['--policies', policies, '--admin', '127.0.0.1:0'],
+    argv: ['--policies', options.policies ?? policies, '--admin', '127.0.0.1:0'],
     env: {},
     file: { name: 'test', text: JSON.stringify({ proxy: options.config ?? {} }) },
   });

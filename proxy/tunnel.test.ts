@@ -288,7 +288,7 @@ test('stopping the proxy closes open tunnels and writes their records', ownPubli
   await started.proxy.stop();
   await closed;
   const events = started.records().map(({ event }) => event);
-  assert.deepEqual(events, ['start', 'request', 'end', 'checkpoint']);
+  assert.deepEqual(events, ['start', 'policy', 'request', 'end', 'checkpoint']);
 });
 
 test('a tunnel in which nothing moves is closed', ownPublic, async (t) => {

@@ -33,15 +33,19 @@ export interface Upstream {
   /** Whether everything that names the caller is removed. */
   readonly anonymous: boolean;
   /**
-   * The rest of the request, with its secret read: to be called when the addresses have been checked.
+   * The rest of the request, with its secret read: to be called when the addresses have been checked. `query` is the one that
+   * inspection left.
    * @throws {OutriderError} CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
    */
-  readonly prepare: (secrets: Secrets) => Injection & { readonly path: string };
+  readonly prepare: (
+    secrets: Secrets,
+    query: string | null,
+  ) => Injection & { readonly path: string };
 }
 
 /**
  * Decides, and finds where an allowed request goes.
- * @throws {OutriderError} EGRESS_DENIED, also for what a datasource's type never forwards; DATASOURCE_UNKNOWN, UNIMPLEMENTED
+ * @throws {OutriderError} EGRESS_DENIED, DATASOURCE_UNKNOWN, UNIMPLEMENTED
  */
 export function authorizeUpstream(
   caller: Caller,
@@ -72,8 +76,8 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
     authority: targetAuthority(target),
     credential: credential ?? '',
     anonymous: binding !== undefined,
-    prepare: (secrets) => ({
-      path: originForm(target),
+    prepare: (secrets, query) => ({
+      path: originForm({ ...target, query }),
       ...(binding ? injectionOf(binding, secrets) : NO_INJECTION),
     }),
   };
@@ -83,8 +87,8 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
   const { target, decision } = permit;
   const grant = grantDatasource(set, permit);
   if (!grant) throw new OutriderError('DATASOURCE_UNKNOWN', 'there is no such datasource');
-  const { assertForwarded, plan } = ADAPTERS[target.type];
-  assertForwarded(target);
+  const { assertSpoken, plan } = ADAPTERS[target.type];
+  assertSpoken();
   const { spec } = grant.datasource;
   const { secretRef } = spec;
   return {
@@ -93,9 +97,13 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
     ...endpointOf(spec.endpoint),
     credential: secretRef === undefined ? '' : `datasource:${target.type}/${target.name}`,
     anonymous: true,
-    prepare: (secrets) => ({
+    prepare: (secrets, query) => ({
       strip: [],
-      ...plan(spec, target, secretRef === undefined ? undefined : secrets.read(secretRef)),
+      ...plan(
+        spec,
+        { ...target, query },
+        secretRef === undefined ? undefined : secrets.read(secretRef),
+      ),
     }),
   };
 }

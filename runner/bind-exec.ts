@@ -1,6 +1,6 @@
 import type { ExecutionSigner } from '#core/tokens';
 import type { Phase } from '#policies';
-import type { LoadedPolicy } from '#policystore';
+import type { PolicyInForce } from '#policystore';
 import type { Caller } from './callers.ts';
 import { projectionText } from './projections.ts';
 import type { Binding } from './sidecar-link.ts';
@@ -11,7 +11,7 @@ export interface ExecIdentity {
   readonly sandboxId: string;
   readonly execId: string;
   readonly role: string;
-  readonly policy: LoadedPolicy;
+  readonly policy: PolicyInForce;
   readonly phase: Phase;
   /** The caller's proof must have been valid then, and the role's time-out counts from then. */
   readonly authorisedAt: Date;
@@ -37,6 +37,7 @@ export async function bindExec(
       execId,
       role,
       policyDigest,
+      policyRevision: policy.revision,
       principal,
       requestId,
       policy: projectionText(policy.set, role, principal.tenant, phase),

@@ -15,6 +15,7 @@ import {
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
+import { policySpec } from '#policystore/config';
 import { BACKENDS, type BackendName } from './backends/backend.ts';
 
 /** The runner's configuration; docs/config.md is made from it. */
@@ -29,7 +30,7 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       'Where gRPC is served to callers that send a principal assertion; loopback only in this version, e.g. 127.0.0.1:8791',
     ),
     admin: address('Where /livez, /readyz and /metrics are served', '127.0.0.1:8792'),
-    policies: text('The directory of policy documents'),
+    ...policySpec('runner', state),
     name: {
       ...text('What this runner calls itself in answers', hostname()),
       show: () => '<host name>',

@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import type { Revision } from '#policystore';
 import type { Attestation } from './backends/backend.ts';
 import type { Ending } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
@@ -19,6 +20,7 @@ export interface FreshSandbox {
   readonly profile: string;
   readonly role: string;
   readonly policyDigest: string;
+  readonly policyRevision?: Revision | null | undefined;
   readonly attestation: Attestation;
 }
 

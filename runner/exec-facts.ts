@@ -1,3 +1,4 @@
+import type { Revision } from '#policystore';
 import type { Attestation } from './backends/backend.ts';
 
 /** What is known of an exec from its start on. */
@@ -10,6 +11,8 @@ export interface ExecFacts {
   readonly session: string;
   readonly role: string;
   readonly policyDigest: string;
+  /** The reviewed state that it is, where it came as a bundle. */
+  readonly policyRevision?: Revision | null | undefined;
   readonly startedAt: Date;
   readonly requestId: string;
   readonly warm: boolean;

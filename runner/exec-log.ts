@@ -54,6 +54,8 @@ export class ExecLog {
       session: facts.session || undefined,
       purpose: facts.purpose || undefined,
       policyDigest: facts.policyDigest,
+      policyCommit: facts.policyRevision?.commit,
+      policySerial: facts.policyRevision?.serial,
       killedBy: ending.killedBy,
       exitCode: ending.exitCode,
       code: outcome?.error?.code ?? (ending.errorCode || undefined),

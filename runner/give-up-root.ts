@@ -4,6 +4,7 @@ import { OutriderError } from '#core/errors';
 import { handOver } from '#core/hand-over';
 import { removeStaleSockets } from '#core/http';
 import { isRoot, uidOf } from '#core/mesh-user';
+import { configuredPolicies, type PolicyFiles, type PolicySource } from '#policystore';
 import type { RunnerConfig } from './config.ts';
 import { runnerDirectory } from './launcher/directories.ts';
 
@@ -14,6 +15,17 @@ export interface Unprivileged {
   readonly journal: string;
   /** For its sidecars: what root has compiled only root can read, so they keep compiled code for themselves. */
   readonly env: { readonly NODE_COMPILE_CACHE?: string };
+}
+
+/**
+ * Where the policy comes from, made while this process may still read the keys of bundles and be given the note of their serials;
+ * `files` reads directory or bundle for it later.
+ * @throws {OutriderError} CONFIG_INVALID
+ */
+export function policySource(config: RunnerConfig, files: PolicyFiles): PolicySource {
+  const { policyKeys, policySerials, user } = config;
+  const noted = policyKeys === undefined ? policySerials : handOver(policySerials, uidOf(user));
+  return configuredPolicies('runner', { ...config, policySerials: noted }, () => files);
 }
 
 /**

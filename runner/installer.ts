@@ -1,7 +1,7 @@
 import { newId } from '#core/ids';
 import type { ExecutionSigner } from '#core/tokens';
 import type { Role } from '#policies';
-import type { LoadedPolicy } from '#policystore';
+import type { PolicyInForce } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
 import { bindExec } from './bind-exec.ts';
 import type { Caller } from './callers.ts';
@@ -28,7 +28,7 @@ import type { DeniedEvent } from './sidecar-link.ts';
 export interface InstallCall {
   readonly caller: Caller;
   readonly role: Role;
-  readonly policy: LoadedPolicy;
+  readonly policy: PolicyInForce;
   readonly requestId: string;
   readonly calledAt: Date;
   readonly signal: AbortSignal;
@@ -159,6 +159,7 @@ function factsOf(call: InstallCall, { sandbox, kept, warm }: Place): ExecFacts {
     session: kept?.name ?? '',
     role: role.metadata.name,
     policyDigest: policy.digest,
+    policyRevision: policy.revision,
     startedAt: new Date(),
     queuedMs: 0,
   };

@@ -1,6 +1,7 @@
 import { type Sandbox as SandboxMessage, SandboxState, type WatchEventsResponse } from '#proto';
 import type { FreshSandbox, Happening, RunnerEvent } from './events.ts';
 import { attestationMessage, endMessage, sandboxMessage, startedMessage } from './messages.ts';
+import { revisionFields } from './sidecar-link.ts';
 
 /** An event as its watcher gets it: what a program wrote or threw is left out. */
 export function eventMessage(event: RunnerEvent, runnerId: string): WatchEventsResponse {
@@ -36,7 +37,7 @@ function happeningMessage(
 
 /** It lives for one exec: it is busy from its first moment, and there is nothing to find it by. */
 function freshMessage(sandbox: FreshSandbox, runnerId: string): SandboxMessage {
-  const { id: sandboxId, profile, role, policyDigest, attestation } = sandbox;
+  const { id: sandboxId, profile, role, policyDigest, policyRevision, attestation } = sandbox;
   return {
     sandboxId,
     name: '',
@@ -48,6 +49,7 @@ function freshMessage(sandbox: FreshSandbox, runnerId: string): SandboxMessage {
     lastUsedAt: undefined,
     expiresAt: undefined,
     policyDigest,
+    ...revisionFields(policyRevision),
     idleTimeout: undefined,
     runnerId,
   };

@@ -22,6 +22,7 @@ import type { Program } from './profiles.ts';
 import type { SandboxAsk } from './role-limits.ts';
 import { type ExecAsk, NOTHING_ASKED } from './runner.ts';
 import type { Kept } from './sessions.ts';
+import { revisionFields } from './sidecar-link.ts';
 
 /** The generated messages and our own types, one into the other; nothing else in the runner knows the wire. */
 
@@ -118,8 +119,7 @@ export function startedMessage(facts: ExecFacts, runnerId: string): ExecStarted 
     requestId,
     warm,
     runnerId,
-    policyCommit: '',
-    policySerial: 0n,
+    ...revisionFields(facts.policyRevision),
   };
 }
 
@@ -164,6 +164,7 @@ export function sandboxMessage(kept: Kept, runnerId: string): SandboxMessage {
     lastUsedAt: new Date(kept.lastUsedAt),
     expiresAt: new Date(kept.expiresAt),
     policyDigest: kept.policyDigest,
+    ...revisionFields(kept.policyRevision),
     idleTimeout: durationOf(kept.idleMs),
     runnerId,
   };

@@ -18,6 +18,5 @@ export function runnerMetrics(metrics: Metrics) {
     sandboxes: metrics.gauge('outrider_sandboxes', 'Sandboxes in use'),
     warm: metrics.gauge('outrider_pool_warm', 'Warm sandboxes waiting'),
     claims: metrics.counter('outrider_pool_claims_total', 'Sandboxes handed out', ['warm']),
-    policy: metrics.gauge('outrider_policy_info', 'The active policy; the value is 1', ['digest']),
   };
 }

@@ -1,5 +1,6 @@
 import { OutriderError, toOutriderError } from '#core/errors';
 import type { Role } from '#policies';
+import type { PolicyInForce } from '#policystore';
 import type { KnownBackend } from './choose-backend.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import type { WarmPool } from './pool.ts';
@@ -89,6 +90,15 @@ export class Places {
     this.#deps.pool.keep(shapes);
   }
 
+  /** The sandbox that a target names, where there is one already. @throws {OutriderError} SANDBOX_NOT_FOUND */
+  kept(owner: string, target: Target): Kept | undefined {
+    if (target.kind === 'fresh') return undefined;
+    const { sessions } = this.#deps;
+    return target.kind === 'sandbox'
+      ? sessions.byId(owner, target.id)
+      : sessions.byName(owner, target.name);
+  }
+
   /** The profiles of roles that fresh sandboxes cannot be had of here, with what a person should know. */
   get unusableProfiles(): Readonly<Record<string, string>> {
     return { ...this.#deps.pool.problems, ...this.#unusable };
@@ -114,7 +124,7 @@ export class Places {
     role: Role,
     limits: RoleLimits,
     target: Target,
-    policyDigest: string,
+    policy: PolicyInForce,
   ): Promise<Place> {
     if (target.kind === 'fresh')
       return this.#claim(shapeFor(limits, target.ask, this.#deps.backends(), KNOWN));
@@ -125,7 +135,7 @@ export class Places {
     if (!kept) {
       if (target.kind === 'sandbox' || target.mustExist)
         throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session');
-      const made = await this.keep(owner, target.name, role, limits, target.ask, policyDigest);
+      const made = await this.keep(owner, target.name, role, limits, target.ask, policy);
       made.kept.busy = true;
       return { sandbox: made.kept.sandbox, warm: made.warm, fresh: true, kept: made.kept };
     }
@@ -152,7 +162,7 @@ export class Places {
     role: Role,
     limits: RoleLimits,
     ask: SandboxAsk,
-    policyDigest: string,
+    policy: PolicyInForce,
   ): Promise<{ kept: Kept; warm: boolean }> {
     const mine = [...this.#making].filter((making) => making.owner === owner);
     if (name !== '' && mine.some((making) => making.name === name))
@@ -174,7 +184,8 @@ export class Places {
       owner,
       name,
       role: role.metadata.name,
-      policyDigest,
+      policyDigest: policy.digest,
+      policyRevision: policy.revision,
       createdAt: now,
       lastUsedAt: now,
       expiresAt: now + lifeMs,

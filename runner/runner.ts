@@ -5,7 +5,7 @@ import type { Logger } from '#core/log';
 import { principalKey } from '#core/principal';
 import type { ExecutionSigner } from '#core/tokens';
 import { chooseRole, type Phase, type Role } from '#policies';
-import type { LoadedPolicy } from '#policystore';
+import type { PolicyInForce } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
 import { bindExec } from './bind-exec.ts';
 import { assertRole, type Caller } from './callers.ts';
@@ -59,11 +59,19 @@ export interface Started {
   readonly events: AsyncGenerator<ExecEvent, void, undefined>;
 }
 
+/** The policies in force: the current one and, for a share of new sandboxes, a canary's. */
+export interface Policies {
+  readonly current: PolicyInForce;
+  readonly inForce: readonly PolicyInForce[];
+  ofDigest(digest: string): PolicyInForce | undefined;
+  forNewSandbox(): PolicyInForce;
+}
+
 export interface RunnerDeps {
   /** The configured backends, as last looked at. */
   readonly backends: () => readonly KnownBackend[];
   readonly pool: WarmPool;
-  readonly policy: () => LoadedPolicy;
+  readonly policies: Policies;
   readonly signer: ExecutionSigner;
   /** Where dependencies come from. */
   readonly registries: Registries;
@@ -180,7 +188,8 @@ export class Runner {
 
   /** Keeps warm what the roles of the policy need. */
   warmUp(): void {
-    this.#places.warm(this.#deps.policy().documents.roles.map(roleLimits), NOTHING_ASKED);
+    const roles = this.#deps.policies.inForce.flatMap(({ documents }) => documents.roles);
+    this.#places.warm(roles.map(roleLimits), NOTHING_ASKED);
   }
 
   /** As `Places.unusableProfiles`. */
@@ -194,10 +203,10 @@ export class Runner {
     const calledAt = new Date();
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
     this.#log.assertWritable();
-    const policy = this.#deps.policy();
+    const owner = principalKey(caller.principal);
+    const policy = this.#policyFor(owner, ask.target);
     const role = this.#roleOf(caller, ask.role, policy);
     const limits = roleLimits(role);
-    const owner = principalKey(caller.principal);
     const profile = this.#places.profileOf(owner, ask.target, limits);
     const start = {
       ...programOrder(ask.program, profile),
@@ -223,7 +232,7 @@ export class Runner {
     const release = this.#places.reserve(owner, limits);
     let place: Place | undefined;
     try {
-      place = await this.#places.take(owner, role, limits, ask.target, policy.digest);
+      place = await this.#places.take(owner, role, limits, ask.target, policy);
       const { sandbox } = place;
       const installs = place.fresh && wanted.length > 0;
       if (installs)
@@ -270,6 +279,7 @@ export class Runner {
         session: place.kept?.name ?? '',
         role: role.metadata.name,
         policyDigest: policy.digest,
+        policyRevision: policy.revision,
         startedAt,
         requestId: ask.requestId,
         warm: place.warm && !installs,
@@ -320,7 +330,7 @@ export class Runner {
   ): Promise<Kept> {
     const calledAt = new Date();
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
-    const policy = this.#deps.policy();
+    const policy = this.#deps.policies.forNewSandbox();
     const role = this.#roleOf(caller, roleName, policy);
     const owner = principalKey(caller.principal);
     if (name !== '' && this.sessions.byName(owner, name))
@@ -329,11 +339,11 @@ export class Runner {
     const { dependencies = [] } = ask;
     assertInstallable(dependencies, role.spec.sandbox.dependencies, this.#deps.registries);
     if (dependencies.length === 0)
-      return (await this.#places.keep(owner, name, role, limits, ask, policy.digest)).kept;
+      return (await this.#places.keep(owner, name, role, limits, ask, policy)).kept;
     this.#log.assertWritable();
     const release = this.#places.reserve(owner, limits);
     try {
-      const made = await this.#places.keep(owner, name, role, limits, ask, policy.digest);
+      const made = await this.#places.keep(owner, name, role, limits, ask, policy);
       const place: Place = { ...made, sandbox: made.kept.sandbox, fresh: true };
       made.kept.busy = true;
       const { signal } = new AbortController(); // it is the owner's to delete, also when this call is gone
@@ -349,13 +359,21 @@ export class Runner {
   /** Counts an exec of the caller that another runner runs, until `release`. @throws {OutriderError} QUOTA_EXCEEDED */
   holdPlace(caller: Caller, roleName: string): () => void {
     if (this.draining) throw new OutriderError('DRAINING', 'the runner is stopping');
-    const { concurrent } = roleLimits(this.#roleOf(caller, roleName, this.#deps.policy()));
+    const { concurrent } = roleLimits(this.#roleOf(caller, roleName, this.#deps.policies.current));
     return this.#places.quota.hold(principalKey(caller.principal), concurrent);
   }
 
-  /** The policy changed: what runs is held to the narrower of old and new. */
-  tighten(policy: LoadedPolicy): void {
-    for (const live of this.#live.values()) if (live.bound) this.#tightenOne(live, policy);
+  /**
+   * The policies changed: what runs under one that is no longer in force is held to the narrower of that and the current one, and
+   * kept sandboxes have the current one from their next exec on.
+   */
+  tighten(): void {
+    for (const kept of this.sessions.all()) {
+      const { digest, revision } = this.#policyOf(kept.policyDigest);
+      kept.policyDigest = digest;
+      kept.policyRevision = revision;
+    }
+    for (const live of this.#live.values()) if (live.bound) this.#tightenOne(live);
   }
 
   /** Takes no new work, lets what runs end for `graceMs`, then ends everything. */
@@ -399,7 +417,7 @@ export class Runner {
     exec.start();
     void exec.bound.then((bound) => {
       live.bound = bound;
-      if (bound) this.#tightenOne(live, this.#deps.policy());
+      if (bound) this.#tightenOne(live);
     });
   }
 
@@ -436,14 +454,26 @@ export class Runner {
     });
   }
 
-  #tightenOne(live: Live, policy: LoadedPolicy): void {
+  /** A new sandbox may be the canary's; one that is kept stays with its own policy while that is in force. */
+  #policyFor(owner: string, target: Target): PolicyInForce {
+    const kept = this.#places.kept(owner, target);
+    return kept ? this.#policyOf(kept.policyDigest) : this.#deps.policies.forNewSandbox();
+  }
+
+  #policyOf(digest: string): PolicyInForce {
+    const { policies } = this.#deps;
+    return policies.ofDigest(digest) ?? policies.current;
+  }
+
+  #tightenOne(live: Live): void {
+    const policy = this.#policyOf(live.digest);
     if (live.digest === policy.digest) return;
     live.digest = policy.digest;
     const { exec, facts, sandbox } = live;
     try {
       const { tenant } = exec.order.binding.principal;
       const projection = projectionText(policy.set, facts.role, tenant, live.phase);
-      sandbox.attachment.tighten(facts.execId, projection, policy.digest);
+      sandbox.attachment.tighten(facts.execId, projection, policy.digest, policy.revision);
     } catch {
       exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
     }
@@ -467,7 +497,7 @@ export class Runner {
     }
   }
 
-  #roleOf(caller: Caller, asked: string, policy: LoadedPolicy): Role {
+  #roleOf(caller: Caller, asked: string, policy: PolicyInForce): Role {
     if (caller.role !== '' && asked !== '' && asked !== caller.role)
       throw new OutriderError('ROLE_DENIED', `the call was authorised for the role ${caller.role}`);
     return chooseRole(policy.set, caller.principal, caller.role || asked, Date.now());
@@ -514,8 +544,11 @@ function endOfFresh({ errorCode }: Ending): EndReason | 'exec_ended' {
 
 function freshCreated(
   { id, shape, box: { attestation } }: Sandbox,
-  { role, policyDigest }: ExecFacts,
+  { role, policyDigest, policyRevision }: ExecFacts,
 ): Happening {
   const { profile } = shape;
-  return { kind: 'sandboxCreated', sandbox: { id, profile, role, policyDigest, attestation } };
+  return {
+    kind: 'sandboxCreated',
+    sandbox: { id, profile, role, policyDigest, policyRevision, attestation },
+  };
 }

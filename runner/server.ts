@@ -18,11 +18,11 @@ import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
-import { PolicyStore } from '#policystore';
+import { PolicyStore, policyRecord, readyPolicy } from '#policystore';
 import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import type { RunnerConfig } from './config.ts';
-import { becomeUser } from './give-up-root.ts';
+import { becomeUser, policySource } from './give-up-root.ts';
 import { Idempotency } from './idempotency.ts';
 import { ExecJournal } from './journal.ts';
 import { KnownBackends } from './known-backends.ts';
@@ -103,6 +103,7 @@ async function start(
 
   const launcher = await LauncherClient.start(launcherCommand, env);
   lifecycle.add('launcher', () => launcher.stop());
+  const policies = policySource(config, launcher.policies);
   const unprivileged = await becomeUser(config, sidecarCommand, giveUpRoot);
   const known = new KnownBackends(launcher.backends);
   await known.look();
@@ -140,19 +141,24 @@ async function start(
 
   let runner: Runner | undefined;
   const store = await PolicyStore.open({
-    files: launcher.policies,
+    source: policies,
     log,
-    onChange: (loaded) => {
-      counts.policy.reset();
-      counts.policy.set({ digest: loaded.digest }, 1);
-      runner?.tighten(loaded);
+    metrics,
+    onRecord: (change) => {
+      try {
+        audit.append(policyRecord(change));
+      } catch (error) {
+        log.error('an audit record cannot be written', { error });
+      }
+    },
+    onChange: () => {
+      runner?.tighten();
       runner?.warmUp();
     },
   });
   lifecycle.add('policies', () => store.close());
-  counts.policy.set({ digest: store.current.digest }, 1);
   if (store.current.documents.roles.length === 0)
-    log.warn('there is no Role in the policy directory: nobody can run anything');
+    log.warn('there is no Role in the policy: nobody can run anything');
 
   const artefacts = new ArtefactStore({
     directory: join(ownDirectory, 'artefacts'),
@@ -167,7 +173,7 @@ async function start(
     backends: () => known.all,
     pool,
     artefacts,
-    policy: () => store.current,
+    policies: store,
     signer,
     registries: { pip: config.pipIndex, npm: config.npmRegistry },
     audit,
@@ -239,7 +245,7 @@ async function start(
     ],
     metrics,
     () => ({
-      policyDigest: store.current.digest,
+      ...readyPolicy(store),
       warm: pool.warm,
       running: running.running,
       unusableBackends: known.problems,

@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import type { Revision } from '#policystore';
 import type { Exec, KilledBy } from './exec.ts';
 import type { Sandbox } from './sandbox.ts';
 
@@ -10,7 +11,10 @@ export interface Kept {
   /** Empty for one without a name. */
   readonly name: string;
   readonly role: string;
-  readonly policyDigest: string;
+  /** Of what holds for its next exec: another once that policy is no longer in force. */
+  policyDigest: string;
+  /** The reviewed state that it is, where it came as a bundle. */
+  policyRevision?: Revision | null | undefined;
   readonly createdAt: number;
   readonly expiresAt: number;
   readonly idleMs: number;
@@ -62,6 +66,11 @@ export class Sessions {
   /** How many the owner keeps under this role. */
   count(owner: string, role: string): number {
     return this.list(owner).filter((kept) => kept.role === role).length;
+  }
+
+  /** Everybody's. */
+  all(): Iterable<Kept> {
+    return this.#kept.values();
   }
 
   list(owner: string): Kept[] {

@@ -3,6 +3,7 @@ import { type Address, formatAddress } from '#core/address';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import type { Principal } from '#core/principal';
+import type { Revision } from '#policystore';
 import { type AttachRequest, type AttachResponse, SidecarServiceClient } from '#proto';
 
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -13,6 +14,8 @@ export interface Binding {
   /** Canonical JSON of the role's projection. */
   readonly policy: string;
   readonly policyDigest: string;
+  /** For the sidecar's audit, where the policy came as a bundle. */
+  readonly policyRevision?: Revision | null | undefined;
   readonly token: { readonly jwt: string; readonly expiresAt: Date };
   readonly principal: Principal;
   readonly requestId: string;
@@ -82,7 +85,8 @@ export class Attachment {
   }
 
   async bind(binding: Binding): Promise<void> {
-    const { execId, role, policy, policyDigest, token, principal, requestId } = binding;
+    const { execId, role, policy, policyDigest, policyRevision, token, principal, requestId } =
+      binding;
     const { issuer, subject, tenant } = principal;
     await this.#ask('bound', {
       $case: 'bind',
@@ -94,8 +98,7 @@ export class Attachment {
         token,
         principal: { issuer, subject, tenant },
         requestId,
-        policyCommit: '',
-        policySerial: 0n,
+        ...revisionFields(policyRevision),
       },
     });
   }
@@ -104,15 +107,14 @@ export class Attachment {
     this.#send({ $case: 'renew', value: { execId, token } });
   }
 
-  tighten(execId: string, policy: string, policyDigest: string): void {
+  tighten(execId: string, policy: string, policyDigest: string, revision: Revision | null): void {
     this.#send({
       $case: 'tighten',
       value: {
         execId,
         policy: Buffer.from(policy),
         policyDigest,
-        policyCommit: '',
-        policySerial: 0n,
+        ...revisionFields(revision),
       },
     });
   }
@@ -187,4 +189,12 @@ export function sidecarClient(address: Address): SidecarServiceClient {
 
 function lost(): OutriderError {
   return new OutriderError('SIDECAR_LOST', 'the sidecar of the sandbox ended');
+}
+
+/** As messages carry it: empty and 0 where the policy came from a directory. */
+export function revisionFields(revision: Revision | null | undefined): {
+  policyCommit: string;
+  policySerial: bigint;
+} {
+  return { policyCommit: revision?.commit ?? '', policySerial: BigInt(revision?.serial ?? 0) };
 }

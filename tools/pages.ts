@@ -7,7 +7,7 @@ import { proxySpec } from '#proxy/config';
 import { runnerSpec } from '#runner/config';
 import { serverSpec } from '#server/config';
 import { sidecarSpec } from '#sidecar/config';
-import { upSpec } from '../cli/index.ts';
+import { type LibraryEntry, readLibrary, upSpec } from '../cli/index.ts';
 
 /** The pages of docs/ that are made from the code, by path. */
 export function pages(): Record<string, string> {
@@ -15,6 +15,7 @@ export function pages(): Record<string, string> {
     'docs/errors.md': errorsPage(),
     'docs/reasons.md': reasonsPage(),
     'docs/config.md': configPage(),
+    'docs/library.md': libraryPage(),
   };
 }
 
@@ -107,4 +108,47 @@ function shown(field: Spec[string]): string {
     .replaceAll(`${packageRoot}/`, '')
     .replaceAll('|', '\\|');
   return `\`${plain}\``;
+}
+
+function libraryPage(): string {
+  const entries = [...readLibrary().values()];
+  const asked = entries.map(({ name }) => name).filter((name) => name !== 'role');
+  return `# The library
+
+Policies to begin with. Each is a directory of [policies/library](../policies/library) that is sound and tested as it stands, with
+examples where yours differ. \`outrider policy init\` writes them for a role of yours, checked and tested together:
+
+\`\`\`console
+$ outrider policy init analyst --with npm,github-read --set github-read.owner=acme --owner team-data
+\`\`\`
+
+\`--with\` takes any of
+${asked.map((name) => `\`${name}\``).join(', ')}.
+A role, datasource or credential that the directory has already is
+shared; nothing that is there is replaced. The tests are part of it: change them with the policy, and ask
+[\`policy test --mutate\`](policy-tools.md) what they would miss. What this version
+does not do yet with a policy that loads is [said there](policies.md#load-errors-until-a-later-version). This page is made from the
+library.
+
+${entries.map(entrySection).join('\n')}`;
+}
+
+function entrySection({ name, title, about, parameters, variants }: LibraryEntry): string {
+  const rows = parameters.map(
+    (one) =>
+      `| \`--set ${name}.${one.name}=...\` | ${one.about} | ${one.from ? `what this machine's ${one.from} uses` : one.default ? `\`${one.default}\`` : `\`${one.example}\`, to be changed`} |`,
+  );
+  const table =
+    rows.length === 0
+      ? ''
+      : `| option | what it is | unless told |\n|---|---|---|\n${rows.join('\n')}\n\n`;
+  const files = [...variants].map(([variant, list]) => {
+    const [first] = list.filter((file) => file.name !== 'test.yaml');
+    const [, ...rest] = first?.text.split('\n') ?? [];
+    const place = ['../policies/library', name, variant].filter((part) => part !== '').join('/');
+    const heading = variant === '' ? '' : `Over ${variant}`;
+    const tests = `[${heading === '' ? 'Its tests' : `${heading}; its tests`}](${place}/test.yaml).`;
+    return `${tests}\n\n\`\`\`yaml\n${rest.join('\n').trimEnd()}\n\`\`\`\n`;
+  });
+  return `## ${title}\n\n${name === 'role' ? '' : `\`${name}\`. `}${about}\n\n${table}${files.join('\n')}`;
 }

@@ -13,10 +13,12 @@ export interface DatasourceCall {
 /** What one type of datasource understands. Every file of this folder that is named after a type exports one. */
 export interface DatasourceAdapter {
   /**
-   * Refuses what this type never forwards, whatever the policy says; asked before anything is looked up or read.
-   * @throws {OutriderError} EGRESS_DENIED, UNIMPLEMENTED
+   * Refuses what this version does not speak, before anything is looked up or read.
+   * @throws {OutriderError} UNIMPLEMENTED
    */
-  readonly assertForwarded: (target: DatasourceTarget) => void;
+  readonly assertSpoken: () => void;
+  /** Whether the body says what is asked, so that it must be read before it is known whether it may be. */
+  readonly readsBody: (target: DatasourceTarget) => boolean;
   /**
    * The call that is really sent for a target that is allowed and forwarded.
    * @throws {OutriderError} CREDENTIAL_UNAVAILABLE where `auth` needs a secret and there is none

@@ -4,7 +4,8 @@ import { authOf } from './auth.ts';
 
 /** Any HTTP API behind its endpoint's base path. Methods and paths are the policy's to allow. */
 export const http: DatasourceAdapter = {
-  assertForwarded() {},
+  assertSpoken() {},
+  readsBody: () => false,
   plan: (spec, target, secret) => ({
     path: underBase(spec.endpoint, originForm(target)),
     ...authOf(spec, secret),

@@ -11,5 +11,5 @@ export function notInThisVersion(type: DatasourceType): DatasourceAdapter {
       'datasource_unsupported',
     );
   };
-  return { assertForwarded: refuse, plan: refuse };
+  return { assertSpoken: refuse, readsBody: () => false, plan: refuse };
 }

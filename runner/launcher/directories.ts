@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRoot, uidOf } from '#core/mesh-user';
 import type { RunnerConfig } from '../config.ts';
@@ -25,6 +25,7 @@ export function makeRunnerDirectory(config: RunnerConfig): void {
 
 /** Removes what sandboxes and their runner left in the directory. @throws {Error} where something stays */
 export async function removeSandboxes(directory: string): Promise<void> {
+  if (!existsSync(directory)) return;
   for (const name of readdirSync(directory))
     if (/^(sbx|att|probe)-|^(runner|artefacts)$/.test(name))
       await removeDirectory(join(directory, name));

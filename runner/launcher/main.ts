@@ -2,7 +2,7 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import { type Env, type RunningPart, runPart } from '#core/run-part';
-import { directoryFiles } from '#policystore';
+import { policyFilesAt } from '#policystore';
 import { type RunnerConfig, runnerSpec } from '../config.ts';
 import { createIdentities } from '../identities.ts';
 import { runnerUid } from './directories.ts';
@@ -57,7 +57,7 @@ async function start(
     });
     lifecycle.add('boxes', () => launcher.close());
     send({ event: 'ready', backends: launcher.backends });
-    const policies = new PolicyPages(directoryFiles(config.policies));
+    const policies = new PolicyPages(policyFilesAt(config.policies));
     const over = serve(process.stdin, { launcher, policies }, send);
     return { over, stop: () => lifecycle.stop() };
   } catch (thrown) {

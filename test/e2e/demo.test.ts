@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { diffPolicySets } from '#policies/review';
+import { directoryFiles, parseFiles } from '#policystore';
 import { demo } from '../support/demo.ts';
 import { makePlace, type RunningMesh, startMesh, until } from '../support/mesh.ts';
+import { policyCommand } from '../support/policy-command.ts';
 
 // `npm run demo` where no Prometheus is installed; with one it is in test/parts.
 
@@ -26,6 +29,37 @@ test('without Prometheus the demo says so, and queries an example API that deman
   assert.doesNotMatch(stdout, /LET THROUGH|NOT IN THE AUDIT|✗/);
   const token = readFileSync(join(mesh.state, 'secrets/example-api-token'), 'utf8').trim();
   assert.ok(token.length >= 32 && !stdout.includes(token) && !mesh.log().includes(token));
+});
+
+test("from the demo's audit a policy is suggested that allows exactly what was refused and a policy can mend, and nothing more", async () => {
+  const { code, out } = await policyCommand('suggest', mesh.policies, join(mesh.state, 'audit'));
+  assert.equal(code, 1);
+  const files = await directoryFiles(mesh.policies).read();
+  const load = (...more: string[]) =>
+    parseFiles([...files, ...more.map((text, at) => ({ name: `more-${at}.yaml`, text }))]).set;
+  assert.deepEqual(
+    diffPolicySets(load(), load(out)).map((one) => `${one.change}: ${one.example}`),
+    ['allowed: POST /http/example/items'],
+  );
+  // A diff gives one example a rule. With exactly this request denied, nothing at all has changed.
+  const deny = [{ id: 'back', datasource: 'http/example', methods: ['POST'], paths: ['/items'] }];
+  const back = {
+    apiVersion: 'outrider/v1',
+    kind: 'EgressPolicy',
+    metadata: { name: 'back' },
+    spec: { subjects: [{ role: 'analyst' }], mode: 'enforce', allow: [], deny },
+  };
+  assert.deepEqual(diffPolicySets(load(), load(out, JSON.stringify(back))), []);
+  for (const refused of [
+    'http://drop.example.net/',
+    'CONNECT drop.example.net:443',
+    '169.254.169.254',
+    'POST /prometheus/metrics/api/v1/admin/tsdb/delete_series: no rule opens this',
+  ])
+    assert.match(
+      out,
+      new RegExp(`# No rule is suggested for:[^]*${refused.replaceAll('.', '\\.')}`),
+    );
 });
 
 test('the demo ends with 1 where something is let through that it calls forbidden', async () => {

@@ -34,6 +34,8 @@ const PARTS: readonly Part[] = ['proxy', 'sidecar', 'runner'];
 export interface RunnerMeshOptions {
   /** The text of one policy file; the roles' member is the local principal. */
   readonly policies: string;
+  /** A bundle that proxy and runner read instead, and the public keys that it is signed with; they take no directory. */
+  readonly bundle?: { readonly path: string; readonly keys: string };
   /** Options of `outrider runner`. */
   readonly argv?: readonly string[];
   /** Runs what `npm start` runs, dist/, instead of the sources. */
@@ -236,16 +238,19 @@ export class RunnerMesh {
   }
 
   #spawn(part: Part): ChildProcess {
-    const { built = false, argv = [], inspected = false } = this.#options;
+    const { built = false, argv = [], inspected = false, bundle } = this.#options;
+    const policies = bundle
+      ? ['--policies', bundle.path, '--policy-keys', bundle.keys, '--policy-require', 'bundle']
+      : ['--policies', join(this.directory, 'policies')];
     const command = built
       ? [join(packageRoot, 'dist/cli/main.js')]
       : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
     const admin = part === 'runner' ? 'admin' : `${part}-admin`;
     const own: Record<Part, readonly string[]> = {
-      proxy: ['--policies', join(this.directory, 'policies')],
+      proxy: policies,
       sidecar: [],
       runner: [
-        ['--policies', join(this.directory, 'policies')],
+        policies,
         ['--sharing', this.sharing],
         ['--sandbox-directory', this.sandboxes],
         ['--first-uid', String(this.firstUid), '--uid-count', String(UID_COUNT)],

@@ -136,10 +136,16 @@ export interface Sandbox {
   attestation?: Attestation | undefined;
   createdAt?: Date | undefined;
   lastUsedAt?: Date | undefined;
-  expiresAt?: Date | undefined;
+  expiresAt?:
+    | Date
+    | undefined;
+  /** SHA-256 of the policy documents that its next exec is held to, lower-case hex. */
   policyDigest: string;
   idleTimeout?: Duration | undefined;
   runnerId: string;
+  /** The policy's commit and serial where it came as a bundle. */
+  policyCommit: string;
+  policySerial: bigint;
 }
 
 export interface CreateSandboxRequest {
@@ -845,6 +851,8 @@ function createBaseSandbox(): Sandbox {
     policyDigest: "",
     idleTimeout: undefined,
     runnerId: "",
+    policyCommit: "",
+    policySerial: 0n,
   };
 }
 
@@ -885,6 +893,15 @@ export const Sandbox: MessageFns<Sandbox> = {
     }
     if (message.runnerId !== "") {
       writer.uint32(98).string(message.runnerId);
+    }
+    if (message.policyCommit !== "") {
+      writer.uint32(106).string(message.policyCommit);
+    }
+    if (message.policySerial !== 0n) {
+      if (BigInt.asUintN(64, message.policySerial) !== message.policySerial) {
+        throw new globalThis.Error("value provided for field message.policySerial of type uint64 too large");
+      }
+      writer.uint32(112).uint64(message.policySerial);
     }
     return writer;
   },
@@ -998,6 +1015,22 @@ export const Sandbox: MessageFns<Sandbox> = {
             message.runnerId = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.policyCommit = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.policySerial = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1031,6 +1064,10 @@ export const Sandbox: MessageFns<Sandbox> = {
       ? Duration.fromPartial(object.idleTimeout)
       : undefined;
     message.runnerId = object.runnerId ?? "";
+    message.policyCommit = object.policyCommit ?? "";
+    message.policySerial = (object.policySerial !== undefined && object.policySerial !== null)
+      ? BigInt(object.policySerial)
+      : 0n;
     return message;
   },
 };

@@ -1,0 +1,83 @@
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { OutriderError } from '#core/errors';
+import { type DatasourceTarget, type HostTarget, inspectDatasource, REASONS } from '#policies';
+import { ADAPTERS } from './datasources/index.ts';
+import { valuesOf } from './headers.ts';
+import type { OpenExchange } from './open-exchanges.ts';
+import { requestTooLarge } from './places.ts';
+import { refused } from './refusal.ts';
+import type { Upstream } from './upstream.ts';
+
+/** A query, be it of a datasource or in a form, is not longer. */
+const BODY_MAX_BYTES = 1_048_576;
+
+/** What goes on after the words of a query have been looked at. */
+export interface Inspected {
+  readonly query: string | null;
+  /** Where it had to be read. */
+  readonly body: Buffer | undefined;
+}
+
+/**
+ * Holds what is asked of a datasource against the rule that allows asking. Where the body says what is asked, all of it is read;
+ * nothing has been resolved or dialled by then.
+ * @throws {OutriderError} EGRESS_DENIED, BODY_TOO_LARGE, CANCELLED, or whatever the exchange was cut by
+ */
+export async function inspect(
+  request: IncomingMessage,
+  response: ServerResponse,
+  {
+    target,
+    upstream,
+    open,
+    expectsContinue,
+  }: {
+    readonly target: HostTarget | DatasourceTarget;
+    readonly upstream: Upstream;
+    readonly open: OpenExchange;
+    readonly expectsContinue: boolean;
+  },
+): Promise<Inspected> {
+  if (target.kind === 'host') return { query: target.query, body: undefined };
+  const { guard, limits, rule } = upstream.decision;
+  const body = ADAPTERS[target.type].readsBody(target)
+    ? await readBody(request, response, open, expectsContinue)
+    : undefined;
+  // Two readers may take broken UTF-8 for different texts.
+  if (body && !isUtf8(body))
+    throw refused('EGRESS_DENIED', REASONS.query_malformed.text, 'query_malformed', { rule });
+  const inspection = inspectDatasource(guard, limits, {
+    ...target,
+    body: body?.toString('utf8') ?? null,
+    header: (name) => valuesOf(request.rawHeaders, name)[0],
+  });
+  if (inspection.ok) return { query: inspection.query, body };
+  const { reason } = inspection;
+  throw refused('EGRESS_DENIED', REASONS[reason].text, reason, { rule });
+}
+
+function readBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  open: OpenExchange,
+  expectsContinue: boolean,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const gone = (): void => reject(new OutriderError('CANCELLED', 'the caller gave up'));
+    open.onCut(reject);
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length > BODY_MAX_BYTES) reject(requestTooLarge());
+      else chunks.push(chunk);
+    });
+    request.once('end', () => resolve(Buffer.concat(chunks))).once('error', gone);
+    request.once('close', () => {
+      if (!request.complete) gone();
+    });
+    if (request.socket.destroyed) gone();
+    else if (expectsContinue) response.writeContinue();
+  });
+}
