@@ -19,6 +19,7 @@ export type * from './document.ts';
 export { type Endpoint, parseEndpoint } from './endpoint.ts';
 export { addressRefusal, type DatasourceGrant, grantDatasource } from './grant.ts';
 export { type Host, parseHost } from './host.ts';
+export { interceptedHosts } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
 export { type Dimension, type Miss, missesOfAllow, missesOfDeny } from './misses.ts';

@@ -3,6 +3,7 @@ import {
   decide,
   type Phase,
   type PolicySet,
+  programTarget,
   type Reason,
   requestTarget,
   rolePolicy,
@@ -73,12 +74,13 @@ export class Simulation {
     if (was === undefined) return { kind: 'undecided' };
     const decision = this.#decide(replayed);
     if (!decision) return { kind: 'unknown' };
-    if (decision.verdict === 'deny' || decision.intercept) {
-      const { reason, rule } = refusalOf(decision);
+    if (decision.verdict === 'deny') {
+      const { reason, rule } = decision;
       if (was === 'deny') return { kind: 'same' };
       return { kind: 'denied', text: `${reason}${rule === null ? '' : ` by ${rule}`}` };
     }
-    const { policy, rule, credential } = decision;
+    const { policy, rule, credential, intercept } = decision;
+    if (intercept) return { kind: 'unknown' }; // that depends on what would be asked inside
     if (was === 'deny') return { kind: 'allowed', text: `${policy}/${rule}` };
     // A datasource's own is a part of where it is, and the proxy alone records it.
     const before = replayed.credential.startsWith('datasource:') ? '' : replayed.credential;
@@ -93,7 +95,9 @@ export class Simulation {
     if (this.#decisions.size >= REMEMBERED_MAX) this.#decisions.clear();
     const canonical = requestTarget(request);
     const policy = rolePolicy(this.#set, role, tenant, this.#phase);
-    const decision = canonical.ok ? decide(policy, canonical.target, this.#nowMs) : undefined;
+    const decision = canonical.ok
+      ? decide(policy, programTarget(policy, canonical.target, this.#nowMs), this.#nowMs)
+      : undefined;
     this.#decisions.set(key, decision);
     return decision;
   }
@@ -105,11 +109,4 @@ function outcomeOf({ verdict, reason, rule }: Replayed): 'allow' | 'deny' | unde
   // A limit is a rule's, and upstreams fail behind an allow.
   if (verdict !== 'deny') return rule === '' ? undefined : 'allow';
   return DECIDED.has(reason) ? 'deny' : undefined;
-}
-
-/** A tunnel that must be looked into is refused as long as nobody does. */
-function refusalOf(decision: Decision): { readonly reason: Reason; readonly rule: string | null } {
-  return decision.verdict === 'deny'
-    ? decision
-    : { reason: 'interception_required', rule: decision.rule };
 }

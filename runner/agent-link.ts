@@ -141,11 +141,16 @@ export class AgentLink {
 
   /** Starts a program in the waiting payload; one at a time. */
   start(id: number, order: StartOrder, sink: ExecSink): void {
-    if (this.#exec) throw new OutriderError('SESSION_BUSY', 'another program runs in this sandbox');
+    this.assertFree();
     this.#exec = { id, sink, stdinCredit: STDIN_WINDOW, stdinWaiting: undefined };
     this.#warm = 'no';
     if (this.#alive) this.#send(FRAME.START, id, JSON.stringify(order));
     else this.#lose('the sandbox is gone');
+  }
+
+  /** @throws {OutriderError} SESSION_BUSY while a program runs */
+  assertFree(): void {
+    if (this.#exec) throw new OutriderError('SESSION_BUSY', 'another program runs in this sandbox');
   }
 
   /** Lets the connections of a program pass that was started with its door shut. */

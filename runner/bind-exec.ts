@@ -2,7 +2,7 @@ import type { ExecutionSigner } from '#core/tokens';
 import type { Phase } from '#policies';
 import type { PolicyInForce } from '#policystore';
 import type { Caller } from './callers.ts';
-import { projectionText } from './projections.ts';
+import { projected } from './projections.ts';
 import type { Binding } from './sidecar-link.ts';
 
 /** Who calls out of which sandbox, as what, since when. */
@@ -31,6 +31,7 @@ export async function bindExec(
   const policyDigest = policy.digest;
   const startedAt = Math.floor(authorisedAt.getTime() / 1000);
   const claims = { sandboxId, execId, role, policyDigest, proof, startedAt, requestId };
+  const { text, intercepts } = projected(policy.set, role, principal.tenant, phase);
   const renew = () => signer.sign(phase === 'install' ? { ...claims, phase } : claims);
   return {
     binding: {
@@ -40,7 +41,8 @@ export async function bindExec(
       policyRevision: policy.revision,
       principal,
       requestId,
-      policy: projectionText(policy.set, role, principal.tenant, phase),
+      policy: text,
+      intercepts,
       token: await renew(),
     },
     renew,

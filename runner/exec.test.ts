@@ -198,6 +198,7 @@ function execOf(
         execId: id,
         role: 'tester',
         policy: '{}',
+        intercepts: false,
         policyDigest: 'd',
         token,
         principal: LOCAL_PRINCIPAL,

@@ -8,6 +8,7 @@ import { OutputAccount, type OutputChunk } from './output.ts';
 import { outputPassed } from './output-garbage.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { Binding, DeniedEvent, EgressAccount } from './sidecar-link.ts';
+import { TRUST_ENV, writeTrust } from './trust.ts';
 
 /** Why an exec ended: a closed list, the same on the wire, in the audit and in the metrics. */
 export type KilledBy =
@@ -121,20 +122,36 @@ export class Exec {
 
   /**
    * Starts the program and binds its door, both at once: its connections wait until the sidecar has answered, and where it
-   * cannot be bound the program is ended with SIDECAR_LOST and nothing has left the sandbox.
+   * cannot be bound the program is ended with SIDECAR_LOST and nothing has left the sandbox. Where the policy looks into TLS the
+   * door comes first, since a program may read what it is to trust when it starts.
    * @throws {OutriderError} SESSION_BUSY; then nothing has run
    */
   start(): void {
-    const { link, attachment } = this.#sandbox;
-    const { order } = this;
-    const { keep } = this.#accounts.stdout; // of both the same
-    attachment.onDenied = order.onDenied;
+    const { attachment } = this.#sandbox;
+    attachment.onDenied = this.order.onDenied;
     attachment.onPolicyEnded = (code) =>
       this.kill('policy', 'the policy ended this exec', code === '' ? '' : 'EGRESS_DENIED');
-    link.start(
+    if (this.order.binding.intercepts) {
+      this.#sandbox.link.assertFree();
+      this.#bound = this.#bind(() => this.#startProgram(TRUST_ENV));
+      return;
+    }
+    this.#startProgram({});
+    this.#bound = this.#bind();
+  }
+
+  #startProgram(env: Readonly<Record<string, string>>): void {
+    const { start, overflow } = this.order;
+    const { keep } = this.#accounts.stdout; // of both the same
+    this.#sandbox.link.start(
       this.#number,
       // Where it would be dropped here, the agent does it: a flood costs this process nothing.
-      { ...order.start, door: 'shut', ...(order.overflow === 'truncate' && { keep }) },
+      {
+        ...start,
+        env: { ...env, ...start.env },
+        door: 'shut',
+        ...(overflow === 'truncate' && { keep }),
+      },
       {
         output: (stream, data) => this.#onOutput(stream, data),
         skipped: (stream, bytes) => this.#accounts[stream].skip(bytes),
@@ -148,7 +165,6 @@ export class Exec {
         },
       },
     );
-    this.#bound = this.#bind();
     this.#begin();
     if (!this.#over) this.#watch();
   }
@@ -195,15 +211,20 @@ export class Exec {
     }, KILL_GRACE_MS).unref();
   }
 
-  async #bind(): Promise<boolean> {
+  /** Binds the door and opens it; `first` is called before it opens, also where it cannot be bound. Never rejects. */
+  async #bind(first: () => void = () => {}): Promise<boolean> {
+    const { attachment, directory, link } = this.#sandbox;
+    let bound = true;
     try {
-      await this.#sandbox.attachment.bind(this.order.binding);
-      this.#sandbox.link.openDoor(this.#number);
-      return true;
+      const ca = await attachment.bind(this.order.binding);
+      if (ca !== '') writeTrust(directory, ca);
     } catch {
-      this.kill('runner', SIDECAR_ENDED, 'SIDECAR_LOST');
-      return false;
+      bound = false;
     }
+    first();
+    if (bound) link.openDoor(this.#number);
+    else this.kill('runner', SIDECAR_ENDED, 'SIDECAR_LOST');
+    return bound;
   }
 
   #watch(): void {

@@ -1,24 +1,43 @@
-import { canonicalJson, type Phase, type PolicySet, projectRole } from '#policies';
+import {
+  canonicalJson,
+  interceptedHosts,
+  type Phase,
+  type PolicySet,
+  projectRole,
+} from '#policies';
+
+/** What a role may do, as the sidecar is told. */
+export interface Projected {
+  /** Canonical JSON. */
+  readonly text: string;
+  /** Whether any rule looks into TLS, so that the sandbox must trust the sidecar's CA. */
+  readonly intercepts: boolean;
+}
 
 /** Roles, tenants and phases of one policy whose projections are kept; where there are more, all are made again. */
 const KEPT_MAX = 1_024;
-const kept = new WeakMap<PolicySet, Map<string, string>>();
+const kept = new WeakMap<PolicySet, Map<string, Projected>>();
 
 /**
- * What a role may do for a tenant in a phase, as the sidecar is told: canonical JSON. Made once for each policy: it is on the way to a program's
+ * What a role may do for a tenant in a phase, as the sidecar is told. Made once for each policy: it is on the way to a program's
  * first byte. @throws {OutriderError} ROLE_DENIED where the policy has no such role
  */
-export function projectionText(
+export function projected(
   set: PolicySet,
   role: string,
   tenant: string,
   phase: Phase = 'run',
-): string {
-  const ofSet = kept.get(set) ?? new Map<string, string>();
+): Projected {
+  const ofSet = kept.get(set) ?? new Map<string, Projected>();
   kept.set(set, ofSet);
   const key = JSON.stringify([role, tenant, phase]);
-  const text = ofSet.get(key) ?? canonicalJson(projectRole(set, role, tenant, phase));
+  const made = ofSet.get(key) ?? project(set, role, tenant, phase);
   if (ofSet.size >= KEPT_MAX) ofSet.clear();
-  ofSet.set(key, text);
-  return text;
+  ofSet.set(key, made);
+  return made;
+}
+
+function project(set: PolicySet, role: string, tenant: string, phase: Phase): Projected {
+  const projection = projectRole(set, role, tenant, phase);
+  return { text: canonicalJson(projection), intercepts: interceptedHosts(projection).length > 0 };
 }

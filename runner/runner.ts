@@ -24,7 +24,7 @@ import type { RunnerMetrics } from './metrics.ts';
 import { type Place, Places, type Target } from './places.ts';
 import type { WarmPool } from './pool.ts';
 import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
-import { projectionText } from './projections.ts';
+import { projected } from './projections.ts';
 import { roleLimits, type SandboxAsk } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type EndReason, type Kept, Sessions } from './sessions.ts';
@@ -472,8 +472,8 @@ export class Runner {
     const { exec, facts, sandbox } = live;
     try {
       const { tenant } = exec.order.binding.principal;
-      const projection = projectionText(policy.set, facts.role, tenant, live.phase);
-      sandbox.attachment.tighten(facts.execId, projection, policy.digest, policy.revision);
+      const { text } = projected(policy.set, facts.role, tenant, live.phase);
+      sandbox.attachment.tighten(facts.execId, text, policy.digest, policy.revision);
     } catch {
       exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
     }

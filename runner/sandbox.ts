@@ -30,6 +30,8 @@ export class Sandbox {
   readonly box: Box;
   readonly link: AgentLink;
   readonly attachment: Attachment;
+  /** Its own directory on this host, which it sees as /run/outrider and cannot write to. */
+  readonly directory: string;
   /** Resolves when nothing of it is left on this machine. Never rejects. */
   readonly ended: Promise<void>;
   /** Resolves when the first program in it has written something that was passed on, or has ended. Never rejects. */
@@ -53,6 +55,7 @@ export class Sandbox {
     box: Box,
     link: AgentLink,
     attachment: Attachment,
+    directory: string,
     cleanUp: () => Promise<void>,
   ) {
     this.id = id;
@@ -60,6 +63,7 @@ export class Sandbox {
     this.box = box;
     this.link = link;
     this.attachment = attachment;
+    this.directory = directory;
     let answer = (): void => {};
     this.answered = new Promise((resolve) => {
       answer = resolve;
@@ -118,7 +122,9 @@ export class Sandbox {
       undo.push(() => link.close());
       await link.ready();
       if (!inHaste) box.settle();
-      return new Sandbox(id, shape, box, link, attachment, () => runAll(undo.toReversed()));
+      return new Sandbox(id, shape, box, link, attachment, directory, () =>
+        runAll(undo.toReversed()),
+      );
     } catch (error) {
       await runAll(undo.toReversed()); // the uid and the directory only after the box
       throw error;

@@ -13,6 +13,8 @@ export interface Binding {
   readonly role: string;
   /** Canonical JSON of the role's projection. */
   readonly policy: string;
+  /** Whether the policy looks into TLS: then the program is to find the CA when it starts. */
+  readonly intercepts: boolean;
   readonly policyDigest: string;
   /** For the sidecar's audit, where the policy came as a bundle. */
   readonly policyRevision?: Revision | null | undefined;
@@ -84,11 +86,12 @@ export class Attachment {
     });
   }
 
-  async bind(binding: Binding): Promise<void> {
+  /** Opens the door; resolves to the PEM of the CA that TLS is intercepted with, empty where it is not. */
+  async bind(binding: Binding): Promise<string> {
     const { execId, role, policy, policyDigest, policyRevision, token, principal, requestId } =
       binding;
     const { issuer, subject, tenant } = principal;
-    await this.#ask('bound', {
+    const { response } = await this.#ask('bound', {
       $case: 'bind',
       value: {
         execId,
@@ -101,6 +104,7 @@ export class Attachment {
         ...revisionFields(policyRevision),
       },
     });
+    return response?.$case === 'bound' ? response.value.caCertificate : '';
   }
 
   renew(execId: string, token: Binding['token']): void {

@@ -4,7 +4,7 @@ import { AuditChain, type AuditHead } from '#core/audit';
 import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
-import { RuleLimits, type Target } from '#policies';
+import { interceptedHosts, RuleLimits, type Target } from '#policies';
 import {
   Binding,
   type ExecGrant,
@@ -19,6 +19,7 @@ import type { Measures } from './measures.ts';
 import { postAudit, proxyPool } from './proxy-link.ts';
 import { Refused, toRefused } from './refusal.ts';
 import { Spool } from './spool.ts';
+import { SandboxAuthority, SandboxKeys } from './tls/authority.ts';
 
 /** What the runner asks for when it opens a door. */
 export interface AttachmentSpec {
@@ -64,6 +65,7 @@ export class Attachment {
   readonly #chain: AuditChain;
   readonly #journal: Journal;
   readonly #delivery: Delivery;
+  readonly #keys = new SandboxKeys();
   #auditPool: Pool | undefined;
   #door: Door | undefined;
   #binding: Binding | undefined;
@@ -125,14 +127,21 @@ export class Attachment {
     return attachment;
   }
 
-  /** Opens the door for one exec; no connection from before is served as its own. @throws {OutriderError} SESSION_BUSY while another is bound */
-  bind(grant: ExecGrant): void {
+  /**
+   * Opens the door for one exec; no connection from before is served as its own. Returns the certificate, in PEM, of the CA that it
+   * intercepts TLS with; undefined where no rule looks into TLS.
+   * @throws {OutriderError} SESSION_BUSY while another is bound
+   */
+  bind(grant: ExecGrant): string | undefined {
     if (this.#binding)
       throw new OutriderError('SESSION_BUSY', 'another exec is bound to this attachment');
     this.#door?.cutConnections();
-    this.#binding = new Binding(grant, this.#newPool(POOL_CONNECTIONS));
+    const authority = this.#authorityFor(grant);
+    const pool = this.#newPool(POOL_CONNECTIONS);
+    this.#binding = new Binding(grant, { pool, authority });
     this.#lastToken = grant.token.jwt;
     this.#delivery.nudge();
+    return authority?.certificate;
   }
 
   /** Whether this exec is bound now. */
@@ -231,6 +240,12 @@ export class Attachment {
     if (binding?.exec.execId !== execId)
       throw new OutriderError('EXEC_NOT_FOUND', 'this exec is not bound to the attachment');
     return binding;
+  }
+
+  #authorityFor({ policy }: ExecGrant): SandboxAuthority | undefined {
+    const hosts = interceptedHosts(policy.compiled.projection);
+    if (hosts.length === 0) return undefined;
+    return new SandboxAuthority(this.#spec.sandboxId, this.#keys, hosts, this.#deps.now());
   }
 
   #newPool(connections: number): Pool {

@@ -8,6 +8,7 @@ import {
   targetText,
 } from '#policies';
 import { Refused } from './refusal.ts';
+import type { SandboxAuthority } from './tls/authority.ts';
 
 /** What the runner says when it binds an exec to a door. */
 export interface ExecGrant {
@@ -18,6 +19,13 @@ export interface ExecGrant {
   readonly policy: ExecPolicy;
   readonly token: ExecToken;
   readonly principal: PrincipalLabels;
+}
+
+/** What an exec's door has besides its grant. */
+export interface DoorMeans {
+  readonly pool: Pool;
+  /** Signs for the hosts of the policy at claim; absent where no rule of it looks into TLS. */
+  readonly authority: SandboxAuthority | undefined;
 }
 
 /** A role's policy and where it comes from. */
@@ -64,6 +72,7 @@ const CLOCK_TOLERANCE_MS = 5_000;
 export class Binding {
   readonly exec: Omit<ExecGrant, 'policy' | 'token'>;
   readonly pool: Pool;
+  readonly authority: SandboxAuthority | undefined;
   readonly totals: Totals = {
     allowed: 0,
     denied: 0,
@@ -77,9 +86,10 @@ export class Binding {
   readonly #policies: ExecPolicy[];
   #token: ExecToken;
 
-  constructor({ policy, token, ...exec }: ExecGrant, pool: Pool) {
+  constructor({ policy, token, ...exec }: ExecGrant, { pool, authority }: DoorMeans) {
     this.exec = exec;
     this.pool = pool;
+    this.authority = authority;
     this.#policies = [policy];
     this.#token = token;
   }
@@ -127,6 +137,12 @@ export class Binding {
   get lastToken(): string {
     return this.#token.jwt;
   }
+}
+
+/** @throws {Refused} not_bound */
+export function assertBound(binding: Binding | undefined): Binding {
+  if (!binding) throw new Refused('not_bound');
+  return binding;
 }
 
 /** Names of the older grant, precautions and limits of both. */

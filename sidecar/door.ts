@@ -1,21 +1,32 @@
 import { chownSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
-import type { RuleLimits } from '#policies';
-import type { Binding, Grant } from './binding.ts';
+import type { Reason, RuleLimits } from '#policies';
+import { assertBound, type Binding, type Grant } from './binding.ts';
 import type { Exchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import { headerOf, headProblem } from './framing.ts';
+import { Http2Door, plainHeaders } from './http2.ts';
 import type { Journal } from './journal.ts';
 import type { Measures } from './measures.ts';
+import { Openings } from './openings.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
+import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { answerRefusal, Refused, refusalBytes, toRefused } from './refusal.ts';
 import { assertBodySize, drain } from './request-body.ts';
-import { assertHostAgrees, connectTarget, ingressOf, requestTarget } from './request-target.ts';
-import { tunnel } from './tunnel.ts';
+import {
+  assertHostAgrees,
+  connectTarget,
+  ingressOf,
+  insideTarget,
+  type Origin,
+  requestTarget,
+} from './request-target.ts';
+import { readSocks, SOCKS_REPLY, SOCKS_VERSION, SocksRefused, socksReply } from './socks.ts';
 
 /** Bounds of one door, whatever policy says. */
 export interface DoorLimits {
@@ -45,6 +56,7 @@ export interface DoorDeps {
 
 /** Requests of one connection that may be under way at once. */
 const PIPELINE_MAX = 16;
+const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
 /** Time for a refusal to be read before the connection goes. */
 const PARTING_MS = 500;
 
@@ -54,17 +66,22 @@ interface Connection {
   doomed: boolean;
   /** The last answer, once those before it are out. */
   parting: Buffer | undefined;
+  /** Of one that was opened by CONNECT or SOCKS5 and is looked into: whose server it speaks to. */
+  origin: Origin | undefined;
 }
 
 /**
- * The HTTP server of one sandbox, and its only way out: absolute form, CONNECT and datasource aliases. llhttp reads strictly, and
+ * The HTTP server of one sandbox, and its only way out: absolute form, CONNECT, SOCKS5 and datasource aliases. llhttp reads strictly, and
  * what it reads is checked again before anything is decided. A connection that carried something in doubt is closed.
  */
 export class Door {
   readonly #deps: DoorDeps;
   readonly #server: Server;
   readonly #connections = new Map<Socket, Connection>();
-  #tunnels = 0;
+  readonly #openings: Openings;
+  readonly #http2: Http2Door;
+  /** What Node's HTTP server does with a connection. */
+  readonly #readHttp: (socket: Socket) => void;
 
   private constructor(deps: DoorDeps) {
     this.#deps = deps;
@@ -81,11 +98,34 @@ export class Door {
     // Above the door's own bound, which answers by its own reason.
     this.#server.maxHeadersCount = Math.max(2_000, limits.headerCount + 1);
     this.#server.maxConnections = limits.connections;
+    // The door looks at a connection first, and hands over what is HTTP.
+    const [readHttp] = this.#server.listeners('connection');
+    this.#readHttp = (socket) => void readHttp?.call(this.#server, socket);
+    this.#openings = new Openings({
+      limits,
+      measures: deps.measures,
+      now: deps.now,
+      limit: (exchange, grant) => this.#limit(exchange, grant),
+      serve: (socket, origin) => this.#serveInside(socket, origin),
+      refuse: (exchange, refused) => void this.#refuse(exchange, refused),
+    });
+    this.#http2 = new Http2Door({
+      ...limits,
+      serve: (socket, request, response) => void this.#serveStream(socket, request, response),
+      refuse: (refused) => void this.#recordUnreadable(refused, 'intercept'),
+    });
     this.#server
+      .removeAllListeners('connection')
       .on('connection', (socket: Socket) => this.#connected(socket))
-      .on('request', (request, response) => void this.#serve(request, response))
-      .on('checkContinue', (request, response) => void this.#serve(request, response))
-      .on('checkExpectation', (request, response) => void this.#serve(request, response))
+      .on('request', (request, response) => void this.#serve(request.socket, request, response))
+      .on(
+        'checkContinue',
+        (request, response) => void this.#serve(request.socket, request, response),
+      )
+      .on(
+        'checkExpectation',
+        (request, response) => void this.#serve(request.socket, request, response),
+      )
       .on('connect', (request, socket: Socket, head) => void this.#connect(request, socket, head))
       .on('clientError', (error: ParseFailure, socket: Socket) => this.#unreadable(error, socket))
       .on('drop', () => this.#dropped());
@@ -131,51 +171,95 @@ export class Door {
       socket.destroy();
       return;
     }
-    this.#connections.set(socket, { open: new Set(), doomed: false, parting: undefined });
+    this.#track(socket, undefined);
+    const silent = (): void => void socket.destroy();
+    socket.setTimeout(this.#deps.limits.headerTimeoutMs, silent);
+    socket.once('data', (first: Buffer) => {
+      socket.setTimeout(0).off('timeout', silent).pause();
+      socket.unshift(first);
+      if (first[0] === SOCKS_VERSION) void this.#socks(socket);
+      else this.#serveHttp(socket);
+    });
+  }
+
+  #track(socket: Socket, origin: Origin | undefined): void {
+    this.#connections.set(socket, { open: new Set(), doomed: false, parting: undefined, origin });
     socket.on('error', () => {});
     socket.once('close', () => this.#connections.delete(socket));
   }
 
+  #serveHttp(socket: Socket): void {
+    this.#readHttp(socket);
+    socket.resume();
+  }
+
+  /** What comes on the socket from now on are requests to `origin`. */
+  #serveInside(socket: Socket, origin: Origin): void {
+    const connection = this.#connections.get(socket);
+    if (connection) connection.origin = origin;
+    else this.#track(socket, origin);
+    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') this.#http2.accept(socket);
+    else this.#serveHttp(socket);
+  }
+
+  /** One stream of HTTP/2, as the request that HTTP/1.1 would have made of it. */
+  async #serveStream(
+    socket: Socket,
+    request: ProgramRequest,
+    response: ProgramResponse,
+  ): Promise<void> {
+    const plain = plainHeaders(request.rawHeaders);
+    const { rawHeaders } = request;
+    rawHeaders.splice(0, rawHeaders.length, ...(plain ?? []));
+    const type = headerOf(rawHeaders, 'content-type') ?? '';
+    // gRPC needs HTTP/2 all the way, and the hop to the proxy is HTTP/1.1.
+    const isGrpc = /^application\/grpc(?:[+;]|$)/i.test(type);
+    const problem = !plain ? 'host_mismatch' : isGrpc ? 'protocol_not_allowed' : undefined;
+    await this.#serve(socket, request, response, problem);
+  }
+
   /** One request: each step takes what the last one proved, and any refusal ends up in the one catch. */
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const connection = this.#connections.get(request.socket);
+  async #serve(
+    socket: Socket,
+    request: ProgramRequest,
+    response: ProgramResponse,
+    problem?: Reason,
+  ): Promise<void> {
+    const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
+    // A stream ends alone, and where the next one begins nobody has to guess.
+    const multiplexed = request.httpVersion === '2.0' && connection.origin !== undefined;
     let exchange: Exchange | undefined;
     try {
-      const ingress = ingressOf(request.url ?? '');
+      const { origin } = connection;
+      const ingress = origin ? 'intercept' : ingressOf(request.url ?? '');
       exchange = this.#begin(ingress, request, connection);
       const { requestId } = exchange;
-      exchange.onCut((refused) => answerRefusal(response, refused, requestId, true));
-      response.once('close', () => this.#settled(request.socket, connection, exchange));
-      this.#assertSound(request, connection);
-      const target = requestTarget(request);
+      exchange.onCut((refused) => answerRefusal(response, refused, requestId, !multiplexed));
+      response.once('close', () => this.#settled(socket, connection, exchange));
+      if (problem) throw new Refused(problem, problem === 'host_mismatch' ? { status: 400 } : {});
+      this.#assertSound(request, connection, multiplexed);
+      const target = origin ? insideTarget(request, origin) : requestTarget(request);
       exchange.target = target;
       const binding = assertBound(exchange.binding);
       const nowMs = this.#deps.now();
       const grant = binding.permit(target, nowMs);
       exchange.grant = grant;
-      assertHostAgrees(request, ingress);
+      assertHostAgrees(request, ingress, origin);
       const requestMaxBytes = Math.min(
         this.#deps.limits.requestBytes,
         grant.limits.requestBytes ?? Number.POSITIVE_INFINITY,
       );
       assertBodySize(request, requestMaxBytes);
       this.#limit(exchange, grant);
-      await forward({
-        exchange,
-        request,
-        response,
-        target,
-        grant,
-        binding,
-        nowMs,
-        requestMaxBytes,
-      });
+      const call = { exchange, request, response, target, grant, binding, nowMs, requestMaxBytes };
+      await forward(call);
     } catch (thrown) {
       // What was cut meanwhile has been answered.
       if (exchange?.ended) return;
       const refused = toRefused(thrown);
-      const close = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
+      const doubtful = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
+      const close = doubtful && !multiplexed;
       if (close) connection.doomed = true;
       const told = this.#refuse(exchange, refused);
       answerRefusal(response, told, exchange?.requestId ?? 'none', close);
@@ -186,43 +270,23 @@ export class Door {
   async #connect(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
-    const { limits, measures, now } = this.#deps;
     const pipelined = connection.open.size > 0;
     let exchange: Exchange | undefined;
     try {
       exchange = this.#begin('connect', request, connection);
       if (pipelined) throw new Refused('pipeline_limit');
+      if (connection.origin) throw new Refused('connect_not_allowed'); // a tunnel in a tunnel
       this.#assertSound(request, connection);
-      const target = connectTarget(request);
+      const target = connectTarget(request.url ?? '');
       exchange.target = target;
-      const binding = assertBound(exchange.binding);
-      const grant = binding.permit(target, now());
-      exchange.grant = grant;
-      assertHostAgrees(request, 'connect');
-      if (grant.intercept)
-        throw new Refused('interception_required', {
-          rule: grant.rule,
-          target: exchange.targetText,
-        });
-      if (this.#tunnels >= limits.tunnels) throw new Refused('tunnel_limit');
-      this.#limit(exchange, grant);
-      this.#tunnels += 1;
-      measures.tunnels.inc();
-      exchange.onEnd(() => {
-        this.#tunnels -= 1;
-        measures.tunnels.dec();
-      });
-      const { helloTimeoutMs, idleTimeoutMs } = limits;
-      await tunnel({
+      await this.#openings.open({
         exchange,
         socket,
         head,
         target,
-        grant,
-        binding,
-        helloTimeoutMs,
-        idleTimeoutMs,
-        now,
+        accept: ESTABLISHED,
+        mayBePlain: false,
+        assertAgrees: () => assertHostAgrees(request, 'connect'),
       });
     } catch (thrown) {
       const told = this.#refuse(exchange, toRefused(thrown));
@@ -232,8 +296,35 @@ export class Door {
     }
   }
 
+  async #socks(socket: Socket): Promise<void> {
+    let exchange: Exchange | undefined;
+    try {
+      const { journal, binding, limits } = this.#deps;
+      const { authority, rest } = await readSocks(socket, limits.headerTimeoutMs);
+      exchange = journal.begin('socks5', 'CONNECT', binding());
+      const target = connectTarget(authority);
+      exchange.target = target;
+      await this.#openings.open({
+        exchange,
+        socket,
+        head: rest,
+        target,
+        accept: socksReply(SOCKS_REPLY.succeeded),
+        mayBePlain: true,
+        assertAgrees: () => {},
+      });
+    } catch (thrown) {
+      const refused = toRefused(thrown);
+      if (exchange) this.#refuse(exchange, refused);
+      else if (refused.reason !== 'client_gone') this.#recordUnreadable(refused, 'socks5');
+      const reply = thrown instanceof SocksRefused ? thrown.reply : SOCKS_REPLY.notAllowed;
+      if (reply === undefined) socket.destroy();
+      else part(socket, socksReply(reply));
+    }
+  }
+
   /** Takes the place of the record. @throws {Refused} audit_backpressure */
-  #begin(ingress: Exchange['ingress'], request: IncomingMessage, connection: Connection): Exchange {
+  #begin(ingress: Exchange['ingress'], request: ProgramRequest, connection: Connection): Exchange {
     const { journal, binding } = this.#deps;
     const exchange = journal.begin(ingress, request.method ?? '', binding());
     exchange.requestComplete = () => request.complete;
@@ -242,13 +333,15 @@ export class Door {
   }
 
   /** @throws {Refused} what is wrong with the head, or with its place in the connection */
-  #assertSound(request: IncomingMessage, connection: Connection): void {
+  #assertSound(request: ProgramRequest, connection: Connection, multiplexed = false): void {
     const { method = '', httpVersion, rawHeaders } = request;
-    const problem = headProblem({ method, httpVersion, rawHeaders }, this.#deps.limits.headerCount);
+    const head = { method, httpVersion, rawHeaders };
+    const wire = multiplexed ? 'http2' : 'http1';
+    const problem = headProblem(head, this.#deps.limits.headerCount, wire);
     // Nothing is known yet of what would speak the other protocol, so it is the request that is wrong.
     if (problem === 'upgrade_not_allowed') throw new Refused(problem, { status: 400 });
     if (problem) throw new Refused(problem);
-    if (connection.open.size > PIPELINE_MAX) throw new Refused('pipeline_limit');
+    if (!multiplexed && connection.open.size > PIPELINE_MAX) throw new Refused('pipeline_limit');
   }
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
@@ -278,8 +371,8 @@ export class Door {
     const unfinished = [...connection.open].find(
       (exchange) => !exchange.ended && !exchange.requestComplete(),
     );
-    // A connection that broke, or on which nothing was ever said, carried no request of its own.
-    if (!/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '') || (!unfinished && silent(error, socket))) {
+    // A connection that broke carried no request of its own.
+    if (!/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) {
       unfinished?.cut(new Refused('client_gone'));
       socket.destroy();
       return;
@@ -289,15 +382,21 @@ export class Door {
       unfinished.cut(refused);
       return;
     }
-    const { told, requestId } = this.#recordUnreadable(refused);
+    const { told, requestId } = this.#recordUnreadable(
+      refused,
+      connection.origin ? 'intercept' : 'forward',
+    );
     const bytes = refusalBytes(told, requestId);
     if (connection.open.size > 0) connection.parting = bytes;
     else part(socket, bytes);
   }
 
-  #recordUnreadable(refused: Refused): { told: Refused; requestId: string } {
+  #recordUnreadable(
+    refused: Refused,
+    ingress: Exchange['ingress'],
+  ): { told: Refused; requestId: string } {
     try {
-      const exchange = this.#deps.journal.begin('forward', '', this.#deps.binding());
+      const exchange = this.#deps.journal.begin(ingress, '', this.#deps.binding());
       return { told: exchange.refuse(refused), requestId: exchange.requestId };
     } catch {
       return { told: refused, requestId: 'none' };
@@ -310,22 +409,14 @@ export class Door {
   }
 
   #dropped(): void {
-    if (this.#deps.binding() !== undefined) this.#recordUnreadable(new Refused('conn_limit'));
+    if (this.#deps.binding() !== undefined)
+      this.#recordUnreadable(new Refused('conn_limit'), 'forward');
   }
-}
-
-function assertBound(binding: Binding | undefined): Binding {
-  if (!binding) throw new Refused('not_bound');
-  return binding;
 }
 
 /** After these nobody can be sure where the next request begins. */
 function inDoubt({ status, reason }: Refused): boolean {
   return status === 400 || status === 408 || status === 431 || reason === 'pipeline_limit';
-}
-
-function silent({ code }: ParseFailure, socket: Socket): boolean {
-  return code === 'ERR_HTTP_REQUEST_TIMEOUT' && socket.bytesRead === 0;
 }
 
 function refusalOf(error: ParseFailure, insideBody: boolean): Refused {

@@ -4,9 +4,11 @@ import type { Binding, Grant } from './binding.ts';
 import type { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 
+export type Verdict = 'allow' | 'deny' | 'limit' | 'error';
+
 /** How one request or tunnel ended. */
 export interface Outcome {
-  readonly verdict: 'allow' | 'deny' | 'limit' | 'error';
+  readonly verdict: Verdict;
   readonly status?: number | undefined;
   readonly reason?: string | undefined;
   readonly rule?: string | null | undefined;
@@ -15,7 +17,10 @@ export interface Outcome {
 }
 
 /** Records how an exchange ended; returns what the program is told in place of its refusal, where it is to be told something else. */
-export type RecordExchange = (exchange: Exchange, outcome: Outcome) => Refused | undefined;
+export type RecordExchange = (
+  exchange: Exchange,
+  outcome: Outcome | 'intercepted',
+) => Refused | undefined;
 
 /**
  * One request or tunnel, from its head to its one audit record. Whoever ends it first says how it ended; everything after is
@@ -38,7 +43,7 @@ export class Exchange {
   /** Whether all of the request has been read. */
   requestComplete: () => boolean = () => true;
   #onCut: ((refused: Refused) => void) | undefined;
-  #outcome: Outcome | undefined;
+  #outcome: Outcome | 'intercepted' | undefined;
   readonly #ends: (() => void)[] = [];
   readonly #record: RecordExchange;
 
@@ -77,6 +82,11 @@ export class Exchange {
     this.#end(outcome);
   }
 
+  /** The requests inside have records of their own, and this has none. */
+  becomeIntercepted(): void {
+    this.#end('intercepted');
+  }
+
   /** Ends it with a refusal, and returns the one to tell the program: another where there are too many of them. */
   refuse(refused: Refused): Refused {
     return this.#end(outcomeOf(refused)) ?? refused;
@@ -88,7 +98,7 @@ export class Exchange {
     this.#onCut?.(this.refuse(refused));
   }
 
-  #end(outcome: Outcome): Refused | undefined {
+  #end(outcome: Outcome | 'intercepted'): Refused | undefined {
     if (this.#outcome !== undefined) return undefined;
     this.#outcome = outcome;
     for (const undo of this.#ends) undo();

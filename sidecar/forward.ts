@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import { errors } from 'undici';
 import {
@@ -12,14 +12,15 @@ import type { Binding, Grant } from './binding.ts';
 import { type Exchange, type Outcome, outcomeOfAnswer } from './exchange.ts';
 import { headerOf } from './framing.ts';
 import { forwardedHeaders, headerText, returnedHeaders } from './header-fields.ts';
+import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { answerRefusal, Refused } from './refusal.ts';
 import { drain, requestBody } from './request-body.ts';
 
 /** One allowed request and everything that sending it on needs. */
 export interface ForwardCall {
   readonly exchange: Exchange;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: ProgramRequest;
+  readonly response: ProgramResponse;
   readonly target: HostTarget | DatasourceTarget;
   readonly grant: Grant;
   readonly binding: Binding;
@@ -79,8 +80,8 @@ function wireHeaders(
 /** Writes the proxy's answer to the program, and lets whichever side fails first end the other. */
 class AnswerRelay implements Dispatcher.DispatchHandler {
   readonly #exchange: Exchange;
-  readonly #request: IncomingMessage;
-  readonly #response: ServerResponse;
+  readonly #request: ProgramRequest;
+  readonly #response: ProgramResponse;
   readonly #method: string;
   #controller: Dispatcher.DispatchController | undefined;
   #outcome: Outcome = { verdict: 'allow' };
@@ -126,7 +127,11 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     if (!this.#response.write(chunk)) controller.pause();
   }
 
-  onResponseEnd(): void {
+  onResponseEnd(_controller: unknown, trailers: IncomingHttpHeaders): void {
+    const fields = Object.entries(trailers).flatMap(([name, value]) =>
+      typeof value === 'string' ? [[name, value] as const] : [],
+    );
+    if (fields.length > 0) this.#response.addTrailers(Object.fromEntries(fields));
     this.#response.end();
     this.#exchange.end(this.#outcome);
     drain(this.#request);

@@ -7,10 +7,18 @@ export interface RawHead {
   readonly rawHeaders: readonly string[];
 }
 
+/** What a connection speaks: a request line that claims another version is refused. */
+export type Wire = 'http1' | 'http2';
+
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110, 5.5: visible characters, space, tab and obs-text; nothing that could end a line. */
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const LENGTH = /^(?:0|[1-9]\d{0,14})$/;
+
+const VERSIONS: Readonly<Record<Wire, readonly string[]>> = {
+  http1: ['1.1', '1.0'],
+  http2: ['2.0'],
+};
 
 /** Headers of which a second one leaves two readings. */
 const ONCE: Readonly<Record<string, Reason>> = {
@@ -26,9 +34,9 @@ const ONCE: Readonly<Record<string, Reason>> = {
  * Why a head that llhttp accepted is still not taken, or undefined. Everything that two parsers could read differently is
  * refused here (RFC 9112, 6.1 and 11.2), so that nothing has to be repaired later. `countMax` is a number of header lines.
  */
-export function headProblem(head: RawHead, countMax: number): Reason | undefined {
+export function headProblem(head: RawHead, countMax: number, wire: Wire): Reason | undefined {
   const { rawHeaders } = head;
-  if (head.httpVersion !== '1.1' && head.httpVersion !== '1.0') return 'version';
+  if (!VERSIONS[wire].includes(head.httpVersion)) return 'version';
   if (rawHeaders.length > countMax * 2) return 'too_many_headers';
   const seen = new Map<string, string>();
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -87,7 +95,7 @@ function otherProblem(
   { method, httpVersion, rawHeaders }: RawHead,
   headers: ReadonlyMap<string, string>,
 ): Reason | undefined {
-  if (httpVersion === '1.1' && !headers.has('host')) return 'host_missing';
+  if (httpVersion !== '1.0' && !headers.has('host')) return 'host_missing';
   if (headers.get('host') === '' && method !== 'CONNECT') return 'host_malformed';
   const expect = headers.get('expect');
   if (expect !== undefined && expect.toLowerCase() !== '100-continue') return 'header_forbidden';

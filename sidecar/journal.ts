@@ -115,10 +115,14 @@ export class Journal {
     return count;
   }
 
-  #record(exchange: Exchange, outcome: Outcome): Refused | undefined {
-    const { measures } = this.#deps;
+  #record(exchange: Exchange, outcome: Outcome | 'intercepted'): Refused | undefined {
+    const { measures, spool } = this.#deps;
     const durationMs = performance.now() - exchange.startedAt;
     this.live.delete(exchange);
+    if (outcome === 'intercepted') {
+      spool.release();
+      return undefined;
+    }
     const told = this.#floods(exchange, outcome);
     if (told) this.#countOnly(exchange);
     else this.#write(exchange, outcome, durationMs);

@@ -1,7 +1,7 @@
-import type { ServerResponse } from 'node:http';
 import { STATUS_CODES } from 'node:http';
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { REASONS, type Reason } from '#policies';
+import type { ProgramResponse } from './program-side.ts';
 
 /** What a refusal may say besides its reason. */
 export interface RefusalDetails {
@@ -43,7 +43,7 @@ export function toRefused(thrown: unknown): Refused {
 
 /** Answers a refusal; `close` ends the connection after it. An answer that has begun cannot be taken back: it is cut. */
 export function answerRefusal(
-  response: ServerResponse,
+  response: ProgramResponse,
   refused: Refused,
   requestId: string,
   close: boolean,
@@ -54,7 +54,8 @@ export function answerRefusal(
   }
   const { headers, body } = render(refused, requestId);
   if (close) headers.push('connection', 'close');
-  response.writeHead(refused.status, headers).end(body);
+  response.writeHead(refused.status, headers);
+  response.end(body);
 }
 
 /** The same answer as bytes, for a connection that no `ServerResponse` stands for; always the last on it. */

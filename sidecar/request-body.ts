@@ -1,7 +1,7 @@
-import type { IncomingMessage } from 'node:http';
 import { type Readable, Transform } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { hasBody, headerOf, trailersForbidden } from './framing.ts';
+import type { ProgramRequest } from './program-side.ts';
 import { Refused } from './refusal.ts';
 
 /** What is still read of a request that was answered without its body, so that the program can read the answer. */
@@ -16,7 +16,7 @@ const DRAIN_MAX_BYTES = 1_048_576;
  * @throws {Refused} body_too_large, trailer_forbidden
  */
 export async function requestBody(
-  request: IncomingMessage,
+  request: ProgramRequest,
   maxBytes: number,
   onBytes: (count: number) => void,
 ): Promise<Readable | null> {
@@ -52,13 +52,13 @@ export async function requestBody(
 }
 
 /** @throws {Refused} body_too_large where the head already says so */
-export function assertBodySize(request: IncomingMessage, maxBytes: number): void {
+export function assertBodySize(request: ProgramRequest, maxBytes: number): void {
   const length = Number(headerOf(request.rawHeaders, 'content-length') ?? 0);
   if (length > maxBytes) throw new Refused('body_too_large');
 }
 
 /** Reads on and forgets, up to a bound; beyond it the connection is cut. */
-export function drain(request: IncomingMessage): void {
+export function drain(request: ProgramRequest): void {
   if (request.complete || request.destroyed) return;
   let left = DRAIN_MAX_BYTES;
   request.on('data', (chunk: Buffer) => {
@@ -69,7 +69,7 @@ export function drain(request: IncomingMessage): void {
   request.resume();
 }
 
-function begun(request: IncomingMessage): Promise<void> {
+function begun(request: ProgramRequest): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => resolve();
     request.once('data', done).once('end', done).once('close', done).once('aborted', done);

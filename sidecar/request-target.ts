@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import {
   aliasTarget,
   type Canonical,
@@ -7,13 +6,21 @@ import {
   hostTarget,
   splitAbsoluteForm,
   type TunnelTarget,
+  targetAuthority,
   tunnelTarget,
 } from '#policies';
 import { headerOf } from './framing.ts';
+import type { ProgramRequest } from './program-side.ts';
 import { Refused } from './refusal.ts';
 
 /** How a request came in, as audit records name it. */
-export type Ingress = 'forward' | 'alias' | 'connect';
+export type Ingress = 'forward' | 'alias' | 'connect' | 'socks5' | 'intercept';
+
+/** Whose server a connection speaks to that was opened by CONNECT or SOCKS5 and is looked into. */
+export interface Origin {
+  readonly scheme: 'http' | 'https';
+  readonly target: TunnelTarget;
+}
 
 /** Names under which a program inside the sandbox calls the door itself, whatever the port. */
 const OWN_HOST = /^(?:127\.0\.0\.1|localhost|\[::1\]|outrider\.internal)(?::\d{1,5})?$/i;
@@ -27,7 +34,7 @@ export function ingressOf(url: string): Ingress {
  * The one target of a request in absolute form, or in origin form to the door itself.
  * @throws {Refused} what has no single meaning, and `https:` where no TLS was seen
  */
-export function requestTarget(request: IncomingMessage): HostTarget | DatasourceTarget {
+export function requestTarget(request: ProgramRequest): HostTarget | DatasourceTarget {
   const { method = '', url = '', rawHeaders } = request;
   if (ingressOf(url) === 'alias') {
     if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
@@ -47,9 +54,21 @@ export function requestTarget(request: IncomingMessage): HostTarget | Datasource
   return target;
 }
 
-/** The target of a CONNECT. @throws {Refused} */
-export function connectTarget(request: IncomingMessage): TunnelTarget {
-  const authority = request.url ?? '';
+/**
+ * The target of a request inside a connection that is looked into: a path of the host that it was opened to.
+ * @throws {Refused} what has no single meaning; a second CONNECT and a target with a host of its own are refused
+ */
+export function insideTarget(request: ProgramRequest, { scheme, target: to }: Origin): HostTarget {
+  const { method = '', url = '' } = request;
+  if (!url.startsWith('/')) throw new Refused('request_target_malformed');
+  const authority = targetAuthority(to);
+  const target = canonical(hostTarget({ scheme, authority, method, path: url }));
+  if (target.kind !== 'host') throw new Refused('request_target_malformed');
+  return target;
+}
+
+/** The target of a CONNECT, or of the like in SOCKS5. @throws {Refused} */
+export function connectTarget(authority: string): TunnelTarget {
   if (authority.startsWith('/')) throw new Refused('method_not_allowed');
   return canonical(tunnelTarget(authority));
 }
@@ -59,15 +78,25 @@ export function connectTarget(request: IncomingMessage): TunnelTarget {
  * instead). Asked after the decision, so that a denied target is answered as denied.
  * @throws {Refused} host_mismatch
  */
-export function assertHostAgrees(request: IncomingMessage, ingress: Ingress): void {
+export function assertHostAgrees(request: ProgramRequest, ingress: Ingress, origin?: Origin): void {
   const host = headerOf(request.rawHeaders, 'host');
   // HTTP/1.0 has none; an alias has been compared already.
   if (host === undefined || ingress === 'alias') return;
+  if (origin) return assertHostIs(host, origin);
   const url = request.url ?? '';
   const named = ingress === 'connect' ? url : authorityOf(url);
   if (host.toLowerCase() === named.toLowerCase()) return;
   if (sameAuthority(host, named, ingress === 'connect' ? 443 : 80)) return;
   throw new Refused('host_mismatch');
+}
+
+/** The port is part of the name, unless it is the scheme's own (RFC 9110, 4.2.3). */
+function assertHostIs(host: string, { scheme, target: to }: Origin): void {
+  const named = hostTarget({ scheme, authority: host, method: 'GET', path: '/' });
+  const { target } = named.ok ? named : {};
+  const agrees =
+    target?.kind === 'host' && target.host.text === to.host.text && target.port === to.port;
+  if (!agrees) throw new Refused('host_mismatch');
 }
 
 function sameAuthority(left: string, right: string, fallbackPort: number): boolean {

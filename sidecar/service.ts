@@ -110,12 +110,11 @@ class Session {
     const attachment = this.#attachment;
     if (!attachment) throw new OutriderError('INVALID_REQUEST', 'the first message must be `open`');
     switch (request.$case) {
-      case 'bind':
-        attachment.bind(execGrant(request.value, this.#host.policies));
-        return this.#send({
-          $case: 'bound',
-          value: { execId: request.value.execId, caCertificate: '' },
-        });
+      case 'bind': {
+        const { execId } = request.value;
+        const caCertificate = attachment.bind(execGrant(request.value, this.#host.policies)) ?? '';
+        return this.#send({ $case: 'bound', value: { execId, caCertificate } });
+      }
       // The exec may end while such a message is on its way: that is no fault, and what is bound meanwhile is not meant.
       case 'renew':
         if (!attachment.isBound(request.value.execId)) return;

@@ -279,8 +279,11 @@ export class Runner {
     });
   }
 
-  async bind(options: { policy?: Buffer; execId?: string; expiresAt?: Date } = {}): Promise<void> {
-    await this.ask({
+  /** Resolves to the certificate of the sandbox's CA. */
+  async bind(
+    options: { policy?: Buffer; execId?: string; expiresAt?: Date } = {},
+  ): Promise<string> {
+    const answer = await this.ask({
       $case: 'bind',
       value: {
         execId: options.execId ?? 'exec-1',
@@ -294,6 +297,8 @@ export class Runner {
         policySerial: 0n,
       },
     });
+    if (answer.$case !== 'bound') throw new Error(`bound expected, ${answer.$case} came`);
+    return answer.value.caCertificate;
   }
 
   async unbind(execId = 'exec-1') {

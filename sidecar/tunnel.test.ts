@@ -134,7 +134,6 @@ const REFUSED = [
   ['evil.test:443', 403, 'host_denied'],
   ['other.test:443', 403, 'host_not_allowed'],
   ['tls.allowed.test:22', 403, 'port_not_allowed'],
-  ['seen.allowed.test:443', 403, 'interception_required'],
   ['prometheus-main.outrider.internal:80', 405, 'connect_not_allowed'],
   ['169.254.169.254:443', 403, 'ip_forbidden_class'],
 ] as const;

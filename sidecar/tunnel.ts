@@ -14,9 +14,11 @@ import { Refused, toRefused } from './refusal.ts';
 export interface TunnelCall {
   readonly exchange: Exchange;
   readonly socket: Socket;
-  /** Bytes that came with the CONNECT. */
+  /** Bytes that came with the wish for it. */
   readonly head: Buffer;
   readonly target: TunnelTarget;
+  /** What says yes. */
+  readonly accept: Buffer;
   readonly grant: Grant;
   readonly binding: Binding;
   readonly helloTimeoutMs: number;
@@ -29,10 +31,10 @@ export interface TunnelCall {
  * proxy for a connection and splices the two. Nothing is sent to the proxy before. Resolves when the tunnel has ended.
  */
 export async function tunnel(call: TunnelCall): Promise<void> {
-  const { exchange, socket, head, target, helloTimeoutMs, idleTimeoutMs } = call;
+  const { exchange, socket, head, target, accept, helloTimeoutMs, idleTimeoutMs } = call;
   exchange.onCut(() => socket.destroy());
   try {
-    socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+    socket.write(accept);
     const hello = await expectHello(socket, head, target, helloTimeoutMs);
     if (exchange.ended) return;
     const upstream = await dial(call);

@@ -1,6 +1,6 @@
 // The Node of a sandbox: started and rehearsed before anybody needs it, then one program. Descriptor 3 brings the order, 4 takes
 // the report: `R` when it is ready, later what there is to say of an uncaught exception (information, never a verdict).
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { closeSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { createRequire, registerHooks } from 'node:module';
 import { resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -17,6 +17,7 @@ const programs = new Map();
 registerHooks({
   resolve(specifier, context, next) {
     if (/^(node:)?https?$/.test(specifier)) useProxy();
+    if (/^(node:)?(https|http2|tls)$/.test(specifier)) trust();
     return programs.has(specifier)
       ? { url: specifier, shortCircuit: true }
       : next(specifier, context);
@@ -36,11 +37,24 @@ function useProxy() {
   process.getBuiltinModule('http').setGlobalProxyFromEnv();
 }
 
+let trusting = false;
+/** What NODE_EXTRA_CA_CERTS does when Node starts: the file was not there yet. */
+function trust() {
+  const file = process.env.NODE_EXTRA_CA_CERTS;
+  if (trusting || !file) return;
+  trusting = true;
+  try {
+    const tls = process.getBuiltinModule('tls');
+    tls.setDefaultCACertificates([...tls.getCACertificates('default'), readFileSync(file, 'utf8')]);
+  } catch {} // Node itself only warns of such a file
+}
+
 /** Not WebSocket: to look at it loads what is put off here. */
 function proxyFetch() {
   const { fetch } = globalThis;
   globalThis.fetch = (input, init) => {
     useProxy();
+    trust();
     return fetch(input, init);
   };
 }

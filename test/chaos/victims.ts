@@ -42,6 +42,7 @@ function firstProcessOf(mesh: RunnerMesh, uid: number): number | undefined {
     .map(Number)
     .find((pid) => {
       const status = readProc(pid, 'status');
+      if (/^State:\s+Z/m.test(status)) return false; // of an earlier sandbox of this uid, dead and not yet reaped
       return new RegExp(`^Uid:\\s+${uid}\\b`, 'm').test(status) && /^NSpid:.*\s1$/m.test(status);
     });
 }

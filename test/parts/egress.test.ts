@@ -1,18 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type RunningMesh, startMesh, until } from '../support/mesh.ts';
+import { HOST, type PublicHost, type Said, startPublicHost } from '../support/public-host.ts';
 
-// The way out to a public host, with real names, addresses and TLS: mesh, name server and host are in a network namespace of
-// their own, where 203.0.113.10 is the host's address. Needs root, iproute2, nsenter and openssl.
+// The way out to a public host, with real names, addresses and TLS. Needs root, iproute2, nsenter and openssl.
 
-const NAMESPACE = `outrider-${process.pid}`;
-const HOST = '203.0.113.10';
-const within = ['nsenter', `--net=/run/netns/${NAMESPACE}`];
 const ALLOWED = ['site', 'loop', 'mixed', 'flips', 'unknown'].map((name) => `${name}.example.com`);
 /** What the name server answers, one list after the other. */
 const NAMES = {
@@ -23,56 +15,15 @@ const NAMES = {
   'flips.example.com': [[HOST], ['127.0.0.1']],
 };
 
+let host: PublicHost;
 let mesh: RunningMesh;
-let authority = '';
-const directory = mkdtempSync(join(tmpdir(), 'o-tls-'));
-/** What takes back what `before` did, last first, however far it came. */
-const undo: (() => unknown)[] = [() => rmSync(directory, { recursive: true, force: true })];
-const said: { asked?: string; connected?: string; ready?: boolean }[] = [];
+const said: Said[] = [];
 
 before(async () => {
-  run('ip', 'netns', 'add', NAMESPACE);
-  undo.push(() => run('ip', 'netns', 'delete', NAMESPACE));
-  run('ip', '-n', NAMESPACE, 'link', 'set', 'lo', 'up');
-  run('ip', '-n', NAMESPACE, 'address', 'add', `${HOST}/32`, 'dev', 'lo');
-  const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(directory, name));
-  assert.ok(certificate && key);
-  const names = Object.keys(NAMES).map((name) => `DNS:${name}`);
-  const subject = '-nodes -days 2 -subj /CN=site.example.com';
-  const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 ${subject}`.split(' ');
-  run(
-    'openssl',
-    ...made,
-    '-addext',
-    `subjectAltName=${names.join(',')}`,
-    '-keyout',
-    key,
-    '-out',
-    certificate,
-  );
-  authority = readFileSync(certificate, 'utf8');
-  const [program = '', ...words] = within;
-  const script = join(import.meta.dirname, 'egress-host.ts');
-  const host = spawn(
-    program,
-    [...words, process.execPath, script, certificate, key, JSON.stringify(NAMES)],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  undo.push(() => {
-    const ended = once(host, 'exit');
-    host.kill('SIGKILL');
-    return ended;
-  });
-  let rest = '';
-  host.stdout?.on('data', (chunk: Buffer) => {
-    const lines = (rest + chunk.toString()).split('\n');
-    rest = lines.pop() ?? '';
-    said.push(...lines.map((line) => JSON.parse(line)));
-  });
-  await until('the host listens', () => said.some(({ ready }) => ready === true));
+  host = await startPublicHost(NAMES, (what) => said.push(what));
   mesh = await startMesh({
-    within,
-    env: { OUTRIDER_PROXY_DNS_SERVERS: '127.0.0.1:5353' },
+    within: host.within,
+    env: host.env,
     policy: (text, file) => {
       if (file === 'boundary.yaml')
         return text.replace('[example.com]', `[example.com, ${ALLOWED.join(', ')}]`);
@@ -83,10 +34,10 @@ before(async () => {
       return text;
     },
   });
-  undo.push(() => mesh.stop());
 });
 after(async () => {
-  for (const step of undo.toReversed()) await step();
+  await mesh?.stop();
+  await host?.stop();
 });
 
 /** Asks for https://NAME/ through the proxy variables, trusting the host's certificate; prints the answer or the error. */
@@ -98,7 +49,7 @@ except OSError as error: print("refused:", error)
 `;
   const { stdout, stderr } = await mesh.sdk.run(code, {
     args: [name],
-    files: { 'ca.pem': authority },
+    files: { 'ca.pem': host.certificate },
   });
   assert.equal(stderr, '');
   return stdout.trim();
@@ -185,7 +136,3 @@ except OSError as error: print(error.strerror)
 `);
   assert.equal(stdout, "['lo']\nNetwork is unreachable\n");
 });
-
-function run(program: string, ...argv: readonly string[]): void {
-  execFileSync(program, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
-}

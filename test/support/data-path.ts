@@ -168,19 +168,31 @@ export function askDoor(door: string, head: string): Promise<string> {
   });
 }
 
-/** The answer to a CONNECT. Behind a 200 comes a TLS hello to the host: before it, nobody is asked to dial. */
-export function openTunnel(door: string, authority: string): Promise<string> {
+/**
+ * The answer to a CONNECT, and who signed the certificate of the TLS behind it. Behind a 200 comes a TLS hello to the host: before it,
+ * nobody is asked to dial.
+ */
+export function openTunnel(
+  door: string,
+  authority: string,
+): Promise<{ readonly answer: string; readonly issuer: string | undefined }> {
   return new Promise((resolve) => {
+    let issuer: string | undefined;
     const socket = connect({ path: door });
     let answer = '';
     socket.on('error', () => {});
-    socket.once('close', () => resolve(answer));
+    socket.once('close', () => resolve({ answer, issuer }));
     socket.on('data', (bytes) => {
       const first = answer === '';
       answer += bytes.toString('latin1');
       if (!first || !answer.startsWith('HTTP/1.1 200 ')) return;
       const servername = authority.slice(0, authority.lastIndexOf(':'));
-      connectTls({ socket, servername }).on('error', () => socket.destroy());
+      const secure = connectTls({ socket, servername, rejectUnauthorized: false });
+      secure.on('error', () => socket.destroy());
+      secure.once('secureConnect', () => {
+        issuer = String(secure.getPeerCertificate().issuer.CN);
+        socket.destroy();
+      });
     });
     socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
   });

@@ -1,9 +1,10 @@
 import { createSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:tls';
+import { createServer } from 'node:https';
+import type { Socket } from 'node:net';
 
-// Runs inside the network namespace of egress.test.ts: a name server, and a TLS server on every address of it. Takes the
-// certificate, the key and the table of names; says on stdout what was asked and who connected, a JSON line each.
+// Runs inside the network namespace of public-host.ts: a name server, and an https server on every address of it. Takes the
+// certificate, the key and the table of names; says on stdout what was asked, who connected and what came, a JSON line each.
 
 const [certificate = '', key = '', table = '{}'] = process.argv.slice(2);
 /** The answers of a name, one list after the other; the last one stays. */
@@ -35,15 +36,22 @@ const dns = createSocket('udp4', (query, from) => {
   dns.send(Buffer.concat([head, query.subarray(12, at + 5), ...records]), from.port, from.address);
 });
 
-const tls = createServer({ cert: readFileSync(certificate), key: readFileSync(key) }, (socket) => {
-  socket.on('error', () => {});
-  socket.once('data', () =>
-    socket.end(`HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello from ${socket.localAddress}`),
-  );
-});
-tls.on('connection', (socket) => say({ connected: socket.localAddress }));
-tls.on('tlsClientError', () => {});
+const server = createServer(
+  { cert: readFileSync(certificate), key: readFileSync(key) },
+  (request, response) => {
+    const { method, url, headers } = request;
+    let body = '';
+    request.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
+    request.on('end', () => {
+      say({ request: { method, url, headers, body } });
+      response.writeHead(200, { connection: 'close', 'content-type': 'text/plain' });
+      response.end(`hello from ${request.socket.localAddress}`);
+    });
+  },
+);
+server.on('connection', (socket: Socket) => say({ connected: socket.localAddress }));
+server.on('tlsClientError', () => {});
 
 dns.bind(5353, '127.0.0.1', () => {
-  tls.listen(443, '0.0.0.0', () => say({ ready: true }));
+  server.listen(443, '0.0.0.0', () => say({ ready: true }));
 });

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { test } from 'node:test';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import {
+  policyOf,
+  type Rig,
+  RULES,
+  type Runner,
+  reasonOf,
+  requestRecords,
+  rig,
+  statusOf,
+  TOKEN,
+  until,
+  valuesOf,
+} from './test-rig.ts';
+
+const SEEN = 'seen.allowed.test';
+
+interface Inside {
+  readonly tls: TLSSocket;
+  received: string;
+  closed: boolean;
+}
+
+/** A program's TLS inside a CONNECT, with only the sandbox's CA to trust. */
+async function inside(
+  runner: Runner,
+  ca: string,
+  options: ConnectionOptions & { authority?: string } = {},
+): Promise<Inside> {
+  const { authority = `${SEEN}:443`, ...tlsOptions } = options;
+  const socket = connect({ path: runner.door });
+  socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+  const head = await new Promise<string>((resolve) =>
+    socket.once('data', (chunk) => resolve(chunk.toString('latin1'))),
+  );
+  assert.equal(statusOf(head), 200);
+  const tls = connectTls({ socket, servername: SEEN, ca: [ca], ...tlsOptions });
+  const connection: Inside = { tls, received: '', closed: false };
+  tls.on('data', (chunk: Buffer) => {
+    connection.received += chunk.toString('latin1');
+  });
+  tls.once('close', () => {
+    connection.closed = true;
+  });
+  await new Promise<void>((resolve, reject) => {
+    tls.once('secureConnect', resolve).once('error', reject);
+    tls.once('close', () => reject(new Error('closed before it was secure')));
+  });
+  return connection;
+}
+
+async function ask(connection: Inside, text: string): Promise<string> {
+  connection.received = '';
+  connection.tls.write(text);
+  await until(() => connection.closed || /\r\n\r\n.*(?:hello|\}\n)/s.test(connection.received));
+  return connection.received;
+}
+
+async function bound(built: Rig): Promise<{ runner: Runner; ca: string }> {
+  const runner = await built.attach();
+  return { runner, ca: await runner.bind() };
+}
+
+test('a request inside TLS is decided by its path and forwarded as https, with one record', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const connection = await inside(runner, ca);
+  const answer = await ask(connection, `GET /v1/a?b=c HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`);
+  assert.equal(statusOf(answer), 200);
+  const [request] = built.proxy.requests;
+  assert.equal(request?.url, `https://${SEEN}/v1/a?b=c`);
+  assert.deepEqual(valuesOf(request.headers, 'proxy-authorization'), [`Bearer ${TOKEN}`]);
+  assert.deepEqual(valuesOf(request.headers, 'host'), [SEEN]);
+  const again = await ask(connection, `GET /v1/b HTTP/1.1\r\nHost: ${SEEN}:443\r\n\r\n`);
+  assert.equal(statusOf(again), 200, 'the connection serves more than one');
+  await until(() => requestRecords(built.proxy).length === 2);
+  const records = requestRecords(built.proxy);
+  assert.deepEqual(
+    records.map(({ ingress, verdict, rule, target }) => ({ ingress, verdict, rule, target })),
+    ['a', 'b'].map((name) => ({
+      ingress: 'intercept',
+      verdict: 'allow',
+      rule: 'seen',
+      target: `https://${SEEN}/v1/${name}`,
+    })),
+  );
+  const { allowed, denied } = await runner.unbind();
+  assert.deepEqual({ allowed, denied }, { allowed: 2n, denied: 0n });
+  await until(() => connection.closed);
+});
+
+const REFUSED: readonly [name: string, request: string, reason: string][] = [
+  ['another path', `GET /v2/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'path_not_allowed'],
+  ['another method', `DELETE /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'method_not_allowed'],
+  ['another host', 'GET /v1/a HTTP/1.1\r\nHost: evil.test\r\n\r\n', 'host_mismatch'],
+  ['another port', `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}:8443\r\n\r\n`, 'host_mismatch'],
+  ['no host', 'GET /v1/a HTTP/1.1\r\n\r\n', 'host_missing'],
+  [
+    'a host of its own',
+    `GET https://${SEEN}/v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`,
+    'request_target_malformed',
+  ],
+  [
+    'a tunnel inside',
+    `CONNECT ${SEEN}:443 HTTP/1.1\r\nHost: ${SEEN}:443\r\n\r\n`,
+    'connect_not_allowed',
+  ],
+  ['an unclean path', `GET /v1/../v2 HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'path_malformed'],
+  [
+    'two lengths',
+    `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n`,
+    'cl_and_te',
+  ],
+];
+
+for (const [name, request, reason] of REFUSED)
+  test(`inside TLS ${name} is refused with ${reason}, and nothing reaches the proxy`, async (t) => {
+    const built = await rig(t);
+    const { runner, ca } = await bound(built);
+    const connection = await inside(runner, ca);
+    const answer = await ask(connection, request);
+    assert.equal(reasonOf(answer), reason);
+    assert.equal(built.proxy.requests.length, 0);
+    await until(() => requestRecords(built.proxy).length === 1);
+    assert.equal(requestRecords(built.proxy)[0]?.['reason'], reason);
+    const control = await inside(runner, ca);
+    const allowed = await ask(control, `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`);
+    assert.equal(statusOf(allowed), 200, 'control: the same program gets through otherwise');
+  });
+
+test('the CA signs for the host of the CONNECT alone, as no CA itself', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  assert.match(ca, /^-----BEGIN CERTIFICATE-----\n/);
+  const connection = await inside(runner, ca);
+  const peer = connection.tls.getPeerX509Certificate();
+  assert.equal(peer?.subjectAltName, `DNS:${SEEN}`);
+  assert.equal(peer.ca, false);
+  await assert.rejects(inside(runner, ca, { ca: [] }), /self-signed|unable to (?:get|verify)/);
+});
+
+test('a handshake that fails is recorded', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  await assert.rejects(inside(runner, ca, { ALPNProtocols: ['h3'] }));
+  await until(() => requestRecords(built.proxy).length === 1);
+  const { ingress, reason } = requestRecords(built.proxy)[0] ?? {};
+  assert.deepEqual({ ingress, reason }, { ingress: 'connect', reason: 'tls_error' });
+});
+
+test('a hello that names another host, or none, ends the connection before any certificate', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  for (const servername of ['evil.test', ''])
+    await assert.rejects(inside(runner, ca, { servername }));
+  await until(() => requestRecords(built.proxy).length === 2);
+  assert.deepEqual(
+    requestRecords(built.proxy).map(({ reason }) => reason),
+    ['sni_mismatch', 'sni_missing'],
+  );
+});
+
+test('without a rule that looks into TLS there is no CA, and a tunnel stays opaque', async (t) => {
+  const built = await rig(t);
+  const runner = await built.attach();
+  const ca = await runner.bind({ policy: policyOf(RULES.filter(({ id }) => id === 'tls')) });
+  assert.equal(ca, '');
+});
+
+test('what is inside ends with the exec, and what a tighter policy refuses is refused at once', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const connection = await inside(runner, ca);
+  const request = `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`;
+  assert.equal(statusOf(await ask(connection, request)), 200);
+  await runner.tighten(policyOf(RULES.filter(({ id }) => id !== 'seen')), 'e'.repeat(64));
+  const after = await ask(connection, request);
+  assert.equal(reasonOf(after), 'host_not_allowed');
+  await runner.unbind();
+  await until(() => connection.closed);
+});
+
+test('a head that does not come is not waited for, inside TLS either', async (t) => {
+  const built = await rig(t, { headerTimeout: 300 });
+  const { runner, ca } = await bound(built);
+  const connection = await inside(runner, ca);
+  connection.tls.write('GET /v1/a HTTP/1.1\r\nHost: se');
+  await until(() => connection.closed);
+  assert.equal(statusOf(connection.received), 408);
+});
