@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { execPart } from './exec.ts';
+import { gatewayPart } from './gateway.ts';
 import type { Extent, Wanted } from './group.ts';
 import { policiesPart } from './policies.ts';
 import { runnerPart } from './runner.ts';
@@ -18,6 +19,7 @@ const PARTS: Readonly<Record<string, Measure>> = {
   exec: execPart,
   runner: runnerPart,
   policies: policiesPart,
+  gateway: gatewayPart,
 };
 
 const { positionals, values } = parseArgs({

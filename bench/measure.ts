@@ -1,8 +1,4 @@
-/** The value below which this share of the samples lies. */
-export function quantile(samples: readonly number[], share: number): number {
-  const sorted = samples.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
-}
+export { quantile } from '../test/support/quantile.ts';
 
 /** Milliseconds that something took. */
 export async function timed(run: () => Promise<unknown>): Promise<number> {

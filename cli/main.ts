@@ -13,6 +13,7 @@ const USAGE = `usage: outrider COMMAND
   token                    print the local token
   policy COMMAND           check, test, compare, explain, suggest, bundle policy documents
   audit verify FILE|DIR    check audit chains
+  config check|diff        check a configuration file; say how two differ
   redteam                  attack the sandboxes, and say what came of it
   mcp                      speak MCP on stdin and stdout to the running mesh
   gateway|server|runner|sidecar|proxy [--config FILE]
@@ -40,6 +41,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     import('./policy.ts').then(({ policy }) => policy(argv, process.stdout, process.stderr)),
   audit: (argv) =>
     import('./audit.ts').then(({ audit }) => audit(argv, process.stdout, process.stderr)),
+  config: (argv) =>
+    import('./config.ts').then(({ config }) => config(argv, env, process.stdout, process.stderr)),
   redteam: (argv) => import('./redteam.ts').then(({ redteam }) => redteam(argv, self)),
   mcp: (argv) => import('./mcp.ts').then(({ mcp }) => mcp(argv, env, process)),
   gateway: (argv) => part(() => import('../gateway/main.ts').then((door) => door.main(argv, env))),

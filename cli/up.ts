@@ -9,7 +9,7 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { untilSignal } from '#core/lifecycle';
-import { meshUser, uidOf } from '#core/mesh-user';
+import { isRoot, meshUser, uidOf } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import {
@@ -28,6 +28,7 @@ import { serverSpec } from '#server/config';
 import { adminAddress, type SidecarConfig, sidecarSpec } from '#sidecar/config';
 import { formatLine } from './log-line.ts';
 import { partEnvironment } from './part-environment.ts';
+import { mirrorPolicies, type PolicyMirror } from './policy-mirror.ts';
 import { type PartPlan, Supervisor } from './supervisor.ts';
 import { tokenFile } from './token.ts';
 
@@ -46,13 +47,13 @@ Starts proxy, runner, server and gateway on this machine and keeps them running 
 export function upSpec() {
   return {
     policies: text(
-      'The directory of policy documents, or a bundle of them, for runner and proxy',
+      'The directory of policy documents, or a bundle of them, for gateway, runner and proxy',
       join(packageRoot, 'examples/quickstart/policies'),
     ),
     policyKeys: optionalText(
-      'Whose bundles runner and proxy load: a file of public keys, or a directory of *.pub.json and *.pem',
+      'Whose bundles they load: a file of public keys, or a directory of *.pub.json and *.pem',
     ),
-    policyRequire: choice('bundle: runner and proxy refuse a directory', ['any', 'bundle'], 'any'),
+    policyRequire: choice('bundle: they refuse a directory', ['any', 'bundle'], 'any'),
     sharing: choice(
       'A sidecar process for each sandbox (none), or one for all (host); auto is host while the local token is the only way in, so that there is one tenant',
       ['auto', 'none', 'host'],
@@ -86,12 +87,14 @@ export async function up(
   const uid = process.getuid?.() ?? 0;
   const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
   let renewal: NodeJS.Timeout | undefined;
+  let mirror: PolicyMirror | undefined;
   let waiting: Promise<void> | undefined;
   const localAssertion = join(paths.runtime, 'local-assertion.jwt');
   let ours = false; // until it is clear that no other mesh of this user runs, nothing here may be removed
   const stop = async (): Promise<void> => {
     clearInterval(renewal);
     await supervisor.stop();
+    await mirror?.close();
     if (!ours) return;
     rmSync(localAssertion, { force: true });
     rmSync(join(paths.runtime, 'keys'), { recursive: true, force: true });
@@ -108,7 +111,8 @@ export async function up(
     const sharing =
       own.sharing === 'auto' ? (plan.gateway.issuers.length === 0 ? 'host' : 'none') : own.sharing;
     const partEnv = { ...ofAll, OUTRIDER_RUNNER_SHARING: sharing, ...env };
-    ensureRuntimeDir(paths.runtime, uidOf(own.user));
+    const meshUid = isRoot() ? uidOf(own.user) : 0;
+    ensureRuntimeDir(paths.runtime, meshUid);
     ensurePrivateDir(paths.state);
     await assertNotRunning(plan.proxy.listen);
     await assertFree([
@@ -127,12 +131,24 @@ export async function up(
     await renew();
     renewal = setInterval(() => void renew(), ASSERTION_EVERY_MS);
 
+    const gatewayPolicies = plan.gateway.policies;
+    if (meshUid !== 0 && gatewayPolicies !== undefined)
+      mirror = await mirrorPolicies(gatewayPolicies, paths.runtime, meshUid, (error) =>
+        process.stderr.write(`outrider up: ${toOutriderError(error).message}\n`),
+      );
+
     waiting = untilSignal(stop);
     const configArgs = argv.length > options.length ? ['--config', file?.name ?? ''] : [];
     const part = (name: string, admin: Address): PartPlan => ({
       name,
       argv: [name, ...configArgs],
-      env: partEnvironment(name, partEnv, file?.text),
+      env: partEnvironment(
+        name,
+        name === 'gateway' && mirror
+          ? { ...partEnv, [policiesOf('GATEWAY')]: mirror.path }
+          : partEnv,
+        file?.text,
+      ),
       ready: () => probe(admin),
     });
     await supervisor.start([
@@ -158,16 +174,20 @@ export async function up(
   }
 }
 
-/** What both that decide are told of their policies. */
+/** What all that decide are told of their policies. */
 function policyEnvironment(own: ConfigOf<ReturnType<typeof upSpec>>): Env {
   const keys = own.policyKeys;
   return Object.fromEntries(
-    ['RUNNER', 'PROXY'].flatMap((part) => [
-      [`OUTRIDER_${part}_POLICIES`, own.policies],
+    ['GATEWAY', 'RUNNER', 'PROXY'].flatMap((part) => [
+      [policiesOf(part), own.policies],
       [`OUTRIDER_${part}_POLICY_REQUIRE`, own.policyRequire],
       ...(keys === undefined ? [] : [[`OUTRIDER_${part}_POLICY_KEYS`, keys]]),
     ]),
   );
+}
+
+function policiesOf(part: string): string {
+  return `OUTRIDER_${part}_POLICIES`;
 }
 
 /** Every part's configuration, read here too, so that what is wrong in any of them is said before one is started. */

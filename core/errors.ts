@@ -73,6 +73,12 @@ export const FAILURES = {
     false,
     'No Role names this principal, or not the role that was asked for.',
   ),
+  TOOL_NOT_ALLOWED: f(
+    403,
+    'PERMISSION_DENIED',
+    false,
+    'No Role of this principal names the tool in `tools`.',
+  ),
   ROLE_AMBIGUOUS: f(
     400,
     'FAILED_PRECONDITION',

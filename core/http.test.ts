@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, request } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
@@ -276,3 +277,38 @@ function leaveSocket(path: string): void {
     `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`,
   ]);
 }
+
+describe('a server that is closed while a client keeps an idle connection', () => {
+  /** What a second request on that connection gets, sent when the server has begun to close. */
+  async function secondAnswer(t: TestContext, idleMs: number): Promise<string> {
+    const server = createHttpServer((_, response) => response.end('there'));
+    const at = await listen(server, ANY);
+    const socket = connect(socketOptions(at));
+    t.after(() => socket.destroy());
+    let said = '';
+    socket.setEncoding('utf8').on('error', () => {});
+    socket.on('data', (chunk: string) => {
+      said += chunk;
+    });
+    const send = () => socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    send();
+    while (!said.endsWith('there')) await once(socket, 'data');
+    said = '';
+    const closed = closeServer(server, 5_000, idleMs);
+    if (idleMs > 0) send();
+    await closed;
+    if (!socket.closed) await once(socket, 'close');
+    return said;
+  }
+
+  test('answers one more request on it, and says that it was the last', async (t) => {
+    const said = await secondAnswer(t, 3_000);
+    assert.match(said, /^HTTP\/1\.1 200 [\s\S]*connection: close[\s\S]*there$/i);
+  });
+
+  test('closes it at once where it need not wait', async (t) => {
+    const from = performance.now();
+    assert.equal(await secondAnswer(t, 0), '');
+    assert.ok(performance.now() - from < 2_000);
+  });
+});

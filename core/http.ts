@@ -1,7 +1,8 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect, type Server as NetServer } from 'node:net';
+import { connect, Server as NetServer } from 'node:net';
 import { dirname } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { type Address, formatAddress, socketOptions } from './address.ts';
 import { OutriderError, publicError, toOutriderError } from './errors.ts';
 import type { Metrics } from './metrics.ts';
@@ -138,15 +139,27 @@ function socketModeAt(path: string): number {
   return isShared(dirname(path)) ? 0o660 : 0o600;
 }
 
-/** Stops listening, lets running requests end for `graceMs`, then cuts what is left. */
-export async function closeServer(server: Server, graceMs = 0): Promise<void> {
-  const closed = new Promise<void>((resolve) => {
-    server.close(() => resolve());
+/**
+ * Stops listening, lets running requests end for `graceMs`, then cuts what is left. Connections without a request are closed after
+ * `idleMs`; one that gets a request meanwhile answers it and closes then, unless the answer itself says `connection: keep-alive`.
+ * Where that is longer than clients keep idle connections, no request meets a connection that is being closed.
+ */
+export async function closeServer(server: Server, graceMs = 0, idleMs = 0): Promise<void> {
+  server.prependListener('request', (_request, response: ServerResponse) => {
+    response.shouldKeepAlive = false;
   });
-  server.closeIdleConnections();
+  // Who is connected but not yet accepted would be cut off: a turn of the loop takes them in.
+  await turn();
+  const closed = new Promise<void>((resolve) => {
+    // As net.Server does it: http.Server would close the idle connections at once.
+    NetServer.prototype.close.call(server, () => resolve());
+  });
+  const idle = setTimeout(() => server.close(), idleMs);
   const timer = setTimeout(() => server.closeAllConnections(), graceMs);
   await closed;
+  clearTimeout(idle);
   clearTimeout(timer);
+  server.close(); // ends its checks of slow requests, which keep nothing alive but stay otherwise
 }
 
 async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, string>> {

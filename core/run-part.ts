@@ -4,18 +4,24 @@ import { type OutriderError, toOutriderError } from './errors.ts';
 import { untilSignal } from './lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
+import { reloadOnChange } from './reload.ts';
 import { ensureRuntimeDir, runtimeDir, stateDir } from './runtime-dir.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
 /** A part that runs. */
-export interface RunningPart {
+export interface RunningPart<C = unknown> {
   /** Where it can be reached, for the log; absent for one of many that come and go. */
   readonly address?: string | undefined;
   /** Ends it in order. Never rejects. */
   readonly stop: () => Promise<void>;
   /** Resolves when it has nothing left to do, rejects when it cannot go on; absent where only a signal ends it. */
   readonly over?: Promise<unknown> | undefined;
+  /**
+   * Takes another configuration while it runs, at SIGHUP or when the file has changed; absent where only a restart does that.
+   * What it rejects changes nothing.
+   */
+  readonly reload?: ((config: C) => Promise<void>) | undefined;
 }
 
 /** What differs between the parts' processes. */
@@ -36,7 +42,7 @@ export interface Part<S extends Spec> {
     config: ConfigOf<S>,
     log: Logger,
     giveUpRoot: () => void,
-  ) => Promise<RunningPart>;
+  ) => Promise<RunningPart<ConfigOf<S>>>;
 }
 
 /**
@@ -86,9 +92,12 @@ export async function runPart<
       const part = await starting.catch(() => undefined);
       await part?.stop();
     }, over);
-    const { address } = await starting;
+    const { address, reload } = await starting;
     if (address !== undefined) log.info('ready', { address });
+    const read = () => loadConfig(section, spec(paths), { ...takeConfigFile(argv), env });
+    const endReload = reload && reloadOnChange(file?.name, async () => reload(read()), log);
     await ended;
+    endReload?.();
     if (failure) throw failure;
     return 0;
   } catch (thrown) {

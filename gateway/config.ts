@@ -7,6 +7,7 @@ import {
   choice,
   duration,
   type Field,
+  integer,
   list,
   optionalText,
   record,
@@ -14,6 +15,7 @@ import {
 } from '#core/config';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
+import { policySpec } from '#policystore/config';
 import { LOOPBACK_HOSTS, LOOPBACK_ORIGINS } from './host-origin.ts';
 
 /** Signatures that an issuer may use. No symmetric one: whoever can check those can also forge them. */
@@ -42,11 +44,28 @@ const httpUrl: Pick<Field<URL>, 'kind' | 'parse'> = {
   },
 };
 
+/** An http or https URL that may be absent. */
+function optionalUrl(doc: string): Field<URL | undefined> {
+  return {
+    doc,
+    kind: httpUrl.kind,
+    default: undefined,
+    parse: (raw) => (raw === '' ? undefined : httpUrl.parse(raw)),
+  };
+}
+
 const word = text('');
 
 const issuerSpec = {
   issuer: text('The `iss` of its tokens, exactly.'),
-  jwks: text('Its public keys: an https URL (http on loopback only) or the path of a file.'),
+  jwks: optionalText(
+    'Its public keys: an https URL (http on loopback only) or the path of a file; without it they are found by OpenID Connect Discovery.',
+  ),
+  introspection: optionalText(
+    'Where it is asked about each token (RFC 7662), instead of checking signatures; at most one issuer has this.',
+  ),
+  introspectionClient: optionalText('What it knows this gateway by.'),
+  introspectionSecretFile: optionalText('File with the secret that goes with it.'),
   audience: text('The `aud` that its tokens for this gateway carry.'),
   algorithms: list('Signatures it may use.', choice('', ALGORITHMS), ['RS256', 'ES256', 'EdDSA']),
   scopes: list('Scopes that a token must have, all of them.', word, []),
@@ -66,6 +85,75 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     servers: list('MCP servers behind this gateway, with their path.', httpUrl, [
       new URL('http://127.0.0.1:8790/mcp'),
     ]),
+    serversFrom: choice(
+      'list: the servers are those; dns: each name stands for all of its addresses, looked up every 5 s.',
+      ['list', 'dns'],
+      'list',
+    ),
+    serverWeights: list(
+      'Shares of what is new, in the order of `servers`; 1 for those not named.',
+      integer('', 1, 1_000),
+      [],
+    ),
+    serversDraining: list(
+      'Those of `servers` that get no new session and no call without one.',
+      httpUrl,
+      [],
+    ),
+    serversAre: choice(
+      'ours: they are told who calls, with a principal assertion; foreign: they learn nothing of the caller.',
+      ['ours', 'foreign'],
+      'ours',
+    ),
+    healthInterval: duration(
+      'How often each server is checked; three failures take it out.',
+      10_000,
+    ),
+    sessionKeys: text(
+      'File of the keys that session ids are sealed with, the same for all replicas; made where it is missing, on loopback only.',
+      join(paths.state, 'gateway', 'session-keys.json'),
+    ),
+    sessionMax: duration(
+      'How long a session of a server that has some lasts at most.',
+      24 * 3_600_000,
+    ),
+    recovery: bool(
+      'Whether a session whose server is gone is begun again at another, with what its client once said. Only for servers that keep nothing in a session that matters.',
+      false,
+    ),
+    recoveryDirectory: optionalText(
+      'Directory in which the gateways of one machine tell each other where such sessions went.',
+    ),
+    safeTools: list(
+      'Tools that may be called again where it is unknown whether the first call took effect.',
+      word,
+      [],
+    ),
+    ...policySpec('gateway', paths.state),
+    policies: optionalText(
+      'Directory of policy documents, or a bundle of them, whose Roles say who may call which tool; without it the servers say that alone.',
+    ),
+    principalRate: integer(
+      'Requests that a principal may send in a minute; 0: any number.',
+      0,
+      10_000_000,
+      0,
+    ),
+    principalConcurrent: integer(
+      'Requests and open streams that a principal may have at once; 0: any number.',
+      0,
+      1_000_000,
+      0,
+    ),
+    audit: text(
+      'File that gets a record of every tool call.',
+      join(paths.state, 'audit/gateway.jsonl'),
+    ),
+    auditKeys: text('Directory of the key that signs the audit.', join(paths.state, 'audit-keys')),
+    auditArguments: bool(
+      'Whether those records hold the arguments, at most 500 characters, without what looks like a secret.',
+      false,
+    ),
     allowedHosts: list(
       'Names that clients call this gateway by: `name` with any port, or `name:port`.',
       word,
@@ -80,7 +168,13 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'File with the token of the local principal, readable by its owner only.',
       join(paths.state, 'token'),
     ),
+    staticTokens: optionalText(
+      'File of tokens for machines: {"tokens": [{"sha256": "<hex>", "subject": "<name>", "groups": [], "expires": "2027-06-30"}]}.',
+    ),
     issuers: list('Identity providers whose tokens are accepted.', record('', issuerSpec), []),
+    publicUrl: optionalUrl(
+      'The URL that clients know this gateway by, with its path. With it, clients without a token are told which issuers to go to (RFC 9728).',
+    ),
     insecure: bool('Every caller is the local principal, without a token. Loopback only.', false),
     signingKey: text(
       "The gateway's own key: it signs who is calling.",
@@ -95,3 +189,24 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
 
 export type GatewayConfig = ConfigOf<ReturnType<typeof gatewaySpec>>;
 export type IssuerConfig = ConfigOf<typeof issuerSpec>;
+
+/** What a gateway takes over while it runs; everything else waits for a restart. Policies and session keys are read again by themselves. */
+export const RELOADABLE = [
+  'servers',
+  'serversFrom',
+  'serverWeights',
+  'serversDraining',
+  'principalRate',
+  'principalConcurrent',
+  'safeTools',
+] as const satisfies readonly (keyof GatewayConfig)[];
+
+/** The keys in which two configurations of one part differ. */
+export function changedKeys(
+  before: Readonly<Record<string, unknown>>,
+  after: Readonly<Record<string, unknown>>,
+): string[] {
+  return Object.keys(before).filter(
+    (key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]),
+  );
+}

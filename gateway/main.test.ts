@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createKeySet } from '#core/keys';
@@ -50,7 +50,7 @@ test('the process starts from a file, answers, ends with 0 at SIGTERM and keeps 
   assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
   child.kill('SIGTERM');
   const [code] = await once(child, 'close');
-  assert.equal(code, 0);
+  assert.equal(code, 0, output.stderr);
   assert.equal(output.stdout, '');
 });
 
@@ -92,4 +92,48 @@ test('what keeps it from starting is one clear line and exit code 1', async (t) 
       assert.equal(output.stdout, '');
     }),
   );
+});
+
+test('a changed file and SIGHUP change the servers without a call lost; a broken file changes nothing', {
+  timeout: 30_000,
+}, async (t) => {
+  const root = prepared(t);
+  chmodSync(root, 0o755); // whoever the gateway is after it gave up root must be able to read the file
+  const file = join(root, 'outrider.yaml');
+  const named = (name: string) =>
+    startHttp(t, (request, response) => {
+      request.resume();
+      response.end(name);
+    });
+  const [first, second] = [await named('first'), await named('second')];
+  const write = (url: string) =>
+    writeFileSync(file, `gateway: {listen: "127.0.0.1:0", servers: ["${url}/mcp"]}\n`);
+  write(first);
+  const { child, output } = run(t, ['--config', file], root);
+  const logged = async (pattern: RegExp): Promise<RegExpExecArray> => {
+    for (;;) {
+      const found = pattern.exec(output.stderr);
+      if (found) return found;
+      await once(child.stderr, 'data');
+    }
+  };
+  const [, port = ''] = await logged(/"address":"127\.0\.0\.1:(\d+)"/);
+  const call = async () => {
+    const headers = { authorization: `Bearer ${'x'.repeat(40)}` };
+    const response = await fetch(`http://127.0.0.1:${port}/mcp`, { method: 'POST', headers });
+    assert.equal(response.status, 200);
+    return response.text();
+  };
+  const untilAnsweredBy = async (name: string) => {
+    while ((await call()) !== name);
+  };
+  await untilAnsweredBy('first');
+  write(second);
+  await untilAnsweredBy('second');
+  writeFileSync(file, 'gateway: {servers: []}\n');
+  await logged(/the old one stays/);
+  assert.equal(await call(), 'second');
+  write(first);
+  child.kill('SIGHUP');
+  await untilAnsweredBy('first');
 });

@@ -1,9 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type OutriderError, publicError } from '#core/errors';
 import { answerJson } from '#core/http';
+import { ProtocolError, RPC } from './relay/protocol-error.ts';
 
-/** "Server error" of JSON-RPC's implementation-defined range; none of the codes by which clients tell the protocol's eras apart. */
-const JSON_RPC_SERVER_ERROR = -32_000;
 /** How long a refused body is still read, so that the client gets to see the answer. */
 const LINGER_MS = 2_000;
 
@@ -20,10 +19,14 @@ export function refuse(
   }
   const { message, ...data } = publicError(error).error;
   const wait = error.retryAfterMs;
+  const { code, id } =
+    error instanceof ProtocolError
+      ? { code: error.rpcCode, id: error.rpcId }
+      : { code: RPC.serverError, id: null };
   answerJson(
     response,
     error.failure.http,
-    { jsonrpc: '2.0', id: null, error: { code: JSON_RPC_SERVER_ERROR, message, data } },
+    { jsonrpc: '2.0', id, error: { code, message, data } },
     {
       ...(wait === undefined
         ? {}

@@ -1,22 +1,32 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type Address, formatAddress, isLoopback } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
-import { adminRoutes, answerError, closeServer, listen } from '#core/http';
+import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
 import { requestIdFrom } from '#core/ids';
 import { readSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
+import { configuredPolicies, PolicyStore } from '#policystore';
+import { createAdmission, Refused } from './admission.ts';
 import { createAssertions } from './assertions.ts';
+import { type GatewayAudit, openAudit } from './audit.ts';
 import { createAuthenticator } from './auth/authenticator.ts';
-import { AUTH_FAILURES, type AuthFailure, challenge } from './auth/challenge.ts';
-import type { GatewayConfig } from './config.ts';
+import type { AuthFailure } from './auth/challenge.ts';
+import { resourceMetadata } from './auth/resource-metadata.ts';
+import { createCallRecorder } from './call-record.ts';
+import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
 import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
+import { createLimits, type PrincipalLimits } from './limits.ts';
+import { mayRepeat } from './recovery/may-repeat.ts';
+import { openMovedSessions } from './recovery/moved-sessions.ts';
+import { createRecovery } from './recovery/recovery.ts';
 import { refuse } from './refusal.ts';
-import { createBalancer } from './relay/balancer.ts';
-import { readBody } from './relay/body.ts';
-import { relay } from './relay/relay.ts';
-import { serversProblem } from './servers-problem.ts';
+import { type ServeDeps, serveMcp } from './serve.ts';
+import { createServers } from './servers.ts';
+import { openKeyRing } from './sessions/key-ring.ts';
+import { createSessions } from './sessions/sessions.ts';
+import { type ToolRights, toolRights } from './tools/tool-rights.ts';
 
 export interface GatewayDeps {
   readonly log: Logger;
@@ -24,32 +34,64 @@ export interface GatewayDeps {
 }
 
 export interface Gateway {
-  /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE */
+  /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE, CONFIG_INVALID, POLICY_INVALID */
   start(): Promise<Address>;
+  /**
+   * Takes over what of `config` can change while it runs (`RELOADABLE`), without touching a call; the log says what cannot.
+   * @throws {OutriderError} CONFIG_INVALID, and nothing has changed
+   */
+  reload(config: GatewayConfig): Promise<void>;
   /** Stops listening, lets calls end for the configured time, then cuts them. */
   stop(): Promise<void>;
 }
 
 const METHODS = ['POST', 'GET', 'DELETE'];
+const ROUTE = '/mcp';
+/** Whoever asks a server whether it is well; no Role names it. */
+const ITSELF: Principal = {
+  issuer: 'outrider:gateway',
+  subject: 'health',
+  tenant: '',
+  groups: [],
+  claims: {},
+};
+const EVERY_TOOL: ToolRights = { names: 'any' };
 
 /**
  * The front door: authenticates MCP clients and relays `/mcp` to the servers behind it. Keeps nothing between requests but
- * signed assertions, counts and connections.
+ * signed assertions, counts and connections: a session is in its own id.
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDeps): Gateway {
-  if (config.servers.length === 0)
-    throw new OutriderError('CONFIG_INVALID', 'gateway.servers must name at least one server');
+  assertServers(config);
   const checkHostAndOrigin = createHostOriginCheck(config.allowedHosts, config.allowedOrigins);
-  const authenticate = createAuthenticator(config, log);
+  const authenticator = createAuthenticator(config, log);
   assertMeantToBeReached(config);
-  const assertionFor = createAssertions(readSigningKey(config.signingKey));
+  const signed = createAssertions(readSigningKey(config.signingKey));
+  const ours = config.serversAre === 'ours';
   const record = recorder(metrics);
-  const balancer = createBalancer(config.servers, metrics);
-  const admin = adminRoutes(
-    [{ name: 'servers', check: () => serversProblem(balancer.upstreams) }],
+  const metadata = resourceMetadata(config);
+  const admit = createAdmission(authenticator.authenticate, metadata?.url, record.authFailure);
+  let running = config;
+  let enter = createLimits(limitsOf(config));
+  const servers = createServers(config, {
+    log,
     metrics,
-  );
+    assertion: async () => (ours ? signed(ITSELF) : undefined),
+  });
+  const sessions = createSessions({
+    ring: openKeyRing(config.sessionKeys, config.listen, log),
+    route: ROUTE,
+    lifeMs: config.sessionMax,
+    metrics,
+  });
+  let safeTools = new Set(config.safeTools);
+  const admin = adminRoutes([{ name: 'servers', check: () => servers.problem() }], metrics);
+  let audit: GatewayAudit | undefined;
+  let policies: PolicyStore | undefined;
+  let serving: ServeDeps | undefined;
+  let stopping: Promise<void> | undefined;
+  const open = new Set<ServerResponse>();
 
   const http = createServer((request, response) => {
     void admin(request, response).then(
@@ -67,7 +109,11 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   function handle(request: IncomingMessage, response: ServerResponse): void {
     const started = performance.now();
     const requestId = requestIdFrom(request.headers['x-request-id']);
+    open.add(response);
+    if (stopping) response.setHeader('connection', 'close');
     response.once('close', () => {
+      open.delete(response);
+      if (stopping) request.socket.end();
       // 499 as nginx counts it: the client did not wait for the whole answer.
       const status = response.writableFinished ? response.statusCode : 499;
       record.request(status, (performance.now() - started) / 1_000);
@@ -87,33 +133,97 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     response: ServerResponse,
     requestId: string,
   ): Promise<void> {
-    if (request.url?.split('?', 1)[0] !== '/mcp') throw new OutriderError('NOT_FOUND', 'not found');
+    const path = request.url?.split('?', 1)[0] ?? '';
+    if (metadata?.paths.has(path) && request.method === 'GET') {
+      answerJson(response, 200, metadata.document);
+      return;
+    }
+    if (path !== ROUTE || !serving) throw new OutriderError('NOT_FOUND', 'not found');
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
     checkHostAndOrigin(request.headers.host, request.headers.origin);
     if (!METHODS.includes(request.method ?? ''))
       throw new OutriderError('METHOD_NOT_ALLOWED', 'use POST, GET or DELETE');
     // Before the body is read: a stranger's bytes are not kept.
     const principal = await admit(request.headers.authorization);
-    const body = await readBody(request, config.maxBody);
-    const assertion = await assertionFor(principal);
-    await relay({ request, response, body, requestId, assertion }, balancer);
+    const leave = enter(principal);
+    try {
+      await serveMcp({ request, response, requestId, principal }, serving);
+    } finally {
+      leave();
+    }
   }
 
-  /** @throws {OutriderError} UNAUTHENTICATED | INSUFFICIENT_SCOPE | UPSTREAM_UNREACHABLE */
-  async function admit(authorization: string | undefined): Promise<Principal> {
-    const verdict = await authenticate(authorization);
-    if (verdict.ok) return verdict.principal;
-    record.authFailure(verdict.reason);
-    throw new Refused(verdict.reason, verdict.scopes, verdict.cause);
+  async function stop(): Promise<void> {
+    // A client that kept its connection would send the next request on it, and lose that one when the time is over.
+    for (const response of open)
+      if (!response.headersSent) response.setHeader('connection', 'close');
+    await closeServer(http, config.drainTimeout);
+    await servers.close();
+    await policies?.close();
+    await audit?.close();
   }
 
   return {
-    start: () => listen(http, config.listen),
-    async stop() {
-      await closeServer(http, config.drainTimeout);
-      await balancer.close();
+    async start() {
+      await authenticator.ready();
+      await servers.start();
+      const { policies: at } = config;
+      if (at !== undefined) {
+        const source = configuredPolicies('gateway', { ...config, policies: at });
+        policies = await PolicyStore.open({ source, log, metrics });
+      }
+      audit = openAudit(config, log, metrics);
+      serving = {
+        balancer: servers.balancer,
+        sessions,
+        recovery: config.recovery
+          ? createRecovery({
+              balancer: servers.balancer,
+              moved: openMovedSessions(config.recoveryDirectory, config.sessionMax),
+              log,
+              metrics,
+            })
+          : undefined,
+        mayRepeat: (messages) => mayRepeat(messages, safeTools),
+        maxBody: config.maxBody,
+        assertionFor: (principal) => (ours ? signed(principal) : undefined),
+        rightsOf: (principal) =>
+          policies ? toolRights(policies.current.set, principal, Date.now()) : EVERY_TOOL,
+        policyDigest: () => policies?.current.digest,
+        audit,
+        record: createCallRecorder(metrics, audit, config.auditArguments),
+        failedOver: record.failover,
+      };
+      return listen(http, config.listen);
+    },
+    async reload(next) {
+      assertServers(next);
+      await servers.reload(next);
+      const changed = changedKeys(running, next);
+      running = next;
+      safeTools = new Set(next.safeTools);
+      // Places that are taken are given back to the limits that they were taken from.
+      if (changed.includes('principalRate') || changed.includes('principalConcurrent'))
+        enter = createLimits(limitsOf(next));
+      const later = changed.filter((key) => !RELOADABLE.some((known) => known === key));
+      if (later.length > 0)
+        log.warn('some keys change at a restart only', { detail: { keys: later.join(', ') } });
+    },
+    stop() {
+      stopping ??= stop();
+      return stopping;
     },
   };
+}
+
+/** @throws {OutriderError} CONFIG_INVALID */
+function assertServers({ servers }: GatewayConfig): void {
+  if (servers.length === 0)
+    throw new OutriderError('CONFIG_INVALID', 'gateway.servers must name at least one server');
+}
+
+function limitsOf({ principalRate, principalConcurrent }: GatewayConfig): PrincipalLimits {
+  return { perMinute: principalRate, concurrent: principalConcurrent };
 }
 
 /** Who opens the gateway to other machines says by which name, and so thought of it. @throws {OutriderError} CONFIG_INVALID */
@@ -126,23 +236,6 @@ function assertMeantToBeReached({ listen: address, allowedHosts }: GatewayConfig
       'CONFIG_INVALID',
       `gateway.listen: ${formatAddress(address)} can be reached from other machines, and no client there could call it: end TLS in front of the gateway, because tokens reach it in clear, and name what clients call it by in gateway.allowedHosts`,
     );
-}
-
-/** A caller who was not let in, with the challenge that tells it what would help. */
-class Refused extends OutriderError {
-  readonly challenge: string | undefined;
-
-  constructor(reason: AuthFailure, scopes: readonly string[], cause: unknown) {
-    super(codeOf(reason), AUTH_FAILURES[reason], { cause: cause ?? reason });
-    this.challenge = challenge(reason, scopes);
-  }
-}
-
-function codeOf(
-  reason: AuthFailure,
-): 'UNAUTHENTICATED' | 'INSUFFICIENT_SCOPE' | 'UPSTREAM_UNREACHABLE' {
-  if (reason === 'scope') return 'INSUFFICIENT_SCOPE';
-  return reason === 'keys_unavailable' ? 'UPSTREAM_UNREACHABLE' : 'UNAUTHENTICATED';
 }
 
 function headersOf(error: OutriderError): Record<string, string> {
@@ -158,6 +251,10 @@ function recorder(metrics: Metrics) {
     'outrider_request_duration_seconds',
     'Time from a request to the end of its answer; a stream counts for as long as it is open',
   );
+  const failovers = metrics.counter(
+    'outrider_failovers_total',
+    'Requests that another server answered, because the first could not be reached',
+  );
   const failures = metrics.counter('outrider_auth_failures_total', 'Callers not let in', [
     'reason',
   ]);
@@ -166,6 +263,7 @@ function recorder(metrics: Metrics) {
       requests.inc({ status: String(status) });
       durations.observe(seconds);
     },
+    failover: () => failovers.inc(),
     authFailure: (reason: AuthFailure) => failures.inc({ reason }),
   };
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,6 +33,12 @@ export async function startHttp(
   return `http://${formatAddress(address)}`;
 }
 
+/** The text of a file with a new key for each of `kids`. */
+export function sessionKeys(...kids: readonly string[]): string {
+  const keys = kids.map((kid) => ({ kid, key: randomBytes(32).toString('base64') }));
+  return JSON.stringify({ keys });
+}
+
 /** Defaults for tests: keys and a local token in a directory of their own, a free port. */
 export function gatewayConfig(
   t: TestContext,
@@ -42,6 +48,8 @@ export function gatewayConfig(
   const keys = createKeySet(join(root, 'keys'));
   const token = randomBytes(32).toString('base64url');
   writeFileSync(join(root, 'token'), token, { mode: 0o600 });
+  mkdirSync(join(root, 'gateway'));
+  writeFileSync(join(root, 'gateway/session-keys.json'), sessionKeys('test'), { mode: 0o600 });
   const spec = gatewaySpec({ runtime: root, state: root });
   const defaults = loadConfig('gateway', spec, { argv: [], env: {} });
   return {

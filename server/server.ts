@@ -33,6 +33,8 @@ export interface RunningServer {
 }
 
 const RUNNER_ANSWERS_WITHIN_MS = 1_500;
+/** A gateway keeps an idle connection for 4 s: after these none is left on which it could lose a call. */
+const GATEWAYS_KEEP_IDLE_MS = 4_500;
 
 /**
  * Our MCP server: both eras of the protocol on `/mcp`, one fresh MCP instance a request, nothing kept between requests, so
@@ -81,6 +83,8 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     metrics,
   );
 
+  let stopping = false;
+
   const http = createServer((request, response) => {
     serve(request, response).catch((thrown: unknown) => {
       const error = answerError(response, thrown, challengeFor(thrown));
@@ -100,16 +104,30 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
         auth,
         [Symbol.asyncIterator]: () => request[Symbol.asyncIterator](),
       },
-      response,
+      stopping ? lastOn(response) : response,
     );
   }
 
   return {
     start: () => listen(http, config.listen),
     async stop() {
-      await closeServer(http, config.drainTimeout);
+      stopping = true;
+      await closeServer(http, config.drainTimeout, GATEWAYS_KEEP_IDLE_MS);
       await mcp.close();
       runner.close();
+    },
+  };
+}
+
+/** The SDK says `connection: keep-alive` with an event stream, and a gateway would believe it until it loses a call. */
+function lastOn(response: ServerResponse): Parameters<ReturnType<typeof toNodeHandler>>[1] {
+  return {
+    writeHead: (status, headers) => response.writeHead(status, { ...headers, connection: 'close' }),
+    write: (chunk) => response.write(chunk),
+    end: (chunk) => response.end(chunk),
+    on: (event, listener) => response.on(event, listener),
+    get destroyed() {
+      return response.destroyed;
     },
   };
 }

@@ -1,4 +1,4 @@
-// Sets up whatever is missing, then does what was asked: start, test, demo, outrider, bench, fuzz, chaos. Runs on any Node from 20 on, with
+// Sets up whatever is missing, then does what was asked: start, test, demo, outrider, bench, fuzz, chaos, conformance. Runs on any Node from 20 on, with
 // nothing installed: the rest of the project runs on the Node that package.json brings.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,6 +26,8 @@ const TASKS = {
   bench: () => exec(node, ['--conditions=outrider-source', 'bench/main.ts', ...rest]),
   fuzz: () => exec(node, ['--conditions=outrider-source', 'policies/testing/main.ts', ...rest]),
   chaos: () => exec(node, ['--conditions=outrider-source', 'test/chaos/main.ts', ...rest]),
+  conformance: () =>
+    exec(node, ['--conditions=outrider-source', 'test/conformance/main.ts', ...rest]),
   test: () => exec(node, ['tools/test.mjs', ...rest]),
 };
 

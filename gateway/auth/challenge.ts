@@ -15,11 +15,17 @@ export type AuthFailure = keyof typeof AUTH_FAILURES;
 
 /**
  * The value of `WWW-Authenticate` (RFC 6750 section 3): bare where no token came, `invalid_token` where one was refused,
- * `insufficient_scope` with the missing scopes. Undefined where no other token would help.
+ * `insufficient_scope` with the missing scopes; each with the URL of the metadata that names the issuers (RFC 9728 section 5.1),
+ * where there is one. Undefined where no other token would help.
  */
-export function challenge(reason: AuthFailure, scopes: readonly string[]): string | undefined {
+export function challenge(
+  reason: AuthFailure,
+  scopes: readonly string[],
+  metadata?: string,
+): string | undefined {
   if (reason === 'keys_unavailable') return undefined;
-  const realm = 'Bearer realm="outrider"';
+  const named = metadata === undefined ? '' : `, resource_metadata="${metadata}"`;
+  const realm = `Bearer realm="outrider"${named}`;
   if (reason === 'missing') return realm;
   // RFC 6749 section 3.3 leaves no quote and no backslash in a scope; configuration is not trusted to know.
   const wanted = scopes.join(' ').replaceAll(/["\\]/g, '');

@@ -1,39 +1,67 @@
-import { errors, type JWTPayload, jwtVerify } from 'jose';
+import { errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
-import type { Principal } from '#core/principal';
 import type { IssuerConfig } from '../config.ts';
 import type { AuthFailure } from './challenge.ts';
+import { createIntrospection } from './introspection.ts';
 import { createKeySource } from './key-source.ts';
+import { CLOCK_TOLERANCE_S, grantedTo, type TokenVerdict } from './token-claims.ts';
+import { VerdictCache } from './verdict-cache.ts';
 
-/** Who a token stands for, or why it stands for nobody. `scopes` are those that its issuer's tokens must have. */
-export type TokenVerdict =
-  | { readonly ok: true; readonly principal: Principal }
-  | {
-      readonly ok: false;
-      readonly reason: AuthFailure;
-      readonly scopes: readonly string[];
-      readonly cause?: unknown;
-    };
-
-const CLOCK_TOLERANCE_S = 5;
 const TOKEN_MAX_CHARACTERS = 16_384;
 
+/** Verifies what the configured issuers have issued. */
+export interface IssuerVerifier {
+  verify(token: string): Promise<TokenVerdict>;
+  /** Finds out what the issuers publish about themselves. @throws {OutriderError} UPSTREAM_UNREACHABLE */
+  ready(): Promise<void>;
+}
+
 /**
- * Verifies JWT access tokens of the configured issuers (RFC 9068, RFC 8725). The unverified `iss` chooses which configured
- * issuer is tried; its keys, algorithms and audience are those of the configuration, never of the token.
+ * Verifies access tokens of the configured issuers: JWTs (RFC 9068, RFC 8725), or whatever an issuer with introspection says is
+ * its own. The unverified `iss` chooses which configured issuer is tried; its keys, algorithms and audience are those of the
+ * configuration, never of the token.
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createIssuerVerifier(
   issuers: readonly IssuerConfig[],
   log: Logger,
-): (token: string) => Promise<TokenVerdict> {
+): IssuerVerifier {
+  const asked = issuers.filter(({ introspection }) => introspection !== undefined);
+  if (asked.length > 1)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      'gateway.issuers: one issuer at most can have introspection, since a token that nobody else can read does not say whose it is',
+    );
+  const signing = issuers
+    .filter(({ introspection }) => introspection === undefined)
+    .map((issuer) => ({ issuer, source: createKeySource(issuer, log) }));
   const known = new Map(
-    issuers.map((issuer) => [issuer.issuer, { issuer, keys: createKeySource(issuer, log) }]),
+    signing.map(({ issuer, source }) => [issuer.issuer, jwtVerifier(issuer, source.keys)]),
   );
+  const [introspected] = asked;
+  const introspect = introspected && createIntrospection(introspected);
+  return {
+    async verify(token) {
+      const verify = known.get(unverifiedIssuer(token)) ?? introspect;
+      if (!verify || token.length > TOKEN_MAX_CHARACTERS)
+        return { ok: false, reason: 'unknown', scopes: [] };
+      return verify(token);
+    },
+    async ready() {
+      await Promise.all(signing.map(({ source }) => source.ready()));
+    },
+  };
+}
+
+function jwtVerifier(
+  issuer: IssuerConfig,
+  keys: JWTVerifyGetKey,
+): (token: string) => Promise<TokenVerdict> {
+  const cache = new VerdictCache();
   return async (token) => {
-    const chosen = known.get(unverifiedIssuer(token));
-    if (!chosen) return { ok: false, reason: 'unknown', scopes: [] };
-    const { issuer, keys } = chosen;
+    const principal = cache.get(token);
+    if (principal) return { ok: true, principal };
     try {
       const { payload } = await jwtVerify(token, keys, {
         issuer: issuer.issuer,
@@ -42,46 +70,13 @@ export function createIssuerVerifier(
         requiredClaims: ['exp', 'sub'],
         clockTolerance: CLOCK_TOLERANCE_S,
       });
-      const scopes = scopesOf(payload);
-      if (!issuer.scopes.every((scope) => scopes.has(scope)))
-        return { ok: false, reason: 'scope', scopes: issuer.scopes };
-      // A JWT may carry anything: an absent or empty subject would be one principal for many.
-      if (typeof payload.sub !== 'string' || payload.sub === '')
-        return { ok: false, reason: 'claims', scopes: issuer.scopes };
-      return { ok: true, principal: principalOf(payload, payload.sub, issuer) };
+      const verdict = grantedTo(payload, issuer);
+      if (verdict.ok) cache.set(token, verdict.principal, (payload.exp ?? 0) * 1_000);
+      return verdict;
     } catch (error) {
       return { ok: false, reason: reasonOf(error), scopes: issuer.scopes, cause: error };
     }
   };
-}
-
-function principalOf(payload: JWTPayload, subject: string, issuer: IssuerConfig): Principal {
-  const tenant = issuer.tenantClaim === undefined ? undefined : payload[issuer.tenantClaim];
-  const groups = payload[issuer.groupsClaim];
-  return {
-    issuer: issuer.issuer,
-    subject,
-    tenant: typeof tenant === 'string' ? tenant : '',
-    groups: texts(typeof groups === 'string' ? [groups] : groups),
-    claims: Object.fromEntries(
-      issuer.claims.flatMap((name) => {
-        const value = payload[name];
-        return typeof value === 'string' ? [[name, value]] : [];
-      }),
-    ),
-  };
-}
-
-/** `scope` of RFC 8693, a text with spaces, or the `scp` of some providers, a text or a list. */
-function scopesOf(payload: JWTPayload): ReadonlySet<string> {
-  const claimed = [payload['scope'], payload['scp']].flat();
-  return new Set(texts(claimed).flatMap((text) => text.split(' ')));
-}
-
-function texts(value: unknown): string[] {
-  return Array.isArray(value)
-    ? value.filter((item): item is string => typeof item === 'string' && item !== '')
-    : [];
 }
 
 function unverifiedIssuer(token: string): string {

@@ -6,38 +6,62 @@ import {
   type JSONWebKeySet,
   type JWTVerifyGetKey,
 } from 'jose';
-import { isLoopback } from '#core/address';
 import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { IssuerConfig } from '../config.ts';
+import { fetchJson, providerUrl } from './json-fetch.ts';
 
 const FETCH_TIMEOUT_MS = 5_000;
 const CACHE_MAX_AGE_MS = 10 * 60_000;
 const FILE_CHECK_MS = 1_000;
 
+/** The keys of an issuer, and what must be known before it has any. */
+export interface KeySource {
+  readonly keys: JWTVerifyGetKey;
+  /** @throws {OutriderError} UPSTREAM_UNREACHABLE | CONFIG_INVALID where the issuer does not say where its keys are */
+  ready(): Promise<void>;
+}
+
 /**
  * The public keys of an issuer, kept and found again when it rotates them: from a URL whenever a token names an unknown key
- * (at most once per `jwksCooldown`) and every 10 minutes, from a file whenever the file has changed.
+ * (at most once per `jwksCooldown`) and every 10 minutes, from a file whenever the file has changed. Without `jwks` the issuer
+ * says itself where they are (OpenID Connect Discovery 1.0, section 4).
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createKeySource(
   { issuer, jwks, jwksCooldown }: Pick<IssuerConfig, 'issuer' | 'jwks' | 'jwksCooldown'>,
   log: Logger,
-): JWTVerifyGetKey {
-  if (!URL.canParse(jwks)) return fileKeys(resolve(jwks), log);
-  const url = new URL(jwks);
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const plainAllowed = isLoopback({ kind: 'tcp', host, port: 0 });
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && plainAllowed))
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `the keys of ${issuer} must come over https: whoever alters them on the way is everybody`,
-    );
-  return createRemoteJWKSet(url, {
-    timeoutDuration: FETCH_TIMEOUT_MS,
-    cacheMaxAge: CACHE_MAX_AGE_MS,
-    cooldownDuration: jwksCooldown,
-  });
+): KeySource {
+  const remote = (text: string): JWTVerifyGetKey =>
+    createRemoteJWKSet(providerUrl(text, `the address of the keys of ${issuer}`), {
+      timeoutDuration: FETCH_TIMEOUT_MS,
+      cacheMaxAge: CACHE_MAX_AGE_MS,
+      cooldownDuration: jwksCooldown,
+    });
+  if (jwks !== undefined) {
+    const keys = URL.canParse(jwks) ? remote(jwks) : fileKeys(resolve(jwks), log);
+    return { keys, ready: async () => {} };
+  }
+  const metadata = providerUrl(
+    `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`,
+    `the issuer ${issuer}, which has no jwks,`,
+  );
+  let found: JWTVerifyGetKey | undefined;
+  return {
+    keys: (header, token) => {
+      if (!found) throw new Error('the issuer has not been found yet');
+      return found(header, token);
+    },
+    async ready() {
+      const { issuer: named, jwks_uri: uri } = await fetchJson(metadata);
+      if (named !== issuer || typeof uri !== 'string')
+        throw new OutriderError(
+          'CONFIG_INVALID',
+          `gateway.issuers: what ${metadata.href} says is not about ${issuer}`,
+        );
+      found = remote(uri);
+    },
+  };
 }
 
 /** A file that turns unreadable keeps its last keys, and the log says so. */

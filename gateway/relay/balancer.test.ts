@@ -2,11 +2,16 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Metrics } from '#core/metrics';
 import { createBalancer } from './balancer.ts';
+import type { ServerPlace } from './upstream.ts';
 
 const SERVERS = ['http://127.0.0.1:1/mcp', 'http://127.0.0.1:2/mcp', 'http://127.0.0.1:3/other'];
 
+function placeAt(url: string, over: Partial<ServerPlace> = {}): ServerPlace {
+  return { url: new URL(url), weight: 1, draining: false, ...over };
+}
+
 function balancerOf(t: TestContext, count: number, now: () => number, random: () => number) {
-  const servers = SERVERS.slice(0, count).map((url) => new URL(url));
+  const servers = SERVERS.slice(0, count).map((url) => placeAt(url));
   const balancer = createBalancer(servers, new Metrics('test'), now, random);
   t.after(() => balancer.close());
   return balancer;
@@ -21,8 +26,8 @@ test('of two servers the one with fewer requests in flight is picked', (t) => {
   balancer.begin(second);
   balancer.begin(second);
   assert.equal(balancer.pick(), first);
-  end();
-  end();
+  end('answered');
+  end('answered');
   balancer.begin(first);
   balancer.begin(first);
   balancer.begin(first);
@@ -40,7 +45,7 @@ test('a server that could not be reached is left out for 5 s', (t) => {
   const balancer = balancerOf(t, 2, () => now, Math.random);
   const [first, second] = balancer.upstreams;
   assert.ok(first && second);
-  balancer.eject(first);
+  balancer.begin(first)('unreachable');
   const picks = () => new Set(Array.from({ length: 50 }, () => balancer.pick()));
   assert.deepEqual(picks(), new Set([second]));
   now = 5_000;
@@ -49,7 +54,7 @@ test('a server that could not be reached is left out for 5 s', (t) => {
 
 test('with every server out, they are tried all the same', (t) => {
   const balancer = balancerOf(t, 2, Date.now, Math.random);
-  for (const upstream of balancer.upstreams) balancer.eject(upstream);
+  for (const upstream of balancer.upstreams) balancer.begin(upstream)('unreachable');
   assert.ok(balancer.pick());
 });
 

@@ -1,112 +1,163 @@
-import { Pool } from 'undici';
 import type { Clock } from '#core/clock';
 import type { Metrics } from '#core/metrics';
-
-/** One server behind the gateway. */
-export interface Upstream {
-  readonly pool: Pool;
-  /** The path of its MCP endpoint. */
-  readonly path: string;
-  /** The label in metrics: its place in the configuration, since an address is no label. */
-  readonly label: string;
-}
+import { Circuit, type ExchangeEnd } from './circuit.ts';
+import { connectUpstream, type ServerPlace, type Upstream } from './upstream.ts';
 
 export interface Balancer {
   /**
-   * The server for the next request: of two chosen at random, the one with fewer requests in flight. One that could not be
-   * reached is left out for 5 s, unless there is no other. Undefined only where `except` was the last one.
+   * The server for a request that is bound to none: of two chosen at random by weight, the one with fewer requests in flight for
+   * its weight. Servers that are draining, down, ejected or failing are left out, unless there is no other. Undefined only where
+   * `except` was the last one.
    */
   pick(except?: Upstream): Upstream | undefined;
-  /** Notes a request sent to `upstream`; call what it returns when that request has ended. */
-  begin(upstream: Upstream): () => void;
-  /** Notes that `upstream` could not be reached. */
-  eject(upstream: Upstream): void;
+  /** The server that has a session, whatever its health; undefined where it is gone, or three checks say that it is down. */
+  find(url: string): Upstream | undefined;
+  /**
+   * Notes a request sent to `upstream`; call what it returns when that request has ended, with how it did, or with undefined
+   * where that says nothing about the server.
+   */
+  begin(upstream: Upstream): (end: ExchangeEnd | undefined) => void;
+  /** Notes what a check found. Returns whether that changed what is thought of the server. */
+  checked(upstream: Upstream, sound: boolean): boolean;
+  /**
+   * Puts other servers in place of these. One that is gone finishes what it has, and serves its sessions until it has had nothing
+   * to do for 10 minutes.
+   */
+  update(places: readonly ServerPlace[]): void;
+  /** Those that get requests now. */
   readonly upstreams: readonly Upstream[];
   close(): Promise<void>;
 }
 
-const EJECTED_MS = 5_000;
-const CONNECT_TIMEOUT_MS = 2_000;
-/** Below the 5 s after which Node servers close an idle connection, so that none is used in the moment it dies. */
-const KEEP_ALIVE_MS = 4_000;
+/** How long the sessions of a server that has left are still sent to it. */
+const LEFT_IDLE_MS = 600_000;
 
-interface State {
+interface Member {
+  upstream: Upstream;
+  readonly circuit: Circuit;
   inFlight: number;
-  ejectedUntil: number;
+  /** No longer in the list. */
+  left: boolean;
+  usedAt: number;
 }
 
 export function createBalancer(
-  servers: readonly URL[],
+  places: readonly ServerPlace[],
   metrics: Metrics,
   now: Clock = Date.now,
   random: () => number = Math.random,
 ): Balancer {
   const up = metrics.gauge('outrider_backend_up', 'Servers that can be reached', ['backend']);
   const load = metrics.gauge('outrider_backend_inflight', 'Requests in flight', ['backend']);
-  const upstreams = servers.map((url, index) => createUpstream(url, String(index)));
-  const states = new Map<Upstream, State>(
-    upstreams.map((upstream) => [upstream, { inFlight: 0, ejectedUntil: 0 }]),
-  );
-  for (const { label } of upstreams) {
-    up.set({ backend: label }, 1);
-    load.set({ backend: label }, 0);
-  }
-  const stateOf = (upstream: Upstream): State => {
-    const state = states.get(upstream);
-    if (!state) throw new Error('not an upstream of this balancer');
-    return state;
-  };
+  const members = new Map<string, Member>();
+  const memberOf = ({ url }: Upstream): Member | undefined => members.get(url.href);
+  const present = () => [...members.values()].filter(({ left }) => !left);
+  const show = ({ upstream, circuit }: Member) =>
+    up.set({ backend: upstream.label }, circuit.closed ? 1 : 0);
 
+  function update(wanted: readonly ServerPlace[]): void {
+    const hrefs = new Set(wanted.map(({ url }) => url.href));
+    for (const member of members.values())
+      if (!hrefs.has(member.upstream.url.href)) member.left = true;
+    for (const place of wanted) {
+      const known = members.get(place.url.href);
+      if (known) {
+        known.upstream = { ...known.upstream, weight: place.weight, draining: place.draining };
+        known.left = false;
+      } else {
+        const upstream = connectUpstream(place, freeLabel(members.values()));
+        const circuit = new Circuit(now);
+        const member = { upstream, circuit, inFlight: 0, left: false, usedAt: now() };
+        members.set(place.url.href, member);
+        load.set({ backend: upstream.label }, 0);
+        show(member);
+      }
+    }
+    forgetIdle();
+  }
+
+  function forgetIdle(): void {
+    for (const [href, { left, inFlight, usedAt, upstream }] of members) {
+      if (!left || inFlight > 0 || now() - usedAt < LEFT_IDLE_MS) continue;
+      members.delete(href);
+      up.remove({ backend: upstream.label });
+      load.remove({ backend: upstream.label });
+      void upstream.pool.destroy();
+    }
+  }
+
+  update(places);
   return {
-    upstreams,
+    get upstreams() {
+      return present().map(({ upstream }) => upstream);
+    },
+    update,
     pick(except) {
-      const others = upstreams.filter((upstream) => upstream !== except);
-      const usable = others.filter((upstream) => stateOf(upstream).ejectedUntil <= now());
-      // With every server ejected, waiting helps nobody: the next request finds out whether one is back.
-      const [first, second] = twoOf(usable.length > 0 ? usable : others, random);
-      if (!first || !second) return first;
-      return stateOf(second).inFlight < stateOf(first).inFlight ? second : first;
+      const others = present().filter(({ upstream }) => upstream.url.href !== except?.url.href);
+      const fit = others.filter(({ upstream, circuit }) => !upstream.draining && circuit.closed);
+      // With every server out, waiting helps nobody: the next request finds out whether one is back.
+      const [first, second] = twoOf(fit.length > 0 ? fit : others, random);
+      if (!first || !second) return first?.upstream;
+      const share = ({ inFlight, upstream }: Member) => inFlight / upstream.weight;
+      return (share(second) < share(first) ? second : first).upstream;
+    },
+    find(url) {
+      const member = members.get(url);
+      return member?.circuit.down ? undefined : member?.upstream;
     },
     begin(upstream) {
-      const state = stateOf(upstream);
-      load.set({ backend: upstream.label }, ++state.inFlight);
-      let ended = false;
-      return () => {
-        if (ended) return;
-        ended = true;
-        load.set({ backend: upstream.label }, --state.inFlight);
-        if (state.ejectedUntil <= now()) up.set({ backend: upstream.label }, 1);
+      const member = memberOf(upstream);
+      if (!member) return () => {};
+      member.circuit.begun();
+      member.usedAt = now();
+      load.set({ backend: upstream.label }, ++member.inFlight);
+      let over = false;
+      return (end) => {
+        if (over) return;
+        over = true;
+        load.set({ backend: upstream.label }, --member.inFlight);
+        member.usedAt = now();
+        if (end === undefined) member.circuit.abandoned();
+        else member.circuit.ended(end);
+        show(member);
       };
     },
-    eject(upstream) {
-      stateOf(upstream).ejectedUntil = now() + EJECTED_MS;
-      up.set({ backend: upstream.label }, 0);
+    checked(upstream, sound) {
+      const member = memberOf(upstream);
+      if (!member) return false;
+      const before = member.circuit.down;
+      member.circuit.checked(sound);
+      show(member);
+      return member.circuit.down !== before;
     },
     async close() {
-      await Promise.all(upstreams.map(({ pool }) => pool.destroy()));
+      await Promise.all([...members.values()].map(({ upstream }) => upstream.pool.destroy()));
     },
   };
 }
 
-function createUpstream(url: URL, label: string): Upstream {
-  const pool = new Pool(url.origin, {
-    // An event stream may be silent for as long as it lives: how long is up to its two ends.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    keepAliveMaxTimeout: KEEP_ALIVE_MS,
-    pipelining: 1,
-    allowH2: false,
-  });
-  return { pool, path: url.pathname, label };
+/** The smallest number that no server has. */
+function freeLabel(members: Iterable<Member>): string {
+  const taken = new Set([...members].map(({ upstream }) => upstream.label));
+  let label = 0;
+  while (taken.has(String(label))) label += 1;
+  return String(label);
 }
 
-/** Two different members at random, or what there is. */
-function twoOf<T>(members: readonly T[], random: () => number): readonly T[] {
+/** Two different members at random, each as likely as its weight says, or what there is. */
+function twoOf(members: readonly Member[], random: () => number): readonly Member[] {
   if (members.length < 2) return members;
-  const first = Math.floor(random() * members.length);
-  const second = (first + 1 + Math.floor(random() * (members.length - 1))) % members.length;
+  const first = oneOf(members, random);
+  const second = oneOf(
+    members.filter((member) => member !== first),
+    random,
+  );
   // In the order of the dice: between two equally idle ones the first is taken.
-  return [first, second].flatMap((index) => members.slice(index, index + 1));
+  return [first, second].filter((member) => member !== undefined);
+}
+
+function oneOf(members: readonly Member[], random: () => number): Member | undefined {
+  const total = members.reduce((sum, { upstream }) => sum + upstream.weight, 0);
+  let at = random() * total;
+  return members.find(({ upstream }) => (at -= upstream.weight) < 0) ?? members.at(-1);
 }

@@ -16,38 +16,60 @@ const RESPONSE_HEADERS: ReadonlySet<string> = new Set([
   'allow',
   'retry-after',
 ]);
+const SESSION_ID = 'mcp-session-id';
 
-/** What belongs to MCP, today and later: `Mcp-Session-Id`, `Mcp-Method`, `Mcp-Param-*`, ... */
-const isMcp = (name: string): boolean => name.startsWith('mcp-');
+/** What belongs to MCP, today and later: `Mcp-Method`, `Mcp-Param-*`, ... but the session's id, which differs on both sides. */
+const isMcp = (name: string): boolean => name.startsWith('mcp-') && name !== SESSION_ID;
+
+/** What the gateway says itself; what is undefined is not said. */
+export interface OwnHeaders {
+  readonly requestId: string;
+  /** Towards a server only. */
+  readonly assertion?: string | undefined;
+  readonly sessionId?: string | undefined;
+  /** Towards a server only, where it is called by another name than its address. */
+  readonly host?: string | undefined;
+}
 
 /**
- * The headers that a server gets, as a flat list: those of the protocol and of tracing, and the gateway's own two. Nothing
- * else passes, so no credential of the client and nothing hop-by-hop can.
+ * The headers that a server gets, as a flat list: those of the protocol and of tracing, and the gateway's own. Nothing else
+ * passes, so no credential of the client and nothing hop-by-hop can.
  */
-export function requestHeaders(
-  from: IncomingHttpHeaders,
-  own: { readonly assertion: string; readonly requestId: string },
-): string[] {
+export function requestHeaders(from: IncomingHttpHeaders, own: OwnHeaders): string[] {
   return [
     ...passed(from, (name) => REQUEST_HEADERS.has(name) || isMcp(name)),
-    'authorization',
-    `Bearer ${own.assertion}`,
-    'x-request-id',
-    own.requestId,
+    ...(own.host === undefined ? [] : ['host', own.host]),
+    ...(own.assertion === undefined ? [] : ['authorization', `Bearer ${own.assertion}`]),
+    ...ownOf(own),
   ];
 }
 
-/** The headers that a client gets, as a flat list. A server can neither set a cookie nor redirect. */
-export function responseHeaders(from: IncomingHttpHeaders, requestId: string): string[] {
+/**
+ * The headers that a client gets, as a flat list. A server can neither set a cookie nor redirect. `rewritten`: the body will
+ * not have the length that the server says.
+ */
+export function responseHeaders(
+  from: IncomingHttpHeaders,
+  own: OwnHeaders,
+  rewritten = false,
+): string[] {
+  const dropped = rewritten ? 'content-length' : undefined;
   return [
-    ...passed(from, (name) => RESPONSE_HEADERS.has(name) || isMcp(name)),
-    'x-request-id',
-    requestId,
+    ...passed(from, (name) => (RESPONSE_HEADERS.has(name) || isMcp(name)) && name !== dropped),
+    ...ownOf(own),
   ];
+}
+
+function ownOf({ requestId, sessionId }: OwnHeaders): string[] {
+  return ['x-request-id', requestId, ...(sessionId === undefined ? [] : [SESSION_ID, sessionId])];
 }
 
 function passed(from: IncomingHttpHeaders, allowed: (name: string) => boolean): string[] {
-  return Object.entries(from).flatMap(([name, value]) =>
-    value === undefined || !allowed(name) ? [] : [value].flat().flatMap((item) => [name, item]),
-  );
+  const list: string[] = [];
+  for (const [name, value] of Object.entries(from)) {
+    if (value === undefined || !allowed(name)) continue;
+    if (typeof value === 'string') list.push(name, value);
+    else for (const item of value) list.push(name, item);
+  }
+  return list;
 }

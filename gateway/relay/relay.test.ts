@@ -96,9 +96,8 @@ test('an answer passes with its status, and a server can neither set a cookie no
   const response = await post(origin, { authorization, 'x-request-id': 'mine' });
   assert.equal(response.status, 400);
   assert.equal(await response.text(), '{"jsonrpc":"2.0", "id":null}');
-  assert.equal(response.headers.get('mcp-session-id'), 's-1');
   assert.equal(response.headers.get('x-request-id'), 'mine');
-  for (const name of ['set-cookie', 'location', 'server', 'x-outrider-anything'])
+  for (const name of ['set-cookie', 'location', 'server', 'x-outrider-anything', 'mcp-session-id'])
     assert.equal(response.headers.get(name), null, name);
 });
 
@@ -317,12 +316,13 @@ test('a refused body that never ends is cut after 2 s', { timeout: 9_000 }, asyn
   );
   const started = performance.now();
   const sending = setInterval(() => socket.write(`14\r\n${'x'.repeat(20)}\r\n`), 100);
+  t.after(() => clearInterval(sending));
   let answer = '';
   socket.on('data', (data: Buffer) => {
     answer += data.toString();
   });
-  await once(socket, 'close');
-  clearInterval(sending);
+  // `once` of node:events would reject where the cut reaches this side as a reset.
+  await new Promise((resolve) => socket.once('close', resolve));
   assert.match(answer, /^HTTP\/1\.1 413 /);
   const after = performance.now() - started;
   assert.ok(after > 1_500 && after < 4_000, `cut after ${after} ms`);

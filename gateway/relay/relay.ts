@@ -1,8 +1,14 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
 import { type ErrorCode, OutriderError } from '#core/errors';
-import type { Balancer, Upstream } from './balancer.ts';
+import type { SessionPlace } from '../recovery/moved-sessions.ts';
+import type { Recovery } from '../recovery/recovery.ts';
+import type { Session } from '../sessions/sessions.ts';
+import type { Balancer } from './balancer.ts';
+import type { ExchangeEnd } from './circuit.ts';
 import { requestHeaders, responseHeaders } from './headers.ts';
+import type { Rewrite } from './rewrite.ts';
+import type { Upstream } from './upstream.ts';
 
 /** A request that has passed every check. */
 export interface Admitted {
@@ -10,72 +16,171 @@ export interface Admitted {
   readonly response: ServerResponse;
   readonly body: Buffer;
   readonly requestId: string;
-  readonly assertion: string;
+  /** For servers that are ours; others learn nothing of the caller. */
+  readonly assertion: string | undefined;
+  /** Binds the request to the server that has it. */
+  readonly session: Session | undefined;
+  /**
+   * The client's id for a session that a server has begun; absent where none can begin.
+   * @throws {OutriderError} where it cannot be carried
+   */
+  readonly begin: ((upstream: Upstream, upstreamId: string) => string) | undefined;
+  /** Whether it may be sent again where it is unknown if the first time took effect. */
+  readonly again: boolean;
+  /** Changes the answer's body, by its headers; returns undefined where it is to pass as it is. */
+  readonly rewrite: ((headers: IncomingHttpHeaders) => Rewrite | undefined) | undefined;
+  /** Sees each piece of the answer as the server sends it. */
+  readonly watch: ((piece: Buffer) => void) | undefined;
+}
+
+/** What came of it. */
+export interface Relayed {
+  /** The server's; undefined where the client had gone before. */
+  readonly status: number | undefined;
+  /** From the request's first byte at the server to the end of its answer. */
+  readonly upstreamMs: number;
+  /** Whether the server sent all of its answer. */
+  readonly complete: boolean;
+  /** Whether another server had to be tried. */
+  readonly failedOver: boolean;
 }
 
 /**
  * Sends an admitted request to one server and its answer back, byte for byte and as it comes. Resolves when the answer is
  * complete or the client has gone; the client going away ends the request at the server at once.
- * Nothing is sent twice: another server is tried, once, only where not a byte had reached the first.
- * @throws {OutriderError} UPSTREAM_UNREACHABLE | UPSTREAM_LOST, before any byte of an answer
+ * Nothing is sent twice: another server is tried, once, only where not a byte had reached the first. A session stays at its
+ * server, unless `recovery` finds that gone; then the request follows it to its new place, where it may be sent again.
+ * @throws {OutriderError} SESSION_NOT_FOUND | UPSTREAM_UNREACHABLE | UPSTREAM_LOST, before any byte of an answer
  */
-export async function relay(admitted: Admitted, balancer: Balancer): Promise<void> {
+export function relay(
+  admitted: Admitted,
+  balancer: Balancer,
+  recovery?: Recovery,
+): Promise<Relayed> {
+  const { session } = admitted;
+  return session
+    ? relayInSession(admitted, session, balancer, recovery)
+    : relayAnywhere(admitted, balancer);
+}
+
+async function relayAnywhere(admitted: Admitted, balancer: Balancer): Promise<Relayed> {
   const first = balancer.pick();
-  if (!first) throw unreachable('no server is configured');
-  const failure = await exchange(admitted, first, balancer);
-  if (!failure) return;
-  const second = failure.final ? undefined : balancer.pick(first);
-  if (!second) throw failure.error;
-  const again = await exchange(admitted, second, balancer);
-  if (again) throw again.error;
+  if (!first) throw unreachable('no server is there');
+  const tried = await exchange(admitted, first, balancer);
+  if ('status' in tried) return { ...tried, failedOver: false };
+  const second = tried.final ? undefined : balancer.pick(first);
+  if (!second) throw tried.error;
+  return answered(await exchange(admitted, second, balancer));
+}
+
+async function relayInSession(
+  admitted: Admitted,
+  session: Session,
+  balancer: Balancer,
+  recovery: Recovery | undefined,
+): Promise<Relayed> {
+  const place = recovery?.placeOf(session) ?? session;
+  const upstream = balancer.find(place.backend);
+  if (upstream) {
+    const tried = await exchange(admitted, upstream, balancer, place);
+    if ('status' in tried) return { ...tried, failedOver: false };
+    const sent = tried.error.code === 'UPSTREAM_LOST';
+    if (!recovery || (tried.final && !sent)) throw tried.error;
+    if (sent && !(await recovery.isGone(upstream))) throw tried.error;
+    if (sent && !admitted.again) {
+      // This call is lost; the next one is to find the session.
+      recovery.recover(session, place).catch(() => {});
+      throw tried.error;
+    }
+  }
+  // A client that is told so begins a new session, which has a server; waiting for one that is down would not help it.
+  if (!recovery)
+    throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session: begin a new one');
+  const next = await recovery.recover(session, place);
+  const other = balancer.find(next.backend);
+  if (!other) throw unreachable('the server that took the session is gone as well');
+  return answered(await exchange(admitted, other, balancer, next));
+}
+
+function answered(result: Omit<Relayed, 'failedOver'> | ExchangeFailure): Relayed {
+  if ('error' in result) throw result.error;
+  return { ...result, failedOver: true };
 }
 
 /** An exchange that ended without a byte of an answer. `final`: the request must not go to another server. */
 interface ExchangeFailure {
   readonly final: boolean;
   readonly error: OutriderError;
+  readonly end: ExchangeEnd | undefined;
+}
+
+interface ExchangeAnswer {
+  readonly status: number | undefined;
+  readonly complete: boolean;
+  readonly end: ExchangeEnd | undefined;
 }
 
 async function exchange(
   admitted: Admitted,
   upstream: Upstream,
   balancer: Balancer,
-): Promise<ExchangeFailure | undefined> {
+  place?: SessionPlace,
+): Promise<Omit<Relayed, 'failedOver'> | ExchangeFailure> {
   const { request, body, requestId, assertion } = admitted;
-  const end = balancer.begin(upstream);
-  const failure = await new Promise<ExchangeFailure | undefined>((resolve) => {
+  const begun = performance.now();
+  const finish = balancer.begin(upstream);
+  const result = await new Promise<ExchangeAnswer | ExchangeFailure>((resolve) => {
     upstream.pool.dispatch(
       {
         method: request.method ?? 'POST',
-        path: upstream.path,
-        headers: requestHeaders(request.headers, { assertion, requestId }),
+        path: upstream.url.pathname,
+        headers: requestHeaders(request.headers, {
+          assertion,
+          requestId,
+          sessionId: place?.upstreamId,
+          host: upstream.host,
+        }),
         body: body.length > 0 ? body : null,
       },
-      new Exchange(admitted, resolve),
+      new Exchange(admitted, upstream, place, resolve),
     );
   });
-  end();
-  if (failure && !failure.final) balancer.eject(upstream);
-  return failure;
+  finish(result.end);
+  if ('error' in result) return result;
+  const { status, complete } = result;
+  return { status, complete, upstreamMs: performance.now() - begun };
 }
+
+/** Answers of a server, or of what stands before it, that cannot serve. */
+const FAILING = new Set([502, 503, 504]);
 
 /** One request at one server, in the calls that undici makes. */
 class Exchange implements Dispatcher.DispatchHandler {
+  readonly #admitted: Admitted;
   readonly #response: ServerResponse;
-  readonly #requestId: string;
-  readonly #settle: (failure: ExchangeFailure | undefined) => void;
+  readonly #upstream: Upstream;
+  readonly #place: SessionPlace | undefined;
+  readonly #settle: (result: ExchangeAnswer | ExchangeFailure) => void;
   #controller: Dispatcher.DispatchController | undefined;
-  #answering = false;
-  #distrusted = false;
+  #rewrite: Rewrite | undefined;
+  #status: number | undefined;
+  /** Whether anything has followed the headers. */
+  #begun = false;
+  /** Why we ended it, where we did. */
+  #ended: OutriderError | undefined;
 
   constructor(
-    { response, requestId }: Admitted,
-    settle: (failure: ExchangeFailure | undefined) => void,
+    admitted: Admitted,
+    upstream: Upstream,
+    place: SessionPlace | undefined,
+    settle: (result: ExchangeAnswer | ExchangeFailure) => void,
   ) {
-    this.#response = response;
-    this.#requestId = requestId;
+    this.#admitted = admitted;
+    this.#response = admitted.response;
+    this.#upstream = upstream;
+    this.#place = place;
     this.#settle = settle;
-    response.once('close', this.#onClientGone);
+    this.#response.once('close', this.#onClientGone);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -89,49 +194,93 @@ class Exchange implements Dispatcher.DispatchHandler {
     headers: IncomingHttpHeaders,
   ): void {
     if (status < 200) return;
-    if (status === 401) {
-      // It was the gateway's word that was refused, not the client's token; asking the client for another would loop.
-      this.#distrusted = true;
-      controller.abort(new Error('401'));
+    // It was the gateway's word that was refused, not the client's token; asking the client for another would loop.
+    if (status === 401) this.#ended = distrusted();
+    else this.#answer(status, headers);
+    if (this.#ended) controller.abort(this.#ended);
+  }
+
+  #answer(status: number, headers: IncomingHttpHeaders): void {
+    const { requestId, rewrite } = this.#admitted;
+    let sessionId: string | undefined;
+    try {
+      sessionId = this.#sessionIdFor(status, headers['mcp-session-id']);
+      this.#rewrite = rewrite?.(headers);
+    } catch (error) {
+      this.#ended =
+        error instanceof OutriderError
+          ? error
+          : new OutriderError('INTERNAL', 'internal error', { cause: error });
       return;
     }
-    this.#answering = true;
-    this.#response.writeHead(status, responseHeaders(headers, this.#requestId));
-    // The first event may be minutes away, and a client waits for the headers to know that its stream is open.
-    if (headers['content-type']?.startsWith('text/event-stream')) this.#response.flushHeaders();
+    this.#status = status;
+    this.#response.writeHead(
+      status,
+      responseHeaders(headers, { requestId, sessionId }, this.#rewrite !== undefined),
+    );
+    // The first event may be minutes away, and a client waits for the headers to know that its stream is open. What came with the
+    // headers goes with them: that is one packet, and one call of the system, for most answers.
+    if (headers['content-type']?.startsWith('text/event-stream'))
+      process.nextTick(() => {
+        if (!this.#begun && !this.#response.destroyed) this.#response.flushHeaders();
+      });
+  }
+
+  /** What the client is told: its own id again, or that of a session that has just begun. Never the server's. */
+  #sessionIdFor(status: number, upstreamId: string | string[] | undefined): string | undefined {
+    const { session, begin } = this.#admitted;
+    if (typeof upstreamId !== 'string') return undefined;
+    if (session) return upstreamId === this.#place?.upstreamId ? session.id : undefined;
+    return status < 300 ? begin?.(this.#upstream, upstreamId) : undefined;
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#response.write(chunk)) return;
+    this.#admitted.watch?.(chunk);
+    const piece = this.#rewrite ? this.#rewrite.piece(chunk) : chunk;
+    if (piece.length === 0) return;
+    this.#begun = true;
+    if (this.#response.write(piece)) return;
     controller.pause();
     this.#response.once('drain', () => controller.resume());
   }
 
   onResponseEnd(): void {
-    this.#response.end();
-    this.#done(undefined);
+    this.#begun = true;
+    this.#response.end(this.#rewrite?.rest());
+    this.#done({
+      status: this.#status,
+      complete: true,
+      end: FAILING.has(this.#status ?? 0) ? 'failed' : 'answered',
+    });
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, cause: Error): void {
-    if (this.#response.destroyed) this.#done(undefined);
-    else if (this.#answering) {
+    if (this.#response.destroyed) this.#broken(undefined);
+    else if (this.#status !== undefined) {
       // The rest will not come: a cut connection says so, an orderly end would not.
       this.#response.destroy();
-      this.#done(undefined);
+      this.#broken('failed');
     } else this.#done(this.#failure(cause));
+  }
+
+  #broken(end: ExchangeEnd | undefined): void {
+    this.#done({ status: this.#status, complete: false, end });
   }
 
   #failure(cause: Error): ExchangeFailure {
     if (cause instanceof errors.InvalidArgumentError)
       return refused('INVALID_REQUEST', 'a header of the request cannot be passed on', cause);
-    if (this.#distrusted)
-      return refused('UPSTREAM_UNREACHABLE', 'a server does not accept this gateway', cause);
-    if (this.#controller === undefined) return { final: false, error: unreachable(cause) };
-    return refused(
-      'UPSTREAM_LOST',
-      'the server was lost before it answered; whether the call took effect is unknown',
-      cause,
-    );
+    if (this.#ended) return { final: true, error: this.#ended, end: 'failed' };
+    if (this.#controller === undefined)
+      return { final: false, error: unreachable(cause), end: 'unreachable' };
+    return {
+      ...refused(
+        'UPSTREAM_LOST',
+        'the server was lost before it answered; whether the call took effect is unknown',
+        cause,
+      ),
+      end: 'failed',
+    };
   }
 
   /** An arrow, since it is its own identity for `off`. */
@@ -141,15 +290,19 @@ class Exchange implements Dispatcher.DispatchHandler {
     // Before the connection stands there is nothing to abort yet: onRequestStart will find the client gone.
   };
 
-  #done(failure: ExchangeFailure | undefined): void {
+  #done(result: ExchangeAnswer | ExchangeFailure): void {
     this.#response.off('close', this.#onClientGone);
-    this.#settle(failure);
+    this.#settle(result);
   }
 }
 
-/** Another server is no way out of it. */
+/** Another server is no way out of it, and it says nothing about this one. */
 function refused(code: ErrorCode, message: string, cause: unknown): ExchangeFailure {
-  return { final: true, error: new OutriderError(code, message, { cause }) };
+  return { final: true, error: new OutriderError(code, message, { cause }), end: undefined };
+}
+
+function distrusted(): OutriderError {
+  return new OutriderError('UPSTREAM_UNREACHABLE', 'a server does not accept this gateway');
 }
 
 function unreachable(cause: unknown): OutriderError {

@@ -1,11 +1,16 @@
 import { parseArgs } from 'node:util';
 import { campaign } from './campaign.ts';
+import { gatewayChaos } from './gateway/main.ts';
 
-/** `npm run chaos -- runner [--count N] [--backend NAME] [--sharing MODE] [--seed N]`: random kills at random moments; non-zero where anything is left. */
+/**
+ * `npm run chaos -- runner [--count N] [--backend NAME] [--sharing MODE] [--seed N]`: random kills at random moments; non-zero where anything is left.
+ * `npm run chaos -- gateway [--sessions N]`: what dies under load takes with it what was in flight on it, and no more.
+ */
 
 const USAGE = `usage: npm run chaos -- runner [--count N] [--backend bubblewrap|docker|gvisor] [--sharing host|none] [--seed N]
+       npm run chaos -- gateway [--sessions N]
 
-All of it: 10 000 kills on bubblewrap where one sidecar serves all sandboxes (--sharing host), 1 000 where each has its own (none),
+The runner, all of it: 10 000 kills on bubblewrap where one sidecar serves all sandboxes (--sharing host), 1 000 where each has its own (none),
 300 on docker and on gvisor. --backend and --sharing choose among these four, --count is for each that is chosen.
 A seed is printed; the same seed makes the same kills.
 `;
@@ -22,8 +27,9 @@ const FULL: readonly Share[] = [
   { backend: 'gvisor', sharing: 'host', count: 300 },
 ];
 
-const asked = parsed();
-if (!asked) {
+const asked = process.argv[2] === 'gateway' ? undefined : parsed();
+if (process.argv[2] === 'gateway') process.exitCode = await gatewayChaos(process.argv.slice(3));
+else if (!asked) {
   process.stderr.write(USAGE);
   process.exitCode = 2;
 } else {

@@ -7,6 +7,7 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { OutriderError } from '#core/errors';
 import { keySetPaths, readTrustedIssuers } from '#core/keys';
 import { AssertionVerifier } from '#core/tokens';
+import { ALWAYS_OFFERED } from '#gateway';
 import { KilledBy, RunResponse } from '#proto';
 import { type McpMesh, startMcpMesh } from '../support/mcp-mesh.ts';
 import type { Play } from '../support/plays-runner.ts';
@@ -75,7 +76,8 @@ for (const era of ERAS) {
     const { tools } = await client.listTools();
     assert.deepEqual(
       tools.map(({ name }) => name),
-      ['execute_python', 'run_js', 'run_shell', 'manage_session'],
+      [...ALWAYS_OFFERED],
+      'the gateway allows these to a Role that names no tools',
     );
 
     const result = await client.callTool({

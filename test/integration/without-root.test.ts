@@ -81,8 +81,11 @@ describe(
       const first = await digestOf(mesh);
       writeFileSync(file, text.replace('owner: quickstart', 'owner: somebody-else'));
       await until('the runner has the new policies', async () => (await digestOf(mesh)) !== first);
+      const second = await digestOf(mesh);
+      await until('the gateway, too', async () => (await gatewayDigestOf(mesh)) === second);
       writeFileSync(file, text);
       await until('and the old ones again', async () => (await digestOf(mesh)) === first);
+      await until('the gateway, too', async () => (await gatewayDigestOf(mesh)) === first);
     });
 
     describe('the runner, taken over, cannot', () => {
@@ -179,6 +182,12 @@ async function digestOf(mesh: RunningMesh): Promise<unknown> {
   const response = await fetch(`http://127.0.0.1:${mesh.ports.runner}/readyz`);
   const body: unknown = await response.json();
   return Object(body).policyDigest;
+}
+
+async function gatewayDigestOf(mesh: RunningMesh): Promise<string | undefined> {
+  const [url] = /http:\/\/[^/]+(?=\/mcp)/.exec(mesh.banner()) ?? [];
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  return /outrider_policy_info\{digest="([^"]+)"/.exec(metrics)?.[1];
 }
 
 describe('D13: with a sidecar for each sandbox', AS_ROOT, () => {

@@ -1,0 +1,172 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { packageRoot } from '#core/package-root';
+import { type Fleet, startFleet } from '../test/support/fleet.ts';
+import { Replica } from '../test/support/replica.ts';
+import { BenchClient, median } from './gateway/client.ts';
+import { type Identity, makeIdentity } from './gateway/identity.ts';
+import { peersPart } from './gateway/peers.ts';
+import { afterSessions, weightOf, withStreams } from './gateway/weight.ts';
+import { quantile, timed } from './measure.ts';
+
+const AT_ONCE = 16;
+const ROUNDS = 5;
+const ROUND_MS = 1_500;
+const SINGLE_CALLS = 1_500;
+const STARTS = 5;
+const TICKS_PER_S = 100;
+
+/**
+ * The gateway from dist/ with tokens of an issuer, a Role, metrics and audit on; a pass-through that does nothing, and the gateways
+ * of others, in the same run. What is compared takes turns, so that other work on this machine meets both.
+ */
+export async function gatewayPart(): Promise<Record<string, number>> {
+  const identity = await makeIdentity();
+  try {
+    const figures: Record<string, number> = {};
+    for (const [what, measure] of Object.entries({ weights, speeds, peers: peersPart })) {
+      process.stderr.write(`measuring ${what}\n`);
+      Object.assign(figures, await measure(identity));
+    }
+    return figures;
+  } finally {
+    identity.remove();
+  }
+}
+
+async function speeds(identity: Identity): Promise<Record<string, number>> {
+  const fleet = await start(identity);
+  const { gateway, backend } = membersOf(fleet);
+  const bare = program('bare.ts', `http://127.0.0.1:${backend.port}`);
+  await bare.start();
+  try {
+    return {
+      ...(await rates(gateway, bare, identity.token)),
+      ...(await latencies(gateway, backend, identity.token)),
+    };
+  } finally {
+    await bare.end('SIGKILL');
+    await fleet.stop();
+  }
+}
+
+async function rates(
+  gateway: Replica,
+  bare: Replica,
+  token: string,
+): Promise<Record<string, number>> {
+  const through = new BenchClient(gateway.port, token, AT_ONCE);
+  const passed = new BenchClient(bare.port, undefined, AT_ONCE);
+  await Promise.all([through.open(), passed.open()]);
+  const [ours, theirs, ourCpu, theirCpu]: number[][] = [[], [], [], []];
+  for (let round = 0; round <= ROUNDS; round++) {
+    const a = await spent(gateway, () => through.rate(AT_ONCE, ROUND_MS));
+    const b = await spent(bare, () => passed.rate(AT_ONCE, ROUND_MS));
+    if (round === 0) continue; // both get warm
+    ours?.push(a.rate);
+    theirs?.push(b.rate);
+    ourCpu?.push(a.cpuUs);
+    theirCpu?.push(b.cpuUs);
+  }
+  await Promise.all([through.close(), passed.close()]);
+  return {
+    calls_per_s: median(ours ?? []),
+    bare_undici_calls_per_s: median(theirs ?? []),
+    calls_over_bare: median(
+      (ours ?? []).map((rate, round) => rate / (theirs?.[round] ?? Number.NaN)),
+    ),
+    cpu_us_per_call: median(ourCpu ?? []),
+    bare_undici_cpu_us_per_call: median(theirCpu ?? []),
+  };
+}
+
+/** What a gateway adds to one call at a time. */
+async function latencies(
+  gateway: Replica,
+  backend: Replica,
+  token: string,
+): Promise<Record<string, number>> {
+  const through = new BenchClient(gateway.port, token, 1);
+  const straight = new BenchClient(backend.port, undefined, 1);
+  await Promise.all([through.open(), straight.open()]);
+  const [with_, without]: [number[], number[]] = [[], []];
+  for (let round = 0; round <= ROUNDS; round++) {
+    const a = await through.latencies(SINGLE_CALLS / ROUNDS);
+    const b = await straight.latencies(SINGLE_CALLS / ROUNDS);
+    if (round === 0) continue;
+    with_.push(...a);
+    without.push(...b);
+  }
+  await Promise.all([through.close(), straight.close()]);
+  return {
+    added_p50_ms: quantile(with_, 0.5) - quantile(without, 0.5),
+    added_p99_ms: quantile(with_, 0.99) - quantile(without, 0.99),
+  };
+}
+
+async function weights(identity: Identity): Promise<Record<string, number>> {
+  const empty = program('empty.mjs');
+  await empty.start();
+  const fleet = await start(identity);
+  const { gateway } = membersOf(fleet);
+  try {
+    const startMs: number[] = [];
+    for (let run = 0; run < STARTS; run++) {
+      await gateway.end('SIGKILL');
+      startMs.push(await timed(() => gateway.start()));
+    }
+    await sleep(1_000);
+    const idle = { rss_idle_mib: weightOf(gateway), empty_node_rss_mib: weightOf(empty) };
+    const sessions = await afterSessions(gateway, identity.token);
+    const streams = await withStreams(gateway, identity.token);
+    return { start_ms: median(startMs), ...idle, ...sessions, rss_2k_streams_mib: streams };
+  } finally {
+    await empty.end('SIGKILL');
+    await fleet.stop();
+  }
+}
+
+function start(identity: Identity): Promise<Fleet> {
+  const backend = join(packageRoot, 'bench/gateway/backend.ts');
+  return startFleet({
+    gateways: 1,
+    backends: 1,
+    built: true,
+    argv: () => identity.argv,
+    backend: (port) => ['--conditions=outrider-source', backend, String(port)],
+  });
+}
+
+function program(name: string, ...more: readonly string[]): Replica {
+  const file = join(packageRoot, 'bench/gateway', name);
+  return new Replica({
+    argv: (port) => ['--conditions=outrider-source', file, String(port), ...more],
+  });
+}
+
+function membersOf({ gateways, backends }: Fleet): { gateway: Replica; backend: Replica } {
+  const [gateway, backend] = [gateways[0], backends[0]];
+  if (!gateway || !backend) throw new Error('there is one of each');
+  return { gateway, backend };
+}
+
+/** Rate of a round, and the processor time that the process spent on each of its calls. */
+async function spent(
+  { pid }: Replica,
+  round: () => Promise<number>,
+): Promise<{ rate: number; cpuUs: number }> {
+  const before = cpuSeconds(pid);
+  let rate = 0;
+  const ms = await timed(async () => {
+    rate = await round();
+  });
+  const calls = (rate * ms) / 1_000;
+  return { rate, cpuUs: ((cpuSeconds(pid) - before) * 1e6) / calls };
+}
+
+/** User and system time of a process (proc(5), stat: utime and stime). */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
+}

@@ -1,0 +1,42 @@
+import { OutriderError } from '#core/errors';
+import type { Principal } from '#core/principal';
+import type { Authenticate } from './auth/authenticator.ts';
+import { AUTH_FAILURES, type AuthFailure, challenge } from './auth/challenge.ts';
+
+/**
+ * Lets a caller in, by its `Authorization` header.
+ * @throws {Refused} UNAUTHENTICATED | INSUFFICIENT_SCOPE | UPSTREAM_UNREACHABLE
+ */
+export type Admit = (authorization: string | undefined) => Promise<Principal>;
+
+/** `metadata`: the URL that challenges name. */
+export function createAdmission(
+  authenticate: Authenticate,
+  metadata: string | undefined,
+  onFailure: (reason: AuthFailure) => void,
+): Admit {
+  return async (authorization) => {
+    const verdict = await authenticate(authorization);
+    if (verdict.ok) return verdict.principal;
+    const { reason, scopes, cause } = verdict;
+    onFailure(reason);
+    throw new Refused(reason, challenge(reason, scopes, metadata), cause);
+  };
+}
+
+/** A caller who was not let in, with the challenge that tells it what would help. */
+export class Refused extends OutriderError {
+  readonly challenge: string | undefined;
+
+  constructor(reason: AuthFailure, header: string | undefined, cause: unknown) {
+    super(codeOf(reason), AUTH_FAILURES[reason], { cause: cause ?? reason });
+    this.challenge = header;
+  }
+}
+
+function codeOf(
+  reason: AuthFailure,
+): 'UNAUTHENTICATED' | 'INSUFFICIENT_SCOPE' | 'UPSTREAM_UNREACHABLE' {
+  if (reason === 'scope') return 'INSUFFICIENT_SCOPE';
+  return reason === 'keys_unavailable' ? 'UPSTREAM_UNREACHABLE' : 'UNAUTHENTICATED';
+}

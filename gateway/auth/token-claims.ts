@@ -1,0 +1,73 @@
+import type { JWTPayload } from 'jose';
+import type { Principal } from '#core/principal';
+import type { IssuerConfig } from '../config.ts';
+import type { AuthFailure } from './challenge.ts';
+
+/** Who a token stands for, or why it stands for nobody. `scopes` are those that its issuer's tokens must have. */
+export type TokenVerdict =
+  | { readonly ok: true; readonly principal: Principal }
+  | {
+      readonly ok: false;
+      readonly reason: AuthFailure;
+      readonly scopes: readonly string[];
+      readonly cause?: unknown;
+    };
+
+export const CLOCK_TOLERANCE_S = 5;
+
+/** What the claims of a genuine token say: its issuer, audience, time and scopes must be right, and name somebody. */
+export function verdictOf(claims: JWTPayload, issuer: IssuerConfig, nowMs: number): TokenVerdict {
+  const refuse = (reason: AuthFailure): TokenVerdict => ({
+    ok: false,
+    reason,
+    scopes: issuer.scopes,
+  });
+  const nowS = nowMs / 1_000;
+  if (typeof claims.exp === 'number' && claims.exp + CLOCK_TOLERANCE_S <= nowS)
+    return refuse('expired');
+  if (typeof claims.nbf === 'number' && claims.nbf - CLOCK_TOLERANCE_S > nowS)
+    return refuse('not_yet_valid');
+  if (claims.iss !== issuer.issuer || ![claims.aud].flat().includes(issuer.audience))
+    return refuse('claims');
+  return grantedTo(claims, issuer);
+}
+
+/** The same where issuer, audience and time have been held against them already. */
+export function grantedTo(claims: JWTPayload, issuer: IssuerConfig): TokenVerdict {
+  const scopes = scopesOf(claims);
+  if (!issuer.scopes.every((scope) => scopes.has(scope)))
+    return { ok: false, reason: 'scope', scopes: issuer.scopes };
+  // A token may carry anything: an absent or empty subject would be one principal for many.
+  if (typeof claims.sub !== 'string' || claims.sub === '')
+    return { ok: false, reason: 'claims', scopes: issuer.scopes };
+  return { ok: true, principal: principalOf(claims, claims.sub, issuer) };
+}
+
+function principalOf(payload: JWTPayload, subject: string, issuer: IssuerConfig): Principal {
+  const tenant = issuer.tenantClaim === undefined ? undefined : payload[issuer.tenantClaim];
+  const groups = payload[issuer.groupsClaim];
+  return {
+    issuer: issuer.issuer,
+    subject,
+    tenant: typeof tenant === 'string' ? tenant : '',
+    groups: texts(typeof groups === 'string' ? [groups] : groups),
+    claims: Object.fromEntries(
+      issuer.claims.flatMap((name) => {
+        const value = payload[name];
+        return typeof value === 'string' ? [[name, value]] : [];
+      }),
+    ),
+  };
+}
+
+/** `scope` of RFC 8693, a text with spaces, or the `scp` of some providers, a text or a list. */
+function scopesOf(payload: JWTPayload): ReadonlySet<string> {
+  const claimed = [payload['scope'], payload['scp']].flat();
+  return new Set(texts(claimed).flatMap((text) => text.split(' ')));
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value)
+    ? value.filter((item): item is string => typeof item === 'string' && item !== '')
+    : [];
+}

@@ -1,0 +1,118 @@
+import type { AuditFields } from '#core/audit';
+import type { OutriderError } from '#core/errors';
+import type { Metrics } from '#core/metrics';
+import type { Principal } from '#core/principal';
+import { redact } from '#core/redact';
+import type { GatewayAudit } from './audit.ts';
+import type { CallOutcome } from './relay/call-outcome.ts';
+import type { Era } from './relay/era.ts';
+import { type Message, toolOf } from './relay/message.ts';
+
+/** Everything about one request that its records may say. */
+export interface CallFacts {
+  readonly requestId: string;
+  readonly principal: Principal;
+  readonly era: Era;
+  readonly messages: readonly Message[];
+  readonly traceparent: unknown;
+  readonly policyDigest: string | undefined;
+  readonly bytesIn: number;
+}
+
+export interface CallResult {
+  readonly outcome: CallOutcome;
+  readonly status: number | undefined;
+  readonly error?: OutriderError | undefined;
+  readonly durationMs: number;
+  readonly upstreamMs: number | undefined;
+  readonly bytesOut: number;
+}
+
+const TOOLS_MAX = 100;
+const ARGUMENTS_MAX_CHARACTERS = 500;
+
+/**
+ * Tells of tool calls, one audit record and one measurement each. The name of a tool is a label for the first 100 names that a
+ * server has answered for, and `other` after that: names are the callers' to choose.
+ */
+export function createCallRecorder(
+  metrics: Metrics,
+  audit: GatewayAudit,
+  withArguments: boolean,
+): (facts: CallFacts, result: CallResult) => void {
+  const calls = metrics.counter('outrider_tool_calls_total', 'Tool calls by their outcome', [
+    'tool',
+    'outcome',
+    'era',
+  ]);
+  const whole = metrics.histogram('outrider_tool_duration_seconds', 'Time of tool calls', ['tool']);
+  const behind = metrics.histogram(
+    'outrider_upstream_duration_seconds',
+    'Time of tool calls at the server; the rest is the gateway and the client',
+    ['tool'],
+  );
+  const known = new Set<string>();
+  const labelOf = (tool: string, { outcome }: CallResult): string => {
+    if (known.has(tool)) return tool;
+    const counts = (outcome === 'ok' || outcome === 'failed') && /^[\w./-]{1,64}$/.test(tool);
+    if (!counts || known.size >= TOOLS_MAX) return 'other';
+    known.add(tool);
+    return tool;
+  };
+
+  return (facts, result) => {
+    for (const message of facts.messages) {
+      const name = toolOf(message);
+      if (name === undefined) continue;
+      const tool = labelOf(name, result);
+      calls.inc({ tool, outcome: result.outcome, era: facts.era });
+      whole.observe({ tool }, result.durationMs / 1_000);
+      if (result.upstreamMs !== undefined) behind.observe({ tool }, result.upstreamMs / 1_000);
+      audit.record(recordOf(facts, result, name, withArguments ? argumentsOf(message) : undefined));
+    }
+  };
+}
+
+function recordOf(
+  { requestId, principal, traceparent, policyDigest, bytesIn }: CallFacts,
+  { outcome, status, error, durationMs, upstreamMs, bytesOut }: CallResult,
+  tool: string,
+  detail: string | undefined,
+): AuditFields {
+  return {
+    event: 'call',
+    requestId,
+    traceId: traceIdOf(traceparent),
+    issuer: principal.issuer,
+    subject: principal.subject,
+    tenant: principal.tenant,
+    ingress: 'mcp',
+    tool: tool.slice(0, 128),
+    verdict: verdictOf(outcome, error),
+    reason: outcome,
+    code: error?.code,
+    policyDigest,
+    status,
+    bytesIn,
+    bytesOut,
+    durationMs: Math.round(durationMs),
+    upstreamMs: upstreamMs === undefined ? undefined : Math.round(upstreamMs),
+    detail,
+  };
+}
+
+function verdictOf(outcome: CallOutcome, error: OutriderError | undefined): AuditFields['verdict'] {
+  if (outcome === 'denied') return 'deny';
+  return error === undefined ? 'allow' : 'error';
+}
+
+/** W3C Trace Context: version, trace id, parent, flags. */
+function traceIdOf(traceparent: unknown): string | undefined {
+  return typeof traceparent === 'string'
+    ? /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/.exec(traceparent)?.[1]
+    : undefined;
+}
+
+function argumentsOf({ params }: Message): string {
+  return JSON.stringify(redact(params['arguments']) ?? {}).slice(0, ARGUMENTS_MAX_CHARACTERS);
+}

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { readMessages, toolOf } from './message.ts';
+
+const AMBIGUOUS = [
+  ['{"method":"tools/list","method":"tools/call","params":{"name":"x"}}', 'the method twice'],
+  ['{"method":"ping","Method":"tools/call"}', 'for a parser that ignores case, twice'],
+  ['{"METHOD":"tools/call","params":{"name":"x"}}', 'another case alone'],
+  ['{"m\\u0065thod":"a","method":"b"}', 'an escape is another spelling'],
+  ['{"method":"tools/call","params":{"name":"ok","name":"bad"}}', 'the name twice'],
+  ['{"method":"tools/call","params":{"name":"ok","Name":"bad"}}', 'the name in another case'],
+  ['{"method":"tools/call","params":{"name":"ok"},"params":{"name":"bad"}}', 'params twice'],
+  ['{"method":"tools/call","params":{"name":"ok"},"param\u017f":{"name":"bad"}}', 'a long s'],
+  ['[{"method":"ping"},{"method":"a","method":"b"}]', 'in a batch'],
+  ['{"params":{"a":[{"b":"}"}],"c":"\\"","name":"x","name":"y"}}', 'behind brackets in texts'],
+] as const;
+
+for (const [text, why] of AMBIGUOUS)
+  test(`refused: ${why}`, () => {
+    assert.throws(() => readMessages(Buffer.from(text)), { code: 'INVALID_REQUEST' });
+  });
+
+const CLEAR = [
+  ['{"method":"tools/call","params":{"name":"t","arguments":{"a":1,"A":2,"a":3}}}', 't'],
+  ['{"method":"tools/call","params":{"name":"t","arguments":{"method":"x","name":"y"}}}', 't'],
+  ['{"method":"tools/call","params":{"arguments":{"name":"y"},"name":"t"}}', 't'],
+  ['{"method":"tools/call","params":{"name":"\\u0074"}}', 't'],
+  ['{"method":"tools/call","params":{"name":7}}', ''],
+  ['{"method":"tools/call","params":["t"]}', ''],
+  ['{"method":"tools/call"}', ''],
+  ['{"method":"tools/list","params":{"name":"t"}}', undefined],
+  ['{"id":1,"result":{"method":"tools/call","name":"t","name":"u"}}', undefined],
+  ['"tools/call"', undefined],
+  ['null', undefined],
+] as const;
+
+for (const [text, tool] of CLEAR)
+  test(`${text} calls ${tool === undefined ? 'no tool' : `"${tool}"`}`, () => {
+    const [message] = readMessages(Buffer.from(text));
+    assert.ok(message);
+    assert.equal(toolOf(message), tool);
+  });
+
+test('a batch holds its messages, and what is no JSON holds none', () => {
+  const batch = readMessages(Buffer.from('[{"id":1,"method":"a"},{"id":"x","method":"b"}]'));
+  assert.deepEqual(
+    batch.map(({ id, method }) => [id, method]),
+    [
+      [1, 'a'],
+      ['x', 'b'],
+    ],
+  );
+  for (const text of ['', '{', '{"a":1}x', '\ufeff{}'])
+    assert.deepEqual(readMessages(Buffer.from(text)), []);
+});

@@ -1,0 +1,55 @@
+import { ambiguity } from './ambiguity.ts';
+import { type MessageId, ProtocolError, RPC } from './protocol-error.ts';
+
+/** What the gateway knows of one JSON-RPC message. */
+export interface Message {
+  readonly id: MessageId;
+  /** Undefined for an answer of the client. */
+  readonly method: string | undefined;
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The messages in a body: one, or those of a batch (2025-03-26). A message that two parsers could read differently is refused,
+ * because what the gateway decides about must be what the server gets. What is no JSON at all holds no message: the server says so.
+ * @throws {ProtocolError} INVALID_REQUEST
+ */
+export function readMessages(body: Buffer): readonly Message[] {
+  if (body.length === 0) return [];
+  const text = body.toString('utf8');
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    return [];
+  }
+  const messages = [parsed].flat().map(messageOf);
+  const problem = ambiguity(text);
+  if (problem !== undefined)
+    throw new ProtocolError(
+      'INVALID_REQUEST',
+      { code: RPC.invalidRequest, id: messages[0]?.id ?? null },
+      `the message can be read in two ways: ${problem}`,
+    );
+  return messages;
+}
+
+/** The tool that a message calls; empty where it names none, undefined where it calls none. */
+export function toolOf({ method, params }: Message): string | undefined {
+  if (method !== 'tools/call') return undefined;
+  return typeof params['name'] === 'string' ? params['name'] : '';
+}
+
+function messageOf(value: unknown): Message {
+  if (!isRecord(value)) return { id: null, method: undefined, params: {} };
+  const { id, method, params } = value;
+  return {
+    id: typeof id === 'string' || typeof id === 'number' ? id : null,
+    method: typeof method === 'string' ? method : undefined,
+    params: isRecord(params) ? params : {},
+  };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type ChangeMessage, rewriteMessages } from './rewrite.ts';
+
+const EVENTS = { 'content-type': 'text/event-stream' };
+const JSON_ANSWER = { 'content-type': 'application/json' };
+
+/** Changes messages with `"old"` in them. */
+const change: ChangeMessage = (message) =>
+  Object.hasOwn(Object(message), 'old') ? { new: 'höhe' } : undefined;
+
+function rewritten(headers: Record<string, string>, pieces: readonly Buffer[]): string {
+  const rewrite = rewriteMessages(headers, change);
+  assert.ok(rewrite);
+  return Buffer.concat([...pieces.map((piece) => rewrite.piece(piece)), rewrite.rest()]).toString();
+}
+
+const CASES = [
+  ['data: {"x":1}\n\n', 'data: {"x":1}\n\n', 'other messages'],
+  [': ping\n\n', ': ping\n\n', 'comments'],
+  ['id: 1\nretry: 5\ndata:\n\n', 'id: 1\nretry: 5\ndata:\n\n', 'events without a message'],
+  ['data: {"old":1}\n\n', 'data: {"new":"höhe"}\n\n', 'the message'],
+  ['data:{"old":1}\r\n\r\n', 'data: {"new":"höhe"}\n\n', 'other line ends'],
+  ['data: {"old":1}\r\r', 'data: {"new":"höhe"}\n\n', 'bare carriage returns'],
+  ['data: {"old":\ndata: 1}\n\n', 'data: {"new":"höhe"}\n\n', 'data in two lines'],
+  [
+    'event: message\nid: 7\ndata: {"old":1}\nretry: 1\n\n',
+    'event: message\nid: 7\nretry: 1\ndata: {"new":"höhe"}\n\n',
+    'the other fields of the event stay',
+  ],
+  ['data: [{"old":1},{"y":2}]\n\n', 'data: [{"new":"höhe"},{"y":2}]\n\n', 'one of a batch'],
+  [
+    'data: {"x":"水"}\n\ndata: {"old":1}',
+    'data: {"x":"水"}\n\ndata: {"new":"höhe"}\n\n',
+    'the last',
+  ],
+] as const;
+
+for (const [before, after, what] of CASES)
+  test(`events: ${what}: ${JSON.stringify(before)}, whole and byte by byte`, () => {
+    const bytes = Buffer.from(before);
+    assert.equal(rewritten(EVENTS, [bytes]), after);
+    const single = Array.from(bytes, (_, at) => bytes.subarray(at, at + 1));
+    assert.equal(rewritten(EVENTS, single), after);
+  });
+
+test('an event goes on as soon as it is whole', () => {
+  const rewrite = rewriteMessages(EVENTS, change);
+  assert.equal(rewrite?.piece(Buffer.from(': ping\n')).length, 0);
+  assert.equal(rewrite?.piece(Buffer.from('\ndata: {')).toString(), ': ping\n\n');
+});
+
+test('a JSON answer is changed as a whole, or keeps its bytes', () => {
+  assert.equal(
+    rewritten(JSON_ANSWER, [Buffer.from('{"old"'), Buffer.from(':1}')]),
+    '{"new":"höhe"}',
+  );
+  assert.equal(rewritten(JSON_ANSWER, [Buffer.from(' {"x" : 1.0}\n')]), ' {"x" : 1.0}\n');
+  assert.equal(rewritten({}, [Buffer.from('{"old":1}')]), '{"new":"höhe"}', 'whatever its type');
+});
+
+test('what cannot be read is not passed on', () => {
+  assert.throws(() => rewriteMessages({ ...JSON_ANSWER, 'content-encoding': 'gzip' }, change), {
+    code: 'UPSTREAM_UNREACHABLE',
+  });
+  const rewrite = rewriteMessages(JSON_ANSWER, change);
+  const piece = Buffer.alloc(2 ** 20, ' ');
+  for (let n = 0; n < 4; n++) rewrite?.piece(piece);
+  assert.throws(() => rewrite?.piece(piece), { code: 'UPSTREAM_UNREACHABLE' });
+});

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loadConfig } from '#core/config';
+import type { GatewayConfig } from './config.ts';
+import { gatewaySpec } from './config.ts';
+import { placesNow } from './relay/discovery.ts';
+import { startGateway, startHttp } from './testing.ts';
+
+const STATEFUL = `
+import { createServer } from 'node:http';
+let sessions = 0;
+const server = createServer((request, response) => {
+  request.resume();
+  const id = request.headers['mcp-session-id'] ?? process.pid + '-' + sessions++;
+  response.writeHead(200, { 'mcp-session-id': id }).end(String(process.pid));
+}).listen(0, '127.0.0.1', () => console.log(server.address().port));
+`;
+
+/** A server in a process of its own, that a test can stop. */
+async function spawnServer(t: TestContext) {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', STATEFUL], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  const [port]: unknown[] = await once(child.stdout, 'data');
+  return { child, pid: String(child.pid), url: `http://127.0.0.1:${String(port).trim()}` };
+}
+
+interface Running {
+  readonly origin: string;
+  readonly authorization: string;
+}
+
+const post = ({ origin, authorization }: Running, session?: string) =>
+  fetch(`${origin}/mcp`, {
+    method: 'POST',
+    headers: { authorization, ...(session === undefined ? {} : { 'mcp-session-id': session }) },
+    body: '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}',
+  });
+
+async function isUp({ origin }: Running, backend: number, wanted: 0 | 1): Promise<boolean> {
+  const metrics = await (await fetch(`${origin}/metrics`)).text();
+  return metrics.includes(`outrider_backend_up{backend="${backend}",part="gateway"} ${wanted}`);
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await sleep(20);
+}
+
+test('a stopped server is out after three checks, its sessions are not found, and it comes back', {
+  timeout: 40_000,
+}, async (t) => {
+  const [first, second] = await Promise.all([spawnServer(t), spawnServer(t)]);
+  const gateway = await startGateway(t, [first.url, second.url], {
+    serversAre: 'foreign',
+    healthInterval: 100,
+  });
+  let atFirst: string | undefined;
+  while (atFirst === undefined) {
+    const response = await post(gateway);
+    if ((await response.text()) === first.pid)
+      atFirst = response.headers.get('mcp-session-id') ?? undefined;
+  }
+  first.child.kill('SIGSTOP');
+  await until(() => isUp(gateway, 0, 0));
+  const answered = await Promise.all(
+    Array.from({ length: 20 }, async () => (await post(gateway)).text()),
+  );
+  assert.deepEqual(new Set(answered), new Set([second.pid]), 'nothing new goes to it');
+  assert.equal((await post(gateway, atFirst)).status, 404, 'its client is told to begin again');
+  first.child.kill('SIGCONT');
+  await until(() => isUp(gateway, 0, 1));
+  assert.equal(await (await post(gateway, atFirst)).text(), first.pid, 'nothing was lost');
+});
+
+test('a draining server keeps its sessions and gets nothing new', async (t) => {
+  const [first, second] = await Promise.all([spawnServer(t), spawnServer(t)]);
+  const keys = await startGateway(t, [first.url], { serversAre: 'foreign' });
+  const old = (await post(keys)).headers.get('mcp-session-id') ?? '';
+  const gateway = await startGateway(t, [first.url, second.url], {
+    serversAre: 'foreign',
+    serversDraining: [new URL('/mcp', first.url)],
+    sessionKeys: keys.config.sessionKeys,
+  });
+  for (let n = 0; n < 10; n++) assert.equal(await (await post(gateway)).text(), second.pid);
+  assert.equal(await (await post(gateway, old)).text(), first.pid);
+});
+
+test('a server that only answers 503 is left out after five of them', async (t) => {
+  const failing = await startHttp(t, (request, response) => {
+    request.resume();
+    response.writeHead(503).end();
+  });
+  const good = await startHttp(t, (request, response) => {
+    request.resume();
+    response.end('good');
+  });
+  const gateway = await startGateway(t, [failing, good]);
+  let failures = 0;
+  for (let n = 0; n < 100; n++) if ((await post(gateway)).status === 503) failures += 1;
+  assert.equal(failures, 5);
+});
+
+test('servers that are ours are told who calls; foreign ones learn nothing of the caller', async (t) => {
+  for (const serversAre of ['ours', 'foreign'] as const) {
+    let seen: IncomingMessage['headers'] | undefined;
+    const server = await startHttp(t, (request: IncomingMessage, response: ServerResponse) => {
+      seen = request.headers;
+      request.resume();
+      response.end('{}');
+    });
+    const gateway = await startGateway(t, [server], { serversAre });
+    await post(gateway);
+    assert.equal(seen?.authorization !== undefined, serversAre === 'ours', serversAre);
+    assert.notEqual(seen?.authorization, gateway.authorization);
+  }
+});
+
+test('weights share what is new', async (t) => {
+  const counts = { heavy: 0, light: 0 };
+  const counting = (name: keyof typeof counts) =>
+    startHttp(t, (request, response) => {
+      request.resume();
+      counts[name] += 1;
+      response.end();
+    });
+  const servers = [await counting('heavy'), await counting('light')];
+  const gateway = await startGateway(t, servers, { serverWeights: [9, 1] });
+  for (let n = 0; n < 400; n++) await (await post(gateway)).text();
+  assert.equal(counts.heavy + counts.light, 400);
+  // 40 expected, with a standard deviation of 6: seven of them is beyond any luck.
+  assert.ok(counts.light > 0 && counts.light < 82, `${counts.light} of 400`);
+});
+
+function dnsConfig(url: string): GatewayConfig {
+  const spec = gatewaySpec({ runtime: '/nowhere', state: '/nowhere' });
+  return loadConfig('gateway', spec, {
+    argv: ['--servers', url, '--servers-from', 'dns'],
+    env: {},
+  });
+}
+
+test('with DNS each address of a name is a server, which is still called by its name', async (t) => {
+  const places = await placesNow(dnsConfig('http://localhost:8790/mcp'));
+  assert.ok(places.length >= 1);
+  for (const { url, host } of places) {
+    assert.match(url.href, /^http:\/\/(127\.0\.0\.1|\[::1\]):8790\/mcp$/);
+    assert.equal(host, 'localhost:8790');
+  }
+  let host: string | undefined;
+  const server = await startHttp(t, (request, response) => {
+    host = request.headers.host;
+    request.resume();
+    response.end();
+  });
+  const named = server.replace('127.0.0.1', 'localhost');
+  const gateway = await startGateway(t, [named], { serversFrom: 'dns', serversAre: 'foreign' });
+  assert.equal((await post(gateway)).status, 200);
+  assert.equal(host, new URL(named).host);
+});
+
+test('a name without an address keeps a gateway from starting', async () => {
+  await assert.rejects(placesNow(dnsConfig('http://no-such-host.invalid/mcp')), {
+    code: 'CONFIG_INVALID',
+  });
+});

@@ -1,0 +1,101 @@
+import type { Clock } from '#core/clock';
+import { OutriderError } from '#core/errors';
+import type { Metrics } from '#core/metrics';
+import type { Principal } from '#core/principal';
+import { EndedSessions } from './ended-sessions.ts';
+import type { KeyRing } from './key-ring.ts';
+import {
+  type ClientParameters,
+  openSession,
+  SEALED_MAX_CHARACTERS,
+  type SessionContent,
+  sealSession,
+} from './sealed-id.ts';
+
+/** A session that its client may use. */
+export interface Session extends SessionContent {
+  /** As the client knows it. */
+  readonly id: string;
+}
+
+/** The sessions of servers that have some, kept nowhere but in their own ids. */
+export interface Sessions {
+  /**
+   * The session that a client names. Whether an id is another principal's, forged, expired or ended is not told.
+   * @throws {OutriderError} SESSION_NOT_FOUND
+   */
+  open(id: string, principal: Principal): Session;
+  /**
+   * The id that a client gets for the session `upstreamId` that `backend` has begun for it.
+   * @throws {OutriderError} UPSTREAM_UNREACHABLE for an id of the server that is too long to be carried
+   */
+  begin(
+    backend: string,
+    upstreamId: string,
+    principal: Principal,
+    client: ClientParameters | undefined,
+  ): string;
+  /** From now on the session is not found. */
+  end(session: Session): void;
+}
+
+export function createSessions(deps: {
+  readonly ring: () => KeyRing;
+  /** Where the sessions are of use. */
+  readonly route: string;
+  /** How long one lasts, whatever is done with it. */
+  readonly lifeMs: number;
+  readonly metrics: Metrics;
+  readonly now?: Clock;
+}): Sessions {
+  const { ring, route, lifeMs, metrics, now = Date.now } = deps;
+  const ended = new EndedSessions(now);
+  const events = metrics.counter(
+    'outrider_sessions_total',
+    'Sessions of MCP: begun, unrecoverable (begun, and too large to carry what would begin it again), ended, and those not found, by why',
+    ['event'],
+  );
+  const notFound = (event: string): never => {
+    events.inc({ event });
+    throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session: begin a new one');
+  };
+
+  return {
+    open(id, principal) {
+      const opened = openSession(id, { principal, route }, ring(), now());
+      if (typeof opened === 'string') return notFound(opened);
+      if (ended.has(keyOf(opened))) return notFound('replayed');
+      return { id, ...opened };
+    },
+    begin(backend, upstreamId, principal, client) {
+      const seal = (parameters: ClientParameters | null) =>
+        sealSession(
+          { backend, upstreamId, expiresAt: now() + lifeMs, client: parameters },
+          { principal, route },
+          ring(),
+        );
+      const whole = client === undefined ? undefined : seal(client);
+      if (whole !== undefined && whole.length <= SEALED_MAX_CHARACTERS) {
+        events.inc({ event: 'begun' });
+        return whole;
+      }
+      const bare = seal(null);
+      if (bare.length > SEALED_MAX_CHARACTERS)
+        throw new OutriderError(
+          'UPSTREAM_UNREACHABLE',
+          'the session id of a server is too long to be carried',
+        );
+      events.inc({ event: 'unrecoverable' });
+      return bare;
+    },
+    end(session) {
+      events.inc({ event: 'ended' });
+      ended.add(keyOf(session), session.expiresAt);
+    },
+  };
+}
+
+/** Never the text of an id: one session can be sealed more than once. */
+function keyOf({ backend, upstreamId }: SessionContent): string {
+  return `${backend}\n${upstreamId}`;
+}

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { verifyAudit } from '#core/audit';
+import type { GatewayConfig } from '../config.ts';
+import { startGateway, startHttp, temporaryDirectory } from '../testing.ts';
+
+const TOOLS = ['alpha', 'beta', 'execute_python', 'gamma'];
+
+/** A server with tools, that notes what it is asked and answers as an event stream or as JSON. */
+async function startToolServer(t: TestContext, asEvents: boolean) {
+  const bodies: string[] = [];
+  const url = await startHttp(t, async (request: IncomingMessage, response: ServerResponse) => {
+    const body = await text(request);
+    bodies.push(body);
+    const tools = TOOLS.map((name) => ({ name, inputSchema: { type: 'object' } }));
+    const isCall = body.includes('tools/call');
+    const result = isCall ? { content: [], isError: body.includes('"fail"') } : { tools };
+    const answer = JSON.stringify({ jsonrpc: '2.0', id: 1, result });
+    response.setHeader('content-type', asEvents ? 'text/event-stream' : 'application/json');
+    response.end(asEvents ? `: hello\n\nid: 1\ndata: ${answer}\n\n` : answer);
+  });
+  return { url, bodies };
+}
+
+function roleFile(directory: string, name: string, tools: string, subject = 'local'): void {
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(
+    join(directory, `${name}.yaml`),
+    `apiVersion: outrider/v1
+kind: Role
+metadata: {name: ${name}, owner: tests, description: What the local principal may call.}
+spec:
+  members: [{issuer: "outrider:local", subject: ${subject}}]
+  ${tools}
+  sandbox: {minimumTier: namespaces, timeout: 60s}
+`,
+  );
+}
+
+async function startPoliced(
+  t: TestContext,
+  roles: Readonly<Record<string, string>>,
+  asEvents = false,
+  over: Partial<GatewayConfig> = {},
+) {
+  const policies = join(temporaryDirectory(t), 'policies');
+  mkdirSync(policies);
+  for (const [name, tools] of Object.entries(roles)) roleFile(policies, name, tools);
+  const server = await startToolServer(t, asEvents);
+  const gateway = await startGateway(t, [server.url], { policies, ...over });
+  const send = (body: unknown, method = 'POST') =>
+    fetch(`${gateway.origin}/mcp`, {
+      method,
+      headers: { authorization: gateway.authorization, 'content-type': 'application/json' },
+      ...(method === 'POST'
+        ? { body: typeof body === 'string' ? body : JSON.stringify(body) }
+        : {}),
+    });
+  return { ...gateway, ...server, policies, send };
+}
+
+const call = (name: unknown, id = 1) => ({
+  jsonrpc: '2.0',
+  id,
+  method: 'tools/call',
+  params: { name, arguments: {} },
+});
+const LIST = { jsonrpc: '2.0', id: 1, method: 'tools/list' };
+
+const RIGHTS = [
+  [{ a: 'tools: any' }, TOOLS, 'any is every tool'],
+  [{ a: 'tools: [alpha, gamma]' }, ['alpha', 'gamma'], 'what the Role names'],
+  [{ a: 'tools: [alpha]', b: 'tools: [beta]' }, ['alpha', 'beta'], 'what any of its Roles names'],
+  [{ a: 'tools: [alpha]', b: 'tools: any' }, TOOLS, 'one of its Roles names any'],
+  [{ a: '' }, ['execute_python'], 'a Role that names none has what our server always offers'],
+  [{}, [], 'nobody has a Role'],
+] as const;
+
+for (const asEvents of [true, false])
+  for (const [roles, expected, why] of RIGHTS)
+    test(`listed is callable, and the reverse (${asEvents ? 'events' : 'JSON'}): ${why}`, async (t) => {
+      const { send, bodies } = await startPoliced(t, roles, asEvents);
+      const answer = await (await send(LIST)).text();
+      const listed = [...answer.matchAll(/"name":"(\w+)"/g)].map(([, name]) => name);
+      assert.deepEqual(listed, expected);
+      for (const name of TOOLS) {
+        const before = bodies.length;
+        const response = await send(call(name));
+        const may = listed.includes(name);
+        assert.equal(response.status, may ? 200 : 403, name);
+        assert.equal(bodies.length - before, may ? 1 : 0, `${name} reached the server`);
+        if (!may) assert.equal(Object(await response.json()).error.data.code, 'TOOL_NOT_ALLOWED');
+      }
+    });
+
+const EVASIONS = [
+  [[call('alpha'), call('beta')], 403, 'one of a batch'],
+  ['{"method":"tools/call","params":{"name":"alpha","name":"beta"}}', 400, 'a name twice'],
+  ['{"Method":"tools/call","params":{"name":"beta"}}', 400, 'another spelling of method'],
+  ['\ufeff{"method":"tools/call","params":{"name":"beta"}}', 400, 'no JSON for us'],
+  [call(['beta']), 403, 'a name that is no text'],
+  [call('beta '), 403, 'a name with a space'],
+  [call('Alpha'), 403, 'a name in another case'],
+  [[call('alpha'), call('alpha')], 200, 'control'],
+] as const;
+
+for (const [body, status, why] of EVASIONS)
+  test(`${status} for what hides the tool: ${why}`, async (t) => {
+    const { send, bodies } = await startPoliced(t, { a: 'tools: [alpha]' });
+    assert.equal((await send(body)).status, status);
+    assert.equal(bodies.length, status === 200 ? 1 : 0);
+  });
+
+test('a list that comes on a resumed stream is filtered as well', async (t) => {
+  const { send } = await startPoliced(t, { a: 'tools: [alpha]' }, true);
+  const stream = await (await send('', 'GET')).text();
+  assert.match(stream, /^: hello\n\nid: 1\ndata: /);
+  assert.deepEqual(stream.match(/"name":"\w+"/g), ['"name":"alpha"']);
+});
+
+test('without policies the servers alone say who may call what', async (t) => {
+  const { send, bodies } = await startPoliced(t, {}, false, { policies: undefined });
+  assert.equal((await send(call('beta'))).status, 200);
+  assert.equal((await send('\ufeff{}')).status, 200);
+  assert.equal(bodies.length, 2);
+});
+
+test('a changed Role is in force within a second', { timeout: 10_000 }, async (t) => {
+  const { send, policies } = await startPoliced(t, { a: 'tools: [alpha]' });
+  assert.equal((await send(call('beta'))).status, 403);
+  roleFile(policies, 'a', 'tools: [beta]');
+  while ((await send(call('beta'))).status !== 200);
+  assert.equal((await send(call('alpha'))).status, 403);
+});
+
+test('each call is one audit record and one measurement, refused ones as well, and no argument is in it', async (t) => {
+  const { send, root, origin, stop } = await startPoliced(t, { a: 'tools: [alpha, gamma]' });
+  const secret = { ...call('alpha'), params: { name: 'alpha', arguments: { code: 'hunter2' } } };
+  await send(secret);
+  await send({ ...call('gamma'), params: { name: 'gamma', arguments: { mode: 'fail' } } });
+  await send(call('beta'));
+  await send(LIST);
+  const metrics = await (await fetch(`${origin}/metrics`)).text();
+  for (const line of [
+    'outrider_tool_calls_total{tool="alpha",outcome="ok",era="legacy",part="gateway"} 1',
+    'outrider_tool_calls_total{tool="gamma",outcome="failed",era="legacy",part="gateway"} 1',
+    'outrider_tool_calls_total{tool="other",outcome="denied",era="legacy",part="gateway"} 1',
+    'outrider_tool_duration_seconds_count{part="gateway",tool="alpha"} 1',
+    'outrider_upstream_duration_seconds_count{part="gateway",tool="alpha"} 1',
+  ])
+    assert.ok(metrics.includes(line), line);
+  await stop();
+  const lines = readFileSync(join(root, 'audit/gateway.jsonl'), 'utf8').trimEnd().split('\n');
+  const records = lines.map((line) => JSON.parse(line)).filter(({ event }) => event === 'call');
+  assert.deepEqual(
+    records.map(({ tool, verdict, reason, status, subject }) => [
+      tool,
+      verdict,
+      reason,
+      status,
+      subject,
+    ]),
+    [
+      ['alpha', 'allow', 'ok', 200, 'local'],
+      ['gamma', 'allow', 'failed', 200, 'local'],
+      ['beta', 'deny', 'denied', 403, 'local'],
+    ],
+  );
+  assert.ok(records.every(({ requestId, policyDigest }) => requestId && policyDigest));
+  assert.ok(!lines.join().includes('hunter2'));
+  assert.deepEqual((await verifyAudit(lines)).findings, []);
+});
+
+test('arguments are recorded where that is asked for, without what looks like a secret', async (t) => {
+  const { send, root, stop } = await startPoliced(t, {}, false, {
+    policies: undefined,
+    auditArguments: true,
+  });
+  const given = { path: '/a', apiKey: 'hunter2', url: 'postgres://u:p4ss@h/db' };
+  await send({ ...call('alpha'), params: { name: 'alpha', arguments: given } });
+  await stop();
+  const file = readFileSync(join(root, 'audit/gateway.jsonl'), 'utf8');
+  assert.match(file, /\\"path\\":\\"\/a\\"/);
+  for (const hidden of ['hunter2', 'p4ss']) assert.ok(!file.includes(hidden), hidden);
+});

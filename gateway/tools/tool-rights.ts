@@ -1,0 +1,80 @@
+import type { Principal } from '#core/principal';
+import { type PolicySet, rolesOf } from '#policies';
+import { type Message, toolOf } from '../relay/message.ts';
+import { ProtocolError, RPC } from '../relay/protocol-error.ts';
+import type { ChangeMessage } from '../relay/rewrite.ts';
+
+/**
+ * What our server always offers: each of these runs a program as the caller's role, which the runner holds against that role.
+ * Where a Role names no `tools`, it has these.
+ */
+export const ALWAYS_OFFERED = ['execute_python', 'run_js', 'run_shell', 'manage_session'] as const;
+
+/** What a principal may call: what it sees in a list is that, and nothing else. */
+export interface ToolRights {
+  /** 'any': nothing is looked at. */
+  readonly names: 'any' | ReadonlySet<string>;
+}
+
+/** The rights of a principal: those of all its Roles together, since it may choose each of them. Nobody's Role names no tool. */
+export function toolRights(set: PolicySet, principal: Principal, nowMs: number): ToolRights {
+  const names = new Set<string>();
+  for (const role of rolesOf(set, principal, nowMs)) {
+    const tools = set.roles.get(role)?.spec.tools ?? ALWAYS_OFFERED;
+    if (tools === 'any') return { names: 'any' };
+    for (const tool of tools) names.add(tool);
+  }
+  return { names };
+}
+
+/**
+ * Refuses a call of a tool that no Role of the caller names, alone or in a batch.
+ * @throws {ProtocolError} TOOL_NOT_ALLOWED
+ */
+export function assertMayCall({ names }: ToolRights, messages: readonly Message[]): void {
+  if (names === 'any') return;
+  for (const message of messages) {
+    const tool = toolOf(message);
+    if (tool !== undefined && !names.has(tool))
+      throw new ProtocolError(
+        'TOOL_NOT_ALLOWED',
+        { code: RPC.invalidParams, id: message.id },
+        `the tool ${JSON.stringify(tool)} is not one that a Role of yours names`,
+      );
+  }
+}
+
+/**
+ * What no server may be sent on behalf of somebody whose calls are looked at: a body that the gateway cannot read.
+ * @throws {ProtocolError} INVALID_REQUEST
+ */
+export function assertReadable(
+  { names }: ToolRights,
+  body: Buffer,
+  messages: readonly Message[],
+): void {
+  if (names === 'any' || body.length === 0 || messages.length > 0) return;
+  throw new ProtocolError(
+    'INVALID_REQUEST',
+    { code: RPC.parseError, id: null },
+    'the body is not a JSON-RPC message',
+  );
+}
+
+/** Takes the tools that may not be called out of a list; every other message passes as it is. */
+export function onlyCallable(names: ReadonlySet<string>): ChangeMessage {
+  return (message) => {
+    if (!isRecord(message) || !isRecord(message['result'])) return undefined;
+    const { result } = message;
+    if (!Array.isArray(result['tools'])) return undefined;
+    const all: unknown[] = result['tools'];
+    const tools = all.filter(
+      (tool) => isRecord(tool) && typeof tool['name'] === 'string' && names.has(tool['name']),
+    );
+    return tools.length === all.length ? undefined : { ...message, result: { ...result, tools } };
+  };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,248 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { formatAddress } from '#core/address';
+import { KilledBy, RunResponse } from '#proto';
+import { command, type Fleet, startFleet } from '../../support/fleet.ts';
+import { playRunner } from '../../support/plays-runner.ts';
+import { quantile } from '../../support/quantile.ts';
+import type { Replica } from '../../support/replica.ts';
+import { countOn } from './count.ts';
+import { Load, type Work } from './load.ts';
+import { backendUp } from './metrics.ts';
+
+/** What one trial came to. */
+export interface Verdict {
+  readonly calls: number;
+  /** Failed, but in flight on what was killed: that much is allowed. */
+  readonly inFlight: number;
+  /** How long the slowest 1 % of the calls took that began or were under way when it was killed, in milliseconds; where that counts. */
+  readonly stallP99Ms?: number;
+  /** Everything else that should not have been. */
+  readonly problems: readonly string[];
+}
+
+export interface TrialOptions {
+  readonly sessions: number;
+  /** Runs dist/ instead of the sources. */
+  readonly built: boolean;
+}
+
+/** Long enough to be in the middle of, shorter than any drain. */
+const CALL_MS = 100;
+const WARM_MS = 2_000;
+const AFTER_MS = 3_000;
+/** A session that has no call answered in this time is dead. */
+const LIVES_WITHIN_MS = 20_000;
+const COUNTED_SESSIONS = 10;
+const COUNT_TO = 60;
+const COUNT_EVERY_MS = 50;
+
+const FOREIGN: Work = { tool: 'test_tool_with_progress', given: {} };
+const OURS: Work = { tool: 'execute_python', given: { code: 'print(1)' } };
+
+/** What goes wrong, and what must come of it; each in a fleet of its own. */
+export const TRIALS: Readonly<Record<string, (options: TrialOptions) => Promise<Verdict>>> = {
+  'kill -9 of one of two gateways': killGateway,
+  'kill -9 of one of three servers of ours': killServer,
+  'kill -9 of one of three servers of others, with recovery': killForeign,
+  'rolling restart of gateways and servers': rollingRestart,
+  'SIGSTOP of a server': stopServer,
+};
+
+/** Sessions live on at the other gateway, and their event streams go on there where they broke off. */
+async function killGateway({ sessions, built }: TrialOptions): Promise<Verdict> {
+  const fleet = await startFleet({ gateways: 2, backends: 2, built });
+  return underLoad(fleet, FOREIGN, sessions, async (load) => {
+    const counted = load.sessions
+      .slice(0, COUNTED_SESSIONS)
+      .map((session) => countOn(session, COUNT_TO, COUNT_EVERY_MS));
+    await sleep(WARM_MS);
+    const window = await killed(fleet.gateways[0]);
+    const wrong = await Promise.all(counted);
+    await sleep(AFTER_MS);
+    return {
+      window,
+      problems: wrong.flatMap((problem) =>
+        problem === undefined ? [] : [`an event stream: ${problem}`],
+      ),
+    };
+  });
+}
+
+/** What a server kept in memory is begun again at another one; calls of the tool that the operator calls safe are sent there, too. */
+async function killForeign({ sessions, built }: TrialOptions): Promise<Verdict> {
+  const fleet = await startFleet({
+    gateways: 2,
+    backends: 3,
+    built,
+    argv: ({ directory }) => [
+      '--recovery',
+      '--recovery-directory',
+      join(directory, 'moved'),
+      '--safe-tools',
+      FOREIGN.tool,
+    ],
+  });
+  return underLoad(fleet, FOREIGN, sessions, async (load) => {
+    await sleep(WARM_MS);
+    const window = await killed(fleet.backends[0]);
+    await sleep(AFTER_MS);
+    const hit = load.outcomes.filter(
+      ({ from, to }) => to >= window.from && from <= window.to + 1_000,
+    );
+    return {
+      window,
+      problems: [],
+      stallP99Ms: quantile(
+        hit.map(({ from, to }) => to - from),
+        0.99,
+      ),
+    };
+  });
+}
+
+async function killServer({ sessions, built }: TrialOptions): Promise<Verdict> {
+  const runner = await playRunner(answersIn(CALL_MS));
+  const fleet = await ourFleet(formatAddress(runner.address), built);
+  try {
+    return await underLoad(fleet, OURS, sessions, async () => {
+      await sleep(WARM_MS);
+      const window = await killed(fleet.backends[0]);
+      await sleep(AFTER_MS);
+      return { window, problems: [] };
+    });
+  } finally {
+    runner.close();
+  }
+}
+
+async function rollingRestart({ sessions, built }: TrialOptions): Promise<Verdict> {
+  const runner = await playRunner(answersIn(CALL_MS));
+  const fleet = await ourFleet(formatAddress(runner.address), built);
+  try {
+    return await underLoad(fleet, OURS, sessions, async () => {
+      await sleep(WARM_MS);
+      const problems: string[] = [];
+      for (const replica of [...fleet.gateways, ...fleet.backends]) {
+        const code = await replica.end('SIGTERM');
+        if (code !== 0) problems.push(`a replica ended with ${code}`);
+        await replica.start();
+        await sleep(WARM_MS / 2);
+      }
+      return { window: undefined, problems };
+    });
+  } finally {
+    runner.close();
+  }
+}
+
+/** One that hangs is found out by its missing answers, left alone, and used again when it is back. */
+async function stopServer({ sessions, built }: TrialOptions): Promise<Verdict> {
+  const runner = await playRunner(answersIn(CALL_MS));
+  const fleet = await ourFleet(formatAddress(runner.address), built, ['--health-interval', '1s']);
+  try {
+    return await underLoad(fleet, OURS, sessions, async () => {
+      await sleep(WARM_MS);
+      const [stopped, gateway] = [fleet.backends[0], fleet.gateways[0]];
+      if (!stopped || !gateway) throw new Error('there are three servers and a gateway');
+      const from = performance.now();
+      stopped.signal('SIGSTOP');
+      const out = await backendUp(gateway, 0, false);
+      const found = performance.now();
+      await sleep(AFTER_MS);
+      stopped.signal('SIGCONT');
+      const back = await backendUp(gateway, 0, true);
+      await sleep(AFTER_MS);
+      return {
+        // Those that hang in it end when it goes on.
+        window: { from, to: found },
+        problems: [
+          ...(out ? [] : ['it was not taken out']),
+          ...(back ? [] : ['it did not come back']),
+        ],
+      };
+    });
+  } finally {
+    runner.close();
+  }
+}
+
+interface Hit {
+  /** When something was dead or dying: a call that was under way then may fail. */
+  readonly window: { readonly from: number; readonly to: number } | undefined;
+  readonly problems: readonly string[];
+  readonly stallP99Ms?: number;
+}
+
+async function underLoad(
+  fleet: Fleet,
+  work: Work,
+  sessions: number,
+  hit: (load: Load) => Promise<Hit>,
+): Promise<Verdict> {
+  try {
+    const load = new Load(fleet.url, sessions, work);
+    await load.start();
+    const { window, problems, stallP99Ms } = await hit(load);
+    const since = window?.to ?? 0;
+    const deadline = performance.now() + LIVES_WITHIN_MS;
+    while (load.deadSince(since) > 0 && performance.now() < deadline) await sleep(50);
+    await load.stop();
+    const failed = load.outcomes.filter(({ problem }) => problem !== undefined);
+    const excused = failed.filter(
+      ({ from, to }) => window && from <= window.to && to >= window.from,
+    );
+    const dead = load.deadSince(since);
+    return {
+      calls: load.outcomes.length,
+      inFlight: excused.length,
+      ...(stallP99Ms !== undefined && { stallP99Ms }),
+      problems: [
+        ...problems,
+        ...failed
+          .filter((one) => !excused.includes(one))
+          .map(({ problem }) => `a call: ${problem}`),
+        ...(dead > 0 ? [`${dead} sessions are dead`] : []),
+      ],
+    };
+  } finally {
+    await fleet.stop();
+  }
+}
+
+/** kill -9, and the time that it took until the process was gone. */
+async function killed(replica: Replica | undefined): Promise<{ from: number; to: number }> {
+  const from = performance.now();
+  await replica?.end('SIGKILL');
+  return { from, to: performance.now() };
+}
+
+/** Two gateways before three servers that we ship. */
+function ourFleet(runner: string, built: boolean, argv: readonly string[] = []): Promise<Fleet> {
+  return startFleet({
+    gateways: 2,
+    backends: 3,
+    ours: true,
+    built,
+    argv: () => argv,
+    backend: (port) => [
+      ...command(built),
+      'server',
+      '--listen',
+      `127.0.0.1:${port}`,
+      '--runner',
+      runner,
+    ],
+  });
+}
+
+function answersIn(ms: number) {
+  return async (): Promise<RunResponse> => {
+    await sleep(ms);
+    return RunResponse.fromPartial({
+      started: { execId: 'exec-1', role: 'tester' },
+      stdout: Buffer.from('1\n'),
+      end: { killedBy: KilledBy.EXIT, exitCode: 0, usage: { wall: { seconds: 0n, nanos: 0 } } },
+    });
+  };
+}
