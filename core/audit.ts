@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 import {
   closeSync,
   fstatSync,
@@ -120,7 +120,7 @@ export const ZERO_HASH = '0'.repeat(64);
 
 /** SHA-256 of a line without its line feed, as the next line's `prev` has it. */
 export function hashLine(line: string): string {
-  return createHash('sha256').update(line, 'utf8').digest('hex');
+  return digest('sha256', line, 'hex');
 }
 
 /**
@@ -332,9 +332,9 @@ export async function verifyAudit(
         line: at,
         problem: `writer ${entry.writer}: record ${entry.seq} does not continue record ${entry.seq - 1}: one of them was changed`,
       });
-    const hash = hashLine(line);
-    chain.head = { writer: entry.writer, seq: entry.seq, hash };
-    chain.hashes[entry.seq] = hash;
+    const found = hashLine(line);
+    chain.head = { writer: entry.writer, seq: entry.seq, hash: found };
+    chain.hashes[entry.seq] = found;
     chains.set(entry.writer, chain);
     // A receipt may be of a chain kept in another file; the writer before in the same file must be here.
     if (entry.previous) promised.push({ head: entry.previous, line: at, here: true });

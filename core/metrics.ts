@@ -50,6 +50,11 @@ export class Metrics {
   }
 }
 
+/** One series of a metric: found once and kept, since finding it by its labels costs more than counting. */
+export type CounterSeries = Counter.Internal;
+export type GaugeSeries = Gauge.Internal<string>;
+export type HistogramSeries = Histogram.Internal<string>;
+
 const SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];

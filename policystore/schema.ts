@@ -1,10 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type ErrorObject } from 'ajv';
-import { Ajv2020 } from 'ajv/dist/2020.js';
+import type { ErrorObject } from 'ajv';
 import { nearest } from '#core/nearest';
-import { packageRoot } from '#core/package-root';
 import type { DocumentPath, PolicyDocument, PolicyKind } from '#policies';
+import * as validators from './gen/validators.ts';
 
 /** One thing in which a document differs from its schema. */
 export interface ShapeProblem {
@@ -39,7 +36,7 @@ export function checkShape(
   const { kind } = value;
   const known = KINDS.find((candidate) => candidate === kind);
   if (known === undefined) return { problems: [{ path: ['kind'], message: unknownKind(kind) }] };
-  const validate = validatorOf(known);
+  const validate = VALIDATORS[known];
   if (isDocument(value, validate)) return { document: value };
   const errors = validate.errors ?? [];
   const telling = errors.filter((error) => isTelling(error, errors));
@@ -48,43 +45,16 @@ export function checkShape(
   return { problems: dedupe(shown.map((error) => describe(error, value))) };
 }
 
-type Validator = ReturnType<Ajv2020['compile']>;
-
-let ajv: Ajv2020 | undefined;
-const VALIDATORS = new Map<PolicyKind, Validator>();
-
-function validatorOf(kind: PolicyKind): Validator {
-  let validator = VALIDATORS.get(kind);
-  if (!validator) {
-    ajv ??= createAjv();
-    VALIDATORS.set(kind, (validator = ajv.compile({ $ref: `policy#/$defs/${kind}` })));
-  }
-  return validator;
+/** As ajv makes it: what differs is in `errors` until the next call. */
+interface Validator {
+  (value: unknown): boolean;
+  errors?: ErrorObject[] | null;
 }
 
-function createAjv(): Ajv2020 {
-  const made = new Ajv2020({
-    allErrors: true,
-    strict: true,
-    strictRequired: false,
-    strictTypes: false,
-    verbose: true,
-    discriminator: true,
-  });
-  // The pattern beside it checks the form, and policies/ the calendar.
-  made.addFormat('date', true);
-  made.addSchema(readSchema(), 'policy');
-  return made;
-}
+const VALIDATORS: Readonly<Record<PolicyKind, Validator>> = validators;
 
 function isDocument(value: unknown, validate: Validator): value is PolicyDocument {
-  return validate(value) === true;
-}
-
-function readSchema(): Record<string, unknown> {
-  const schema: unknown = JSON.parse(readFileSync(join(packageRoot, 'policy.schema.json'), 'utf8'));
-  if (!isRecord(schema)) throw new Error('policy.schema.json is not an object');
-  return schema;
+  return validate(value);
 }
 
 /** Branches of `oneOf` and `if` say less than the condition they belong to, and that says less than what is wrong inside. */

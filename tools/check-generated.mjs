@@ -1,4 +1,4 @@
-// What is generated must be what its source says: proto/gen from the protos, docs/errors.md and docs/config.md from the code.
+// What is generated must be what its source says: proto/gen from the protos, policystore/gen from the schema, docs/errors.md and docs/config.md from the code.
 // `--write` brings it up to date.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { descriptors } from './descriptors.ts';
 import { pages } from './pages.ts';
+import { validators } from './validators.ts';
 
 const write = process.argv.includes('--write');
 const stale = [];
@@ -28,7 +29,11 @@ else {
   if (status !== 0) stale.push('proto/gen');
 }
 
-const made = { ...pages(), 'proto/gen/descriptors.ts': descriptors() };
+const made = {
+  ...pages(),
+  'proto/gen/descriptors.ts': descriptors(),
+  'policystore/gen/validators.ts': validators(),
+};
 for (const [path, text] of Object.entries(made)) {
   if (write) writeFileSync(path, text);
   else if (readOr(path) !== text) stale.push(path);
