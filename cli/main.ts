@@ -3,6 +3,7 @@ import { enableCompileCache } from 'node:module';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { packageRoot } from '#core/package-root';
+import { holdYoungGeneration } from '#core/young-generation';
 
 /** The `outrider` command: chooses what to run and loads only that. */
 
@@ -57,6 +58,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 
 /** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */
 function part(run: () => Promise<number>): Promise<number> {
+  holdYoungGeneration(); // `runPart` releases it
   if (env['OUTRIDER_SUPERVISED'] === '1') {
     process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'));
     process.stdin.resume();

@@ -6,6 +6,7 @@ import { createLogger, type Logger, type LogLevel } from './log.ts';
 import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
 import { reloadOnChange } from './reload.ts';
 import { ensureRuntimeDir, runtimeDir, stateDir } from './runtime-dir.ts';
+import { releaseYoungGeneration } from './young-generation.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -93,6 +94,7 @@ export async function runPart<
       await part?.stop();
     }, over);
     const { address, reload } = await starting;
+    releaseYoungGeneration();
     if (address !== undefined) log.info('ready', { address });
     const read = () => loadConfig(section, spec(paths), { ...takeConfigFile(argv), env });
     const endReload = reload && reloadOnChange(file?.name, async () => reload(read()), log);
