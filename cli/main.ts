@@ -2,8 +2,8 @@
 import { enableCompileCache } from 'node:module';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { HEAP_FLAGS, holdHeap } from '#core/heap';
 import { packageRoot } from '#core/package-root';
-import { holdYoungGeneration } from '#core/young-generation';
 
 /** The `outrider` command: chooses what to run and loads only that. */
 
@@ -29,7 +29,11 @@ type Command = (argv: readonly string[]) => Promise<number>;
 
 const env = process.env;
 /** argv of this command, to start other parts with. */
-const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
+const self = [
+  process.execPath,
+  ...new Set([...HEAP_FLAGS, ...process.execArgv]),
+  process.argv[1] ?? '',
+];
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   up: (argv) => import('./up.ts').then(({ up }) => up(argv, env, self, process.stdout)),
@@ -58,7 +62,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 
 /** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */
 function part(run: () => Promise<number>): Promise<number> {
-  holdYoungGeneration(); // `runPart` releases it
+  holdHeap(); // `runPart` releases it
   if (env['OUTRIDER_SUPERVISED'] === '1') {
     process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'));
     process.stdin.resume();

@@ -1,12 +1,12 @@
 import { type ConfigOf, loadConfig, type Spec } from './config.ts';
 import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
+import { releaseHeap } from './heap.ts';
 import { untilSignal } from './lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
 import { reloadOnChange } from './reload.ts';
 import { ensureRuntimeDir, runtimeDir, stateDir } from './runtime-dir.ts';
-import { releaseYoungGeneration } from './young-generation.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -94,7 +94,7 @@ export async function runPart<
       await part?.stop();
     }, over);
     const { address, reload } = await starting;
-    releaseYoungGeneration();
+    releaseHeap();
     if (address !== undefined) log.info('ready', { address });
     const read = () => loadConfig(section, spec(paths), { ...takeConfigFile(argv), env });
     const endReload = reload && reloadOnChange(file?.name, async () => reload(read()), log);

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { json } from 'node:stream/consumers';
 import { formatAddress } from '#core/address';
 import { listen } from '#core/http';
 import { reply } from './replies.ts';
@@ -12,7 +11,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
     response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
     return;
   }
-  const message = request.method === 'POST' ? Object(await json(request)) : {};
+  const message = request.method === 'POST' ? Object(JSON.parse(await textOf(request))) : {};
   const answer = reply(message);
   if (answer === undefined) {
     response.writeHead(202).end();
@@ -25,6 +24,15 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
     ...(message.method === 'initialize' && { 'mcp-session-id': randomUUID() }),
   });
   response.end(body);
+}
+
+/** By its events, which cost less than its iterator. */
+function textOf(request: IncomingMessage): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    request.setEncoding('utf8').on('data', (piece: string) => (text += piece));
+    request.on('end', () => resolve(text));
+  });
 }
 
 const server = createServer((request, response) => {

@@ -1,5 +1,6 @@
 import { Pool } from 'undici';
 import { quantile } from '../measure.ts';
+import { Caller } from './caller.ts';
 
 /** One that takes longer hangs. */
 const ANSWERS_WITHIN_MS = 10_000;
@@ -23,10 +24,12 @@ const INITIALIZED = JSON.stringify({ jsonrpc: '2.0', method: 'notifications/init
 /** A client with a session that calls one tool as fast as it is answered. @throws {Error} where it is not answered with a result */
 export class BenchClient {
   readonly #pool: Pool;
+  readonly #port: number;
   #headers: Record<string, string>;
   #calls = 0;
 
   constructor(port: number, token: string | undefined, connections: number) {
+    this.#port = port;
     this.#pool = new Pool(`http://127.0.0.1:${port}`, {
       connections,
       pipelining: 1,
@@ -54,14 +57,19 @@ export class BenchClient {
 
   /** Calls in a second, with so many under way at once for so long. */
   async rate(atOnce: number, ms: number): Promise<number> {
+    const callers = await Promise.all(
+      Array.from({ length: atOnce }, () => Caller.to(this.#port, this.#headers)),
+    );
     const from = performance.now();
     let calls = 0;
     await Promise.all(
-      Array.from({ length: atOnce }, async () => {
-        for (; performance.now() - from < ms; calls++) await this.#call();
+      callers.map(async (caller) => {
+        for (; performance.now() - from < ms; calls++) await caller.post(this.#nextCall());
       }),
     );
-    return calls / ((performance.now() - from) / 1_000);
+    const rate = calls / ((performance.now() - from) / 1_000);
+    for (const caller of callers) caller.close();
+    return rate;
   }
 
   /** Milliseconds of calls, one after the other. */
@@ -79,11 +87,13 @@ export class BenchClient {
     return this.#pool.destroy();
   }
 
-  /** Each with an id of its own, as a session wants it. */
   #call() {
-    const params = { name: 'echo', arguments: { text: 'hello' } };
-    const message = { jsonrpc: '2.0', id: ++this.#calls, method: 'tools/call', params };
-    return this.#post(JSON.stringify(message), '"result"');
+    return this.#post(this.#nextCall(), '"result"');
+  }
+
+  /** Each with an id of its own, as a session wants it. */
+  #nextCall(): string {
+    return `{"jsonrpc":"2.0","id":${++this.#calls},"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}`;
   }
 
   async #post(body: string, wanted: string) {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { HEAP_FLAGS } from '#core/heap';
 import { createKeySet } from '#core/keys';
 import { packageRoot } from '#core/package-root';
 import { eventHub } from './event-hub.ts';
@@ -90,10 +91,10 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   };
 }
 
-/** argv of `outrider`, from dist/ or from the sources. */
+/** argv of `outrider`, from dist/, as `outrider up` starts its parts, or from the sources. */
 export function command(built: boolean): string[] {
   return built
-    ? [join(packageRoot, 'dist/cli/main.js')]
+    ? [...HEAP_FLAGS, join(packageRoot, 'dist/cli/main.js')]
     : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
 }
 

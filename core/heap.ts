@@ -1,0 +1,27 @@
+import { setFlagsFromString } from 'node:v8';
+
+/**
+ * What `node` is told when a part is started, because it can be told only then: the space for new objects has at most 8 MiB, not 16. A
+ * part works as fast with it, and is some 40 MiB smaller after it has been busy.
+ */
+export const HEAP_FLAGS: readonly string[] = ['--max-semi-space-size=8'];
+
+/** By how much of itself the heap may grow before V8 collects what is dead in it; by default it would double and more. */
+const GROWING_PERCENT = 30;
+/** By which factor V8 makes the space for new objects larger when much of it survives; its own default. */
+const YOUNG_FACTOR = 2;
+
+/**
+ * From here on the heap follows what is alive in it, and the space for new objects stays as it is. For the start of a part: loading
+ * code makes much that lives for a moment, for which that space would be made large, resident, and kept so in a process that
+ * has nothing to do.
+ */
+export function holdHeap(): void {
+  setFlagsFromString(`--heap-growing-percent=${GROWING_PERCENT}`);
+  setFlagsFromString('--semi-space-growth-factor=1');
+}
+
+/** From here on that space grows as the work wants it: held small it would cost a busy part a quarter of its processor time. */
+export function releaseHeap(): void {
+  setFlagsFromString(`--semi-space-growth-factor=${YOUNG_FACTOR}`);
+}
