@@ -1,8 +1,10 @@
 import { parseArgs } from 'node:util';
+import { egressPart } from './egress.ts';
 import { execPart } from './exec.ts';
 import { gatewayPart } from './gateway.ts';
 import type { Extent, Wanted } from './group.ts';
 import { policiesPart } from './policies.ts';
+import { proxyPart } from './proxy.ts';
 import { runnerPart } from './runner.ts';
 import { startPart } from './start.ts';
 
@@ -18,8 +20,10 @@ const PARTS: Readonly<Record<string, Measure>> = {
   start: startPart,
   exec: execPart,
   runner: runnerPart,
+  egress: egressPart,
   policies: policiesPart,
   gateway: gatewayPart,
+  proxy: proxyPart,
 };
 
 const { positionals, values } = parseArgs({

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
-import { AuditChain, AuditFile } from '#core/audit';
+import { AuditChain, type AuditFields, AuditFile } from '#core/audit';
 import { auditSigningKey } from '#core/keys';
 import { audit } from './audit.ts';
 
@@ -29,7 +29,15 @@ async function state(t: TestContext) {
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const [out, err] = [new PassThrough(), new PassThrough()];
   const code = await audit(argv, out, err);
-  return { code, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
+  const [outText, errText] = [out, err].map(written);
+  return { code, out: outText ?? '', err: errText ?? '' };
+}
+
+function written(stream: PassThrough): string {
+  const pieces: unknown[] = [];
+  for (let piece: unknown = stream.read(); piece !== null; piece = stream.read())
+    pieces.push(piece);
+  return pieces.map(String).join('');
 }
 
 test('an untouched directory has nothing wrong, and its signatures are checked', async (t) => {
@@ -118,18 +126,123 @@ test('a receipt in one file vouches for the chain in another', async (t) => {
 for (const argv of [
   [],
   ['verify'],
-  ['tail', 'x'],
+  ['list', 'x'],
+  ['tail'],
+  ['search', 'x', '--since', 'lately'],
+  ['tail', 'x', '-n', '0'],
   ['verify', 'x', '--bogus'],
   ['verify', 'x', '--head', 'nonsense'],
 ])
   test(`wrong usage exits with 2: ${argv.join(' ') || 'nothing'}`, async () => {
     const { code, err } = await run(...argv);
     assert.equal(code, 2);
-    assert.match(err, /usage: outrider audit verify/);
+    assert.match(err, /usage: outrider audit COMMAND/);
   });
 
 test('a file that is not there is named', async () => {
   const { code, err } = await run('verify', '/nonexistent/audit');
   assert.equal(code, 1);
   assert.match(err, /\/nonexistent\/audit does not exist/);
+});
+
+/** A directory with a series of which the first files are gone, written by two processes one after the other. */
+async function rotated(t: TestContext, count = 400) {
+  const root = mkdtempSync(join(tmpdir(), 'outrider-audit-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  const directory = join(root, 'audit');
+  const file = join(directory, 'proxy.jsonl');
+  const signingKey = auditSigningKey(join(root, 'audit-keys'), 'proxy');
+  const head = { writer: '', seq: 0, hash: '' };
+  for (const life of [1, 2]) {
+    const sink = new AuditFile(file, { maxBytes: 8_192, files: 5 });
+    const chain = new AuditChain('proxy', sink, { signingKey });
+    for (let at = 0; at < count; at++) {
+      const subject = at % 2 === 0 ? 'ann' : 'bob';
+      chain.append({ event: 'request', target: `t${life}-${at}`, subject });
+    }
+    await chain.close();
+    Object.assign(head, chain.head);
+  }
+  writeFileSync(join(directory, 'proxy.head.json'), JSON.stringify(head));
+  return {
+    directory,
+    names: () =>
+      readdirSync(directory)
+        .filter((name) => name.endsWith('l'))
+        .toSorted(),
+  };
+}
+
+test('L4: of a series five files of bounded size are kept, and what is kept verifies, without its beginning', async (t) => {
+  const { directory, names } = await rotated(t);
+  assert.equal(names().length, 5);
+  assert.ok(!names().includes('proxy.000001.jsonl'), 'the first is gone');
+  for (const name of names())
+    assert.ok(readFileSync(join(directory, name)).length <= 8_192, `${name} is too large`);
+  const { code, out } = await run('verify', directory);
+  assert.equal(code, 0, out);
+  assert.match(out, /signatures checked: nothing wrong/);
+});
+
+const losses: readonly (readonly [string, (directory: string, names: string[]) => void, RegExp])[] =
+  [
+    [
+      'a file in the middle',
+      (directory, names) => rmSync(join(directory, names[2] ?? '')),
+      /file \d+ of the series is missing/,
+    ],
+    [
+      'the oldest that should be there',
+      (directory, names) => rmSync(join(directory, names[0] ?? '')),
+      /file \d+ of the series is missing/,
+    ],
+    [
+      'the anchor of the oldest',
+      (directory, names) => cutFirstLine(join(directory, names[0] ?? '')),
+      /record 0 expected/,
+    ],
+    [
+      'the anchor of the newest',
+      (directory, names) => cutFirstLine(join(directory, names.at(-1) ?? '')),
+      /record \d+ expected/,
+    ],
+  ];
+function cutFirstLine(path: string): void {
+  writeFileSync(path, readFileSync(path, 'utf8').replace(/^.*\n/, ''));
+}
+for (const [what, damage, found] of losses)
+  test(`of a series, ${what} is missed`, async (t) => {
+    const { directory, names } = await rotated(t);
+    damage(directory, names());
+    const { code, out } = await run('verify', directory);
+    assert.equal(code, 1);
+    assert.match(out, found);
+  });
+
+test('a series that two processes wrote and that was never full enough to lose anything verifies from its first record', async (t) => {
+  const { directory, names } = await rotated(t, 20);
+  assert.ok(names().length > 1 && names().length < 5);
+  assert.equal((await run('verify', directory)).code, 0);
+});
+
+test('tail gives the last records of all files, search those that every filter holds for, over full files too', async (t) => {
+  const { directory } = await rotated(t);
+  const targets = (text: string) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map((line): AuditFields => JSON.parse(line))
+      .map(({ target }) => target);
+  const last = await run('tail', directory, '-n', '3', '--event', 'request');
+  assert.deepEqual([last.code, targets(last.out)], [0, ['t2-397', 't2-398', 't2-399']]);
+  const bob = await run('search', directory, '--subject', 'bob', '--text', 't2-39');
+  assert.deepEqual(targets(bob.out), ['t2-391', 't2-393', 't2-395', 't2-397', 't2-399']);
+  assert.deepEqual(targets((await run('search', directory, '--text', 't2-39', '-n', '1')).out), [
+    't2-390',
+  ]);
+  const none = await run('search', directory, '--subject', 'eve');
+  assert.deepEqual([none.code, none.out], [1, '']);
+  assert.equal((await run('search', directory, '--until', '1h')).code, 1, 'nothing is so old');
+  assert.equal((await run('search', directory, '--since', '1h')).code, 0);
+  assert.equal((await run('search', directory, '--since', '2999-01-01T00:00:00Z')).code, 1);
 });

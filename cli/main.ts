@@ -12,8 +12,9 @@ const USAGE = `usage: outrider COMMAND
   up                       start the mesh on this machine: proxy, runner, server, gateway
   exec FILE|-              run a program in a sandbox; its exit code becomes this command's
   token                    print the local token
+  secret COMMAND           set, list, rotate, remove secrets of the encrypted store
   policy COMMAND           check, test, compare, explain, suggest, bundle policy documents
-  audit verify FILE|DIR    check audit chains
+  audit COMMAND FILE|DIR   verify audit chains; tail and search their records
   config check|diff        check a configuration file; say how two differ
   redteam                  attack the sandboxes, and say what came of it
   mcp                      speak MCP on stdin and stdout to the running mesh
@@ -42,6 +43,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     import('./token.ts').then(({ token }) => token(argv, env, process.stdout, process.stderr)),
   keys: (argv) =>
     import('./keys.ts').then(({ keys }) => keys(argv, process.stdout, process.stderr)),
+  secret: (argv) => import('./secret.ts').then(({ secret }) => secret(argv, env, process)),
   policy: (argv) =>
     import('./policy.ts').then(({ policy }) => policy(argv, process.stdout, process.stderr)),
   audit: (argv) =>

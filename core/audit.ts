@@ -1,26 +1,34 @@
-import { hash as digest } from 'node:crypto';
 import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  writeSync,
-} from 'node:fs';
-import { dirname } from 'node:path';
-import { CompactSign, compactVerify, createLocalJWKSet, importJWK } from 'jose';
+  type AnchoredHead,
+  type AuditHead,
+  type AuditSink,
+  type AuditTurn,
+  hashLine,
+  headBytes,
+  ZERO_HASH,
+} from './audit-line.ts';
 import { OutriderError } from './errors.ts';
 import { newId } from './ids.ts';
 import { redactText } from './redact.ts';
-import type { SigningKey, TrustedIssuer } from './tokens.ts';
+import type { SigningKey } from './tokens.ts';
+
+export { AUDIT_ROTATION, AuditFile, type AuditRotation } from './audit-file.ts';
+export {
+  type AnchoredHead,
+  type AuditHead,
+  type AuditSink,
+  type AuditTurn,
+  hashLine,
+  readLine,
+  ZERO_HASH,
+} from './audit-line.ts';
+export { type AuditFinding, type AuditVerification, verifyAudit } from './audit-verify.ts';
 
 /** What an audit record may say. Every field has one meaning in every part; absent means unknown or not applicable. */
 export interface AuditFields {
   /**
    * `start` and `end` of a writer; `request` out of a sandbox; `exec`; `call` of a tool; `receipt` of another writer's
-   * records; `checkpoint` of this chain; `policy` loaded or refused.
+   * records; `checkpoint` of this chain; `anchor` with which a file begins; `policy` loaded or refused.
    */
   readonly event:
     | 'start'
@@ -30,6 +38,7 @@ export interface AuditFields {
     | 'call'
     | 'receipt'
     | 'checkpoint'
+    | 'anchor'
     | 'policy'
     | 'auth'
     | 'sandbox'
@@ -97,30 +106,30 @@ export interface AuditFields {
   readonly head?: AuditHead | undefined;
   /** Of `checkpoint`: a compact JWS over `head`. */
   readonly signature?: string | undefined;
+  /** Of `anchor`: the number of the file that begins with it, and how many of the series are kept. */
+  readonly file?: number | undefined;
+  readonly keeps?: number | undefined;
+  /** Of `anchor`: where each chain stood that may go on behind it. */
+  readonly heads?: readonly AnchoredHead[] | undefined;
 }
 
-/** A position in a chain: the hash of the line with that number. */
-export interface AuditHead {
-  readonly writer: string;
-  readonly seq: number;
-  readonly hash: string;
+/**
+ * Fields that many records have in common, made into text once: a record then costs only what is its own. No field of a record may be
+ * among its labels, too.
+ */
+export class AuditLabels {
+  /** Members of a JSON object, each with its comma. */
+  readonly text: string;
+
+  constructor(fields: Omit<AuditFields, 'event' | 'signature'>) {
+    this.text = redactText(members(fields));
+  }
 }
 
-/** Where lines go. `append` throws when the line is not safe; the caller then refuses what it was about to do. */
-export interface AuditSink {
-  append(line: string): void;
-  /** Called with every checkpoint. */
-  flush?(): void;
-  close?(): void;
-  /** The head of what the sink held before this writer. */
-  readonly previous?: AuditHead | undefined;
-}
-
-export const ZERO_HASH = '0'.repeat(64);
-
-/** SHA-256 of a line without its line feed, as the next line's `prev` has it. */
-export function hashLine(line: string): string {
-  return digest('sha256', line, 'hex');
+/** The members of an object as JSON writes them, each with its comma. */
+function members(fields: object): string {
+  const text = JSON.stringify(fields);
+  return text === '{}' ? '' : `${text.slice(1, -1)},`;
 }
 
 /**
@@ -130,10 +139,12 @@ export function hashLine(line: string): string {
  */
 export class AuditChain {
   readonly writer: string;
-  readonly #part: string;
+  /** How every line begins, up to its number. */
+  readonly #opening: string;
   readonly #sink: AuditSink;
   readonly #now: () => number;
   readonly #signer: ((head: AuditHead) => Promise<string>) | undefined;
+  #clock = { ms: Number.NaN, text: '' };
   #seq = 0;
   #prev = ZERO_HASH;
   #timer: NodeJS.Timeout | undefined;
@@ -151,10 +162,10 @@ export class AuditChain {
       silent?: boolean;
     } = {},
   ) {
-    this.#part = part;
     this.#sink = sink;
     this.#now = options.now ?? Date.now;
     this.writer = options.writer ?? newId('w');
+    this.#opening = `{"v":1,${redactText(members({ part, writer: this.writer }))}"seq":`;
     this.#signer = options.signingKey === undefined ? undefined : headSigner(options.signingKey);
     if (options.silent !== true) this.#start();
   }
@@ -165,9 +176,9 @@ export class AuditChain {
   }
 
   /** Writes one record. @throws {OutriderError} AUDIT_UNAVAILABLE: what was to be recorded must then not happen */
-  append(fields: AuditFields): void {
+  append(fields: AuditFields, labels?: AuditLabels): void {
     if (!this.#started) this.#start();
-    this.#append(fields);
+    this.#append(fields, labels);
   }
 
   #start(): void {
@@ -175,20 +186,39 @@ export class AuditChain {
     this.#started = true;
   }
 
-  #append(fields: AuditFields): void {
-    const line = redactText(
-      JSON.stringify({
-        v: 1,
-        part: this.#part,
-        writer: this.writer,
-        seq: this.#seq,
-        time: new Date(this.#now()).toISOString(),
-        ...fields,
-        signature: undefined,
-        prev: this.#prev,
-      }),
-    );
-    this.#write(line);
+  /** Makes room for a line of another chain in the same sink: where it begins another file, that begins with an anchor of this chain. */
+  makeRoom(bytes: number): void {
+    const turn = this.#sink.turn?.(bytes);
+    if (turn) this.#anchor(turn);
+  }
+
+  /** Writes where every chain in the sink stands, so that a reader need not go back further. */
+  anchor(): void {
+    this.#anchor({});
+  }
+
+  #anchor(turn: Partial<AuditTurn>): void {
+    const own = this.#seq > 0 ? this.head : this.#sink.previous;
+    const heads = [...(this.#sink.heads?.() ?? []), ...(own ? [own] : [])];
+    this.#put(this.#lineOf(members({ event: 'anchor', ...turn, heads })));
+  }
+
+  #append(fields: AuditFields, labels?: AuditLabels): void {
+    // A token put there by mistake would be redacted; what nobody but `checkpoint` writes is left out altogether.
+    const own = fields.signature === undefined ? fields : { ...fields, signature: undefined };
+    const text = `${labels?.text ?? ''}${redactText(members(own))}`;
+    this.#write(() => this.#lineOf(text));
+  }
+
+  #lineOf(text: string): string {
+    return `${this.#opening}${this.#seq},"time":"${this.#time()}",${text}"prev":"${this.#prev}"}`;
+  }
+
+  /** Now. Records of one millisecond share the text. */
+  #time(): string {
+    const ms = this.#now();
+    if (ms !== this.#clock.ms) this.#clock = { ms, text: new Date(ms).toISOString() };
+    return this.#clock.text;
   }
 
   /** Writes a signed checkpoint every 10 s, where there was a record since the last. */
@@ -202,19 +232,8 @@ export class AuditChain {
     const signature = await this.#signer(head);
     const more = this.#seq - 1 > head.seq; // written while this was being signed: the next checkpoint is theirs
     // The signature is a JWS, which `append` would redact as a token; it is public, so it is written past that.
-    this.#write(
-      JSON.stringify({
-        v: 1,
-        part: this.#part,
-        writer: this.writer,
-        seq: this.#seq,
-        time: new Date(this.#now()).toISOString(),
-        event: 'checkpoint',
-        head,
-        signature,
-        prev: this.#prev,
-      }),
-    );
+    const text = members({ event: 'checkpoint', head, signature });
+    this.#write(() => this.#lineOf(text));
     this.#checkpointed = more ? head.seq : this.#seq - 1;
     this.#sink.flush?.();
   }
@@ -226,269 +245,40 @@ export class AuditChain {
     this.#sink.close?.();
   }
 
-  #write(line: string): void {
+  /** `make` is asked again where an anchor came before the line. */
+  #write(make: () => string): void {
+    const line = make();
     try {
-      this.#sink.append(line);
+      const turn = this.#sink.turn?.(Buffer.byteLength(line) + 1);
+      if (turn) this.#anchor(turn);
+      this.#put(turn ? make() : line);
     } catch (error) {
       throw error instanceof OutriderError
         ? error
         : new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
     }
+  }
+
+  #put(line: string): void {
+    this.#sink.append(line);
     this.#prev = hashLine(line);
     this.#seq += 1;
   }
 }
 
-/**
- * A file of records, one a line, mode 0600, only ever appended to; flushed to disk with every checkpoint. A last line that a
- * crash cut short is ended first, and stays for `outrider audit verify` to report.
- */
-export class AuditFile implements AuditSink {
-  readonly previous: AuditHead | undefined;
-  readonly #fd: number;
-
-  constructor(path: string) {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    this.#fd = openSync(path, 'a+', 0o600);
-    const tail = readTail(this.#fd);
-    if (tail !== '' && !tail.endsWith('\n')) writeSync(this.#fd, '\n');
-    this.previous = lastHead(tail);
-  }
-
-  append(line: string): void {
-    const bytes = Buffer.from(`${line}\n`, 'utf8');
-    let at = 0;
-    try {
-      while (at < bytes.length) at += writeSync(this.#fd, bytes, at);
-    } catch (error) {
-      // A full disk may take half a line; the next record must not be glued to it.
-      if (at > 0) ftruncateSync(this.#fd, fstatSync(this.#fd).size - at);
-      throw error;
-    }
-  }
-
-  flush(): void {
-    fsyncSync(this.#fd);
-  }
-
-  close(): void {
-    fsyncSync(this.#fd);
-    closeSync(this.#fd);
-  }
-}
-
-export interface AuditFinding {
-  /** 1-based line of the text given. */
-  readonly line: number;
-  readonly problem: string;
-}
-
-export interface AuditVerification {
-  readonly records: number;
-  readonly writers: readonly AuditHead[];
-  readonly checkpoints: number;
-  readonly findings: readonly AuditFinding[];
-}
-
-/**
- * Checks every chain in `lines`. Finds a changed byte, a missing, doubled or reordered record, a bad signature (where `trusted`
- * is given), and a tail cut below a head that is known from elsewhere: a later writer's `previous`, a `receipt`, or `heads`.
- */
-export async function verifyAudit(
-  lines: readonly string[],
-  options: { trusted?: readonly TrustedIssuer[]; heads?: readonly AuditHead[] } = {},
-): Promise<AuditVerification> {
-  const findings: AuditFinding[] = [];
-  const chains = new Map<string, { head: AuditHead; hashes: string[] }>();
-  const promised: { head: AuditHead; line: number; here: boolean }[] = (options.heads ?? []).map(
-    (head) => ({ head, line: 0, here: true }),
-  );
-  let records = 0;
-  let checkpoints = 0;
-
-  for (const [index, line] of lines.entries()) {
-    if (line === '') continue;
-    const at = index + 1;
-    const entry = readLine(line);
-    if (!entry) {
-      findings.push({
-        line: at,
-        problem: 'not an audit record: the line is damaged or was cut short',
-      });
-      continue;
-    }
-    records += 1;
-    const chain = chains.get(entry.writer) ?? {
-      head: { writer: entry.writer, seq: -1, hash: ZERO_HASH },
-      hashes: [],
-    };
-    if (entry.seq !== chain.head.seq + 1)
-      findings.push({
-        line: at,
-        problem: `writer ${entry.writer}: record ${chain.head.seq + 1} expected, ${entry.seq} found`,
-      });
-    else if (entry.prev !== chain.head.hash)
-      findings.push({
-        line: at,
-        problem: `writer ${entry.writer}: record ${entry.seq} does not continue record ${entry.seq - 1}: one of them was changed`,
-      });
-    const found = hashLine(line);
-    chain.head = { writer: entry.writer, seq: entry.seq, hash: found };
-    chain.hashes[entry.seq] = found;
-    chains.set(entry.writer, chain);
-    // A receipt may be of a chain kept in another file; the writer before in the same file must be here.
-    if (entry.previous) promised.push({ head: entry.previous, line: at, here: true });
-    if (entry.head) promised.push({ head: entry.head, line: at, here: false });
-    if (entry.event === 'checkpoint') {
-      checkpoints += 1;
-      if (entry.head?.writer !== entry.writer)
-        findings.push({
-          line: at,
-          problem: `writer ${entry.writer}: the checkpoint is of another chain`,
-        });
-      else if (
-        options.trusted &&
-        !(await signatureHolds(entry.signature, entry.head, options.trusted))
-      )
-        findings.push({
-          line: at,
-          problem: `writer ${entry.writer}: the checkpoint's signature is not by a known key, or not over this head`,
-        });
-    }
-  }
-  for (const { head, line, here } of promised) {
-    const chain = chains.get(head.writer);
-    if (!chain) {
-      if (here)
-        findings.push({
-          line,
-          problem: `writer ${head.writer}: expected up to record ${head.seq}, nothing found`,
-        });
-    } else if (chain.head.seq < head.seq) {
-      findings.push({
-        line,
-        problem: `writer ${head.writer}: the chain ends at record ${chain.head.seq}, but record ${head.seq} is known to have been written: the tail was cut`,
-      });
-    } else if (chain.hashes[head.seq] !== head.hash) {
-      findings.push({
-        line,
-        problem: `writer ${head.writer}: record ${head.seq} is not the one that was acknowledged`,
-      });
-    }
-  }
-  return {
-    records,
-    writers: [...chains.values()].map((chain) => chain.head),
-    checkpoints,
-    findings,
-  };
-}
-
-interface AuditLine {
-  readonly event: string;
-  /** Empty where the line does not name it as text. The same holds for `sandboxId`, which may also be absent. */
-  readonly part: string;
-  readonly sandboxId: string | undefined;
-  readonly writer: string;
-  readonly seq: number;
-  readonly prev: string;
-  readonly previous: AuditHead | undefined;
-  readonly head: AuditHead | undefined;
-  readonly signature: string;
-}
-
-/** One line as far as its place in a chain is concerned; undefined where it is not a record. */
-export function readLine(line: string): AuditLine | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return undefined;
-  }
-  if (!isRecord(value)) return undefined;
-  const { v, event, writer, seq, prev, signature } = value;
-  if (
-    v !== 1 ||
-    typeof event !== 'string' ||
-    typeof writer !== 'string' ||
-    typeof prev !== 'string'
-  )
-    return undefined;
-  if (typeof seq !== 'number' || !Number.isSafeInteger(seq) || seq < 0) return undefined;
-  const { part, sandboxId } = value;
-  return {
-    event,
-    part: typeof part === 'string' ? part : '',
-    sandboxId: sandboxId === undefined || typeof sandboxId === 'string' ? sandboxId : '',
-    writer,
-    seq,
-    prev,
-    previous: readHead(value['previous']),
-    head: readHead(value['head']),
-    signature: typeof signature === 'string' ? signature : '',
-  };
-}
-
-function readHead(value: unknown): AuditHead | undefined {
-  if (!isRecord(value)) return undefined;
-  const { writer, seq, hash } = value;
-  return typeof writer === 'string' && typeof seq === 'number' && typeof hash === 'string'
-    ? { writer, seq, hash }
-    : undefined;
-}
-
 function headSigner(key: SigningKey): (head: AuditHead) => Promise<string> {
-  const imported = importJWK(key.jwk, 'EdDSA');
-  return async (head) =>
-    new CompactSign(headBytes(head))
+  // Most chains are signed by nobody: a sidecar's stand in the proxy's.
+  const loaded = import('jose');
+  const imported = loaded.then(({ importJWK }) => importJWK(key.jwk, 'EdDSA'));
+  imported.catch(() => {}); // whoever signs hears of it
+  return async (head) => {
+    const { CompactSign } = await loaded;
+    return new CompactSign(headBytes(head))
       .setProtectedHeader({
         alg: 'EdDSA',
         typ: 'outrider-audit-head',
         ...(key.jwk.kid === undefined ? {} : { kid: key.jwk.kid }),
       })
       .sign(await imported);
-}
-
-async function signatureHolds(
-  signature: string,
-  head: AuditHead | undefined,
-  trusted: readonly TrustedIssuer[],
-): Promise<boolean> {
-  if (!head) return false;
-  try {
-    const keys = createLocalJWKSet({ keys: trusted.flatMap((issuer) => [...issuer.keys]) });
-    const { payload, protectedHeader } = await compactVerify(signature, keys, {
-      algorithms: ['EdDSA'],
-    });
-    return (
-      protectedHeader.typ === 'outrider-audit-head' && Buffer.from(payload).equals(headBytes(head))
-    );
-  } catch {
-    return false;
-  }
-}
-
-function headBytes({ writer, seq, hash }: AuditHead): Buffer {
-  return Buffer.from(`${writer}\n${seq}\n${hash}`, 'utf8');
-}
-
-/** The last 64 KiB, which hold the last line: records are far smaller. */
-function readTail(fd: number): string {
-  const size = fstatSync(fd).size;
-  const length = Math.min(size, 65_536);
-  const buffer = Buffer.alloc(length);
-  readSync(fd, buffer, 0, length, size - length);
-  return buffer.toString('utf8');
-}
-
-function lastHead(tail: string): AuditHead | undefined {
-  for (const line of tail.split('\n').toReversed()) {
-    const entry = readLine(line);
-    if (entry) return { writer: entry.writer, seq: entry.seq, hash: hashLine(line) };
-  }
-  return undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  };
 }

@@ -64,7 +64,7 @@ describe('precedence', () => {
     });
 });
 
-test('every key has three spellings of one meaning', () => {
+test('L5: every key has three spellings of one meaning', () => {
   const expected = { kind: 'tcp', host: '127.0.0.1', port: 9 };
   const sources: Partial<ConfigSources>[] = [
     { argv: ['--allowed-hosts', 'a,b', '--listen', '127.0.0.1:9', '--insecure'] },
@@ -94,7 +94,7 @@ test('every key has three spellings of one meaning', () => {
   }
 });
 
-test('all problems are said at once, each naming its key and where it came from', () => {
+test('L5: all problems are said at once, each naming its key and where it came from', () => {
   const found = problems(() =>
     loadConfig(
       'gateway',
@@ -171,7 +171,7 @@ describe('substitution', () => {
     readFileSync(new URL('vectors/env_subst_cases.json', import.meta.url), 'utf8'),
   );
   for (const [from, to] of vectors.cases)
-    test(`${from} is ${to}`, () => {
+    test(`L5: ${from} is ${to}`, () => {
       assert.equal(substituteEnv(from, vectors.env), to);
     });
   test('what is no variable stays, and what is put in is not read again', () => {

@@ -1,7 +1,14 @@
-import { parseDocument } from 'yaml';
+import { createRequire } from 'node:module';
+import type * as Yaml from 'yaml';
 import { type Address, formatAddress, parseAddress } from './address.ts';
 import { OutriderError } from './errors.ts';
 import { nearest } from './nearest.ts';
+
+/** Loaded where there is YAML to read: most processes get all their configuration from the command line and the environment. */
+const parseDocument: typeof Yaml.parseDocument = (source, options) => {
+  const yaml: typeof Yaml = createRequire(import.meta.url)('yaml');
+  return yaml.parseDocument(source, options);
+};
 
 /** One key of a part's configuration. */
 export interface Field<T> {

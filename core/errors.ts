@@ -227,6 +227,12 @@ export const FAILURES = {
     false,
     'The connection broke while the call ran; whether it took effect is unknown.',
   ),
+  ERR_OAUTH_PROVIDER: f(
+    503,
+    'UNAVAILABLE',
+    true,
+    'At its start the gateway asks the identity providers of `issuers` that it depends on; one of them could not be reached, or not be trusted. Exit code 2.',
+  ),
   CONFIG_INVALID: f(500, 'FAILED_PRECONDITION', false, 'Change the keys that the message names.'),
   POLICY_UNREVIEWED: f(
     409,

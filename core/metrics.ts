@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Tally } from './tally.ts';
 
 /**
  * The metrics of one process. Names are fixed here, for every part, so that dashboards and alerts have one list:
@@ -20,12 +21,58 @@ export class Metrics {
     return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
   }
 
+  /** A counter, or a gauge, for what happens at every request; with one label or none. */
+  tally(name: MetricName, help: string, options: TallyOptions = {}): Tally {
+    const { label, kind = 'counter' } = options;
+    const tally = new Tally();
+    const hand = (metric: Counter | Gauge): void => {
+      for (const [value, count] of tally.take())
+        metric.inc(label === undefined ? {} : { [label]: value }, count);
+    };
+    const settings = {
+      name,
+      help,
+      labelNames: label === undefined ? [] : [label],
+      registers: [],
+    };
+    const metric =
+      kind === 'gauge'
+        ? new Gauge({
+            ...settings,
+            collect() {
+              hand(this);
+            },
+          })
+        : new Counter({
+            ...settings,
+            collect() {
+              hand(this);
+            },
+          });
+    this.registry.registerMetric(metric);
+    return tally;
+  }
+
+  /** `collect` sets it whenever the metrics are asked for. */
   gauge<L extends string = never>(
     name: MetricName,
     help: string,
     labelNames: readonly L[] = [],
+    collect?: (gauge: Gauge<L>) => void,
   ): Gauge<L> {
-    return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+    return new Gauge({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.registry],
+      ...(collect
+        ? {
+            collect() {
+              collect(this);
+            },
+          }
+        : {}),
+    });
   }
 
   /** Buckets in seconds, from 0.5 ms to 60 s unless told. */
@@ -54,6 +101,11 @@ export class Metrics {
 export type CounterSeries = Counter.Internal;
 export type GaugeSeries = Gauge.Internal<string>;
 export type HistogramSeries = Histogram.Internal<string>;
+export interface TallyOptions {
+  readonly label?: string;
+  /** Default `counter`, which only grows. */
+  readonly kind?: 'counter' | 'gauge';
+}
 
 const SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
@@ -74,6 +126,8 @@ export const METRIC_NAMES = [
   'outrider_backend_inflight',
   'outrider_sessions_total',
   'outrider_failovers_total',
+  'outrider_recovery_store_failures_total',
+  'outrider_session_recovery_seconds',
   'outrider_sessions_recovered_total',
   'outrider_execs_total',
   'outrider_execs_running',
@@ -91,5 +145,13 @@ export const METRIC_NAMES = [
   'outrider_audit_head_seq',
   'outrider_audit_pending_records',
   'outrider_token_verifications_total',
+  'outrider_limited_total',
+  'outrider_limit_store_up',
+  'outrider_own_duration_seconds',
+  'outrider_upstreams',
+  'outrider_breaker_opened_total',
+  'outrider_token_exchanges_total',
+  'outrider_revocation_streams',
+  'outrider_secret_returns_total',
 ] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];

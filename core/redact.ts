@@ -1,27 +1,39 @@
 /** Keys whose values are never shown, wherever they stand. */
 const SECRET_KEY = /(?:token|password|secret|authorization|cookie|api[-_]?key|bearer|credential)/i;
 
+/** What every text of the shape holds, so that others are passed over quickly; the shape; what stands in its place. */
+type SecretShape = readonly [
+  holds: string,
+  shape: RegExp,
+  put: (found: string, word: string) => string,
+];
+
 /**
  * Values that are secrets by their shape: a JWT, a bearer header, credentials inside a URL. The text may be JSON, where a line
  * feed before a token is the two characters `\\n`. Sandboxes choose parts of it: no shape may look at a character many times.
  */
-const SECRET_VALUES: readonly (readonly [RegExp, (found: string, word: string) => string])[] = [
+const SECRET_VALUES: readonly SecretShape[] = [
   [
+    'eyJ',
     /(?:\b|(?<=\\[bfnrt]))eyJ[\w-]*(?:\.[\w-]+\.[\w-]*)?/g,
     (found) => (found.includes('.') ? '[REDACTED]' : found),
   ],
   [
+    '',
     /(?:\b|(?<=\\[bfnrt]))(bearer|basic)(?:\s|\\[nrt])+[\w.~+/=-]+/gi,
     (_, word) => `${word} [REDACTED]`,
   ],
-  [/:\/\/[^\s/@"']+@/g, () => '://[REDACTED]@'],
+  ['@', /:\/\/[^\s/@"']+@/g, () => '://[REDACTED]@'],
 ];
 
 const DEPTH_MAX = 8;
 
 /** `text` without what looks like a secret. Keeps everything else, byte for byte. */
 export function redactText(text: string): string {
-  return SECRET_VALUES.reduce((clean, [shape, put]) => clean.replace(shape, put), text);
+  return SECRET_VALUES.reduce(
+    (clean, [holds, shape, put]) => (clean.includes(holds) ? clean.replace(shape, put) : clean),
+    text,
+  );
 }
 
 /** A copy of any JSON-like value without the values of secret keys and without secret-looking text; deeper than 8 levels is cut. */

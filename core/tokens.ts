@@ -8,6 +8,7 @@ import {
 import { createLocalJWKSet, errors, type JWK, type JWTPayload, jwtVerify } from 'jose';
 import { OutriderError } from './errors.ts';
 import type { Principal } from './principal.ts';
+import { assertPlainToken, TokenFault } from './token-shape.ts';
 
 /** The gateway's word that a principal is calling now: for `outrider:mesh`, 60 s. */
 export interface Assertion {
@@ -46,7 +47,7 @@ export interface ExecutionClaims {
 }
 
 export interface VerifiedExecution extends ExecutionClaims {
-  /** Which runner signed it; a revocation counts only for tokens of its own issuer. */
+  /** Which runner signed it. */
   readonly issuer: string;
   readonly tokenId: string;
   /** Seconds since 1970, as `expiresAt`. */
@@ -57,14 +58,12 @@ export interface VerifiedExecution extends ExecutionClaims {
 export const AUDIENCE = { mesh: 'outrider:mesh', proxy: 'outrider:proxy' } as const;
 export const TOKEN_LIFE_S = 60;
 /** How far the clocks of two hosts may differ, in seconds. */
-const CLOCK_TOLERANCE_S = 5;
+export const CLOCK_TOLERANCE_S = 5;
 const TYPE = {
   assertion: 'outrider-assertion+jwt',
   proof: 'outrider-proof+jwt',
   execution: 'outrider-execution+jwt',
 } as const;
-/** No token of ours comes near it; a larger one is refused before it is parsed. */
-const TOKEN_MAX_BYTES = 16_384;
 
 /** A private signing key: Ed25519 (RFC 8037), with `kid` and `use: sig`. */
 export interface SigningKey {
@@ -284,11 +283,9 @@ function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: s
   );
   return async (jwt, at) => {
     try {
-      if (jwt.length > TOKEN_MAX_BYTES) throw new Error('too large');
-      if (!isCanonicalJwt(jwt)) throw new Error('not the canonical encoding');
-      const issuer = unverifiedIssuer(jwt);
+      const { issuer } = assertPlainToken(jwt, 'EdDSA');
       const keySet = keySets.get(issuer);
-      if (!keySet) throw new Error('unknown issuer');
+      if (!keySet) throw new TokenFault('jwt_iss', 'unknown issuer');
       const { payload } = await jwtVerify(jwt, keySet, {
         issuer,
         audience,
@@ -298,13 +295,13 @@ function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: s
         clockTolerance: CLOCK_TOLERANCE_S,
         ...(at === undefined ? {} : { currentDate: new Date(at * 1000) }),
       });
-      if (payload.aud !== audience) throw new Error('more than one audience');
+      if (payload.aud !== audience) throw new TokenFault('jwt_aud_multi', 'more than one audience');
       if ((payload.iat ?? 0) > (at ?? Date.now() / 1000) + CLOCK_TOLERANCE_S)
-        throw new Error('issued in the future');
+        throw new TokenFault('jwt_iat', 'issued in the future');
       if ((payload.exp ?? 0) - (payload.iat ?? 0) > TOKEN_LIFE_S) throw new Error('lives too long');
       const vouchesFor = issuers.get(issuer)?.vouchesFor;
       if (vouchesFor && !vouchesFor.has(textClaim(payload, 'idp')))
-        throw new Error('the issuer may not vouch for that identity provider');
+        throw new TokenFault('jwt_iss', 'the issuer may not vouch for that identity provider');
       return payload;
     } catch (error) {
       const expired = error instanceof errors.JWTExpired;
@@ -315,23 +312,6 @@ function verifierOf(trusted: readonly TrustedIssuer[], type: string, audience: s
       );
     }
   };
-}
-
-/** Whether each part is the one base64url spelling of its bytes: otherwise one token would have several texts (RFC 7515 2). */
-function isCanonicalJwt(jwt: string): boolean {
-  const parts = jwt.split('.');
-  return (
-    parts.length === 3 &&
-    parts.every((part) => Buffer.from(part, 'base64url').toString('base64url') === part)
-  );
-}
-
-/** Chooses which pinned key set to try; the signature then covers it. */
-function unverifiedIssuer(jwt: string): string {
-  const payload: unknown = JSON.parse(
-    Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString('utf8'),
-  );
-  return isRecord(payload) && typeof payload['iss'] === 'string' ? payload['iss'] : '';
 }
 
 function principalOf(payload: JWTPayload): Principal {
@@ -350,7 +330,7 @@ function confirmation(payload: JWTPayload): string | undefined {
   if (cnf === undefined) return undefined;
   const thumbprint = isRecord(cnf) ? cnf['x5t#S256'] : undefined;
   if (typeof thumbprint !== 'string' || thumbprint === '')
-    throw notValid('a confirmation of an unknown kind');
+    throw notValid(new TokenFault('jwt_cnf_mismatch', 'a confirmation of an unknown kind'));
   return thumbprint;
 }
 
@@ -361,7 +341,7 @@ function phaseOf(payload: JWTPayload): 'install' | undefined {
   throw notValid('a phase of an unknown kind');
 }
 
-function notValid(cause: string): OutriderError {
+function notValid(cause: unknown): OutriderError {
   return new OutriderError('UNAUTHENTICATED', 'the token is not valid here', { cause });
 }
 

@@ -1,6 +1,6 @@
 import type { AuditFields } from '#core/audit';
 import type { OutriderError } from '#core/errors';
-import type { Metrics } from '#core/metrics';
+import type { CounterSeries, HistogramSeries, Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
 import { redact } from '#core/redact';
 import type { GatewayAudit } from './audit.ts';
@@ -28,6 +28,13 @@ export interface CallResult {
   readonly bytesOut: number;
 }
 
+/** The measures of one set of labels; at most 100 tools have some. */
+interface Series {
+  readonly calls: CounterSeries;
+  readonly whole: HistogramSeries;
+  readonly behind: HistogramSeries;
+}
+
 const TOOLS_MAX = 100;
 const ARGUMENTS_MAX_CHARACTERS = 500;
 
@@ -51,6 +58,17 @@ export function createCallRecorder(
     'Time of tool calls at the server; the rest is the gateway and the client',
     ['tool'],
   );
+  const series = (tool: string, outcome: CallOutcome, era: Era): Series => {
+    const key = `${era} ${outcome} ${tool}`;
+    const found = made.get(key) ?? {
+      calls: calls.labels({ tool, outcome, era }),
+      whole: whole.labels({ tool }),
+      behind: behind.labels({ tool }),
+    };
+    made.set(key, found);
+    return found;
+  };
+  const made = new Map<string, Series>();
   const known = new Set<string>();
   const labelOf = (tool: string, { outcome }: CallResult): string => {
     if (known.has(tool)) return tool;
@@ -65,9 +83,10 @@ export function createCallRecorder(
       const name = toolOf(message);
       if (name === undefined) continue;
       const tool = labelOf(name, result);
-      calls.inc({ tool, outcome: result.outcome, era: facts.era });
-      whole.observe({ tool }, result.durationMs / 1_000);
-      if (result.upstreamMs !== undefined) behind.observe({ tool }, result.upstreamMs / 1_000);
+      const measured = series(tool, result.outcome, facts.era);
+      measured.calls.inc();
+      measured.whole.observe(result.durationMs / 1_000);
+      if (result.upstreamMs !== undefined) measured.behind.observe(result.upstreamMs / 1_000);
       audit.record(recordOf(facts, result, name, withArguments ? argumentsOf(message) : undefined));
     }
   };

@@ -13,6 +13,7 @@ import {
   record,
   text,
 } from '#core/config';
+import { drainNotice } from '#core/drain-notice';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
@@ -124,6 +125,10 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     recoveryDirectory: optionalText(
       'Directory in which the gateways of one machine tell each other where such sessions went.',
     ),
+    recoveryRedis: optionalText(
+      'Redis in which gateways of any machine do so instead: redis://host[:port][/database], rediss:// with TLS.',
+    ),
+    recoveryRedisPasswordFile: optionalText('File with its password.'),
     safeTools: list(
       'Tools that may be called again where it is unknown whether the first call took effect.',
       word,
@@ -181,7 +186,8 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       keySetPaths(join(paths.runtime, 'keys')).gateway,
     ),
     maxBody: bytes('The largest request taken.', 2 ** 20),
-    drainTimeout: duration('How long calls may run on after a signal to stop.', 5_000),
+    drainNotice,
+    drainTimeout: duration('How long calls may run on after a signal to stop.', 25_000),
     user: meshUser(),
     logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
   } as const;

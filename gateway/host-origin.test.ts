@@ -27,7 +27,7 @@ const HOSTS = [
 ] as const;
 
 for (const [check, host, allowed, why] of HOSTS)
-  test(`${allowed ? 'allows' : 'refuses'} the host ${host}: ${why}`, () => {
+  test(`A9: ${allowed ? 'allows' : 'refuses'} the host ${host}: ${why}`, () => {
     const call = () => check(host, undefined);
     if (allowed) assert.doesNotThrow(call);
     else assert.throws(call, { code: 'HOST_NOT_ALLOWED' });
@@ -52,7 +52,7 @@ const ORIGINS = [
 ] as const;
 
 for (const [check, origin, allowed, why] of ORIGINS)
-  test(`${allowed ? 'allows' : 'refuses'} the origin ${origin}: ${why}`, () => {
+  test(`A9: ${allowed ? 'allows' : 'refuses'} the origin ${origin}: ${why}`, () => {
     const host = check === byDefault ? 'localhost' : 'mcp.example.com';
     const call = () => check(host, origin);
     if (allowed) assert.doesNotThrow(call);

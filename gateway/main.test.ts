@@ -54,7 +54,7 @@ test('the process starts from a file, answers, ends with 0 at SIGTERM and keeps 
   assert.equal(output.stdout, '');
 });
 
-test('what keeps it from starting is one clear line and exit code 1', async (t) => {
+test('L5: what keeps it from starting is one clear line and exit code 1', async (t) => {
   const root = prepared(t);
   const busy = new URL(await startHttp(t, (_, response) => void response.end()));
   const empty = temporaryDirectory(t);
@@ -94,7 +94,7 @@ test('what keeps it from starting is one clear line and exit code 1', async (t) 
   );
 });
 
-test('a changed file and SIGHUP change the servers without a call lost; a broken file changes nothing', {
+test('L5: a changed file and SIGHUP change the servers without a call lost; a broken file changes nothing', {
   timeout: 30_000,
 }, async (t) => {
   const root = prepared(t);
@@ -137,3 +137,33 @@ test('a changed file and SIGHUP change the servers without a call lost; a broken
   child.kill('SIGHUP');
   await untilAnsweredBy('first');
 });
+
+test('started as root, it refuses policies that it could not read again', {
+  skip: process.getuid?.() !== 0,
+}, async (t) => {
+  const root = prepared(t);
+  const policies = join(root, 'policies');
+  mkdirSync(policies, { mode: 0o700 });
+  writeFileSync(join(policies, 'role.yaml'), ROLE);
+  const options = ['--listen', '127.0.0.1:0', '--policies', policies];
+  const closed = run(t, options, root);
+  assert.deepEqual(await once(closed.child, 'close'), [1, null]);
+  assert.match(
+    closed.output.stderr,
+    /^outrider gateway: gateway\.policies: .* cannot be read by uid \d+/m,
+  );
+
+  const asRoot = run(t, [...options, '--user', '0'], root);
+  while (!/"msg":"ready"/.test(asRoot.output.stderr)) await once(asRoot.child.stderr, 'data');
+  for (const directory of [root, policies]) chmodSync(directory, 0o755);
+  const open = run(t, options, root);
+  while (!/"msg":"ready"/.test(open.output.stderr)) await once(open.child.stderr, 'data');
+});
+
+const ROLE = `apiVersion: outrider/v1
+kind: Role
+metadata: {name: anybody, owner: test}
+spec:
+  members: [{issuer: "https://idp.example"}]
+  sandbox: {timeout: 60s, memory: 128MiB, disk: 16MiB}
+`;

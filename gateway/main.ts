@@ -1,5 +1,7 @@
+import { accessSync, constants } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { formatAddress, isLoopback } from '#core/address';
+import { OutriderError } from '#core/errors';
 import { handOver } from '#core/hand-over';
 import { isRoot, uidOf } from '#core/mesh-user';
 import { Metrics } from '#core/metrics';
@@ -16,12 +18,20 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
       name: 'gateway',
       spec: gatewaySpec,
       user: (config) => config.user,
-      start: async (config, log) => {
+      start: async (config, log, giveUpRoot) => {
         if (config.insecure)
           log.warn('authentication is off: every process of this machine may call');
         const gateway = createGateway(keptBy(config), { log, metrics: new Metrics('gateway') });
+        const address = formatAddress(await gateway.start());
+        try {
+          giveUpRoot();
+          assertReadableLater(config);
+        } catch (error) {
+          await gateway.stop();
+          throw error;
+        }
         return {
-          address: formatAddress(await gateway.start()),
+          address,
           stop: () => gateway.stop(),
           reload: (next) => gateway.reload(next),
         };
@@ -30,6 +40,19 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     argv,
     env,
   );
+}
+
+/** Who tightens a policy relies on its being read again. @throws {OutriderError} CONFIG_INVALID */
+function assertReadableLater({ policies }: GatewayConfig): void {
+  try {
+    if (policies !== undefined) accessSync(policies, constants.R_OK);
+  } catch (cause) {
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `gateway.policies: ${policies} cannot be read by uid ${process.getuid?.()}, which the gateway is after its start, and so not be read again when it changes. Let that user read it, or set gateway.user: 0`,
+      { cause },
+    );
+  }
 }
 
 /** What it replaces, or reads again when it has changed, it must reach after it has given up root. */

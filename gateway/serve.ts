@@ -12,7 +12,7 @@ import { type Message, readMessages, toolOf } from './relay/message.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
 import type { ClientParameters } from './sessions/sealed-id.ts';
-import type { Session, Sessions } from './sessions/sessions.ts';
+import type { Session, SessionEnd, Sessions } from './sessions/sessions.ts';
 import {
   assertMayCall,
   assertReadable,
@@ -93,8 +93,9 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
     );
     if (relayed.failedOver) deps.failedOver();
     if (session) deps.recovery?.note(session, messages);
-    if (session && request.method === 'DELETE' && isGone(relayed.status)) {
-      deps.sessions.end(session);
+    const end = session && endOf(request.method, relayed.status);
+    if (session && end) {
+      deps.sessions.end(session, end);
       deps.recovery?.forget(session);
     }
     deps.record(facts, {
@@ -153,7 +154,8 @@ function rewriteFor(
   return (headers) => rewriteMessages(headers, onlyCallable(names));
 }
 
-/** What a server says of a session that it has no more. */
-function isGone(status: number | undefined): boolean {
-  return status !== undefined && (status < 300 || status === 404);
+/** What an answer says of the session's end. The 404 of a GET may be that of a server without event streams. */
+function endOf(method: string | undefined, status: number | undefined): SessionEnd | undefined {
+  if (status === 404 && (method === 'POST' || method === 'DELETE')) return 'lost';
+  return method === 'DELETE' && status !== undefined && status < 300 ? 'ended' : undefined;
 }

@@ -78,11 +78,18 @@ test('a token is not looked at before the name and the page are', async (t) => {
   assert.equal(answer.status, 403);
 });
 
-test('probes and metrics need no token and tell no secret', async (t) => {
+test('L1: probes and metrics need no token and tell no secret', async (t) => {
   const gateway = await startCounting(t);
   await fetch(`${gateway.origin}/mcp`, { method: 'POST', body: '{}' });
-  for (const path of ['/livez', '/readyz', '/health'])
-    assert.equal((await fetch(gateway.origin + path)).status, 200, path);
+  for (const [path, status] of [
+    ['/livez', 'live'],
+    ['/readyz', 'ready'],
+    ['/health', 'ready'],
+  ] as const) {
+    const response = await fetch(gateway.origin + path);
+    assert.equal(response.status, 200, path);
+    assert.deepEqual(await response.json(), { status });
+  }
   const metrics = await (await fetch(`${gateway.origin}/metrics`)).text();
   assert.match(metrics, /outrider_requests_total\{status="401",part="gateway"\} 1/);
   assert.match(metrics, /outrider_auth_failures_total\{reason="missing",part="gateway"\} 1/);
@@ -90,7 +97,7 @@ test('probes and metrics need no token and tell no secret', async (t) => {
   assert.ok(!metrics.includes(gateway.token));
 });
 
-test('a gateway none of whose servers is ready is alive and not ready', async (t) => {
+test('L1: a gateway none of whose servers is ready is alive and not ready', async (t) => {
   const { origin } = await startGateway(t, ['http://127.0.0.1:1']);
   assert.equal((await fetch(`${origin}/livez`)).status, 200);
   const response = await fetch(`${origin}/readyz`);

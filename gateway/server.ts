@@ -1,11 +1,12 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type Address, formatAddress, isLoopback } from '#core/address';
+import { giveNotice } from '#core/drain-notice';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
 import { requestIdFrom } from '#core/ids';
 import { readSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
-import type { Metrics } from '#core/metrics';
+import type { CounterSeries, Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
 import { configuredPolicies, PolicyStore } from '#policystore';
 import { createAdmission, Refused } from './admission.ts';
@@ -19,8 +20,8 @@ import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
 import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
 import { createLimits, type PrincipalLimits } from './limits.ts';
 import { mayRepeat } from './recovery/may-repeat.ts';
-import { openMovedSessions } from './recovery/moved-sessions.ts';
-import { createRecovery } from './recovery/recovery.ts';
+import { openRecovery } from './recovery/open.ts';
+import type { Recovery } from './recovery/recovery.ts';
 import { refuse } from './refusal.ts';
 import { type ServeDeps, serveMcp } from './serve.ts';
 import { createServers } from './servers.ts';
@@ -34,14 +35,14 @@ export interface GatewayDeps {
 }
 
 export interface Gateway {
-  /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE, CONFIG_INVALID, POLICY_INVALID */
+  /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE, CONFIG_INVALID, POLICY_INVALID, ERR_OAUTH_PROVIDER */
   start(): Promise<Address>;
   /**
    * Takes over what of `config` can change while it runs (`RELOADABLE`), without touching a call; the log says what cannot.
    * @throws {OutriderError} CONFIG_INVALID, and nothing has changed
    */
   reload(config: GatewayConfig): Promise<void>;
-  /** Stops listening, lets calls end for the configured time, then cuts them. */
+  /** Gives notice, stops listening, cuts event streams, lets calls end for the configured time, then cuts them. */
   stop(): Promise<void>;
 }
 
@@ -86,11 +87,19 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     metrics,
   });
   let safeTools = new Set(config.safeTools);
-  const admin = adminRoutes([{ name: 'servers', check: () => servers.problem() }], metrics);
+  const admin = adminRoutes(
+    [
+      { name: 'servers', check: () => servers.problem() },
+      { name: 'gateway', check: () => (stopping ? 'it is about to stop' : undefined) },
+    ],
+    metrics,
+  );
+  let recovery: Recovery | undefined;
   let audit: GatewayAudit | undefined;
   let policies: PolicyStore | undefined;
   let serving: ServeDeps | undefined;
   let stopping: Promise<void> | undefined;
+  let requestedAt = 0;
   const open = new Set<ServerResponse>();
 
   const http = createServer((request, response) => {
@@ -108,6 +117,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   /** The one place where a failure becomes an answer, a log record and a number. */
   function handle(request: IncomingMessage, response: ServerResponse): void {
     const started = performance.now();
+    requestedAt = started;
     const requestId = requestIdFrom(request.headers['x-request-id']);
     open.add(response);
     if (stopping) response.setHeader('connection', 'close');
@@ -157,8 +167,12 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     // A client that kept its connection would send the next request on it, and lose that one when the time is over.
     for (const response of open)
       if (!response.headersSent) response.setHeader('connection', 'close');
-    await closeServer(http, config.drainTimeout);
+    const leftMs = await giveNotice(config, () => requestedAt);
+    // Its client goes on behind the last event that came, at another gateway.
+    for (const response of open) if (isEventStream(response.req)) response.destroy();
+    await closeServer(http, leftMs);
     await servers.close();
+    recovery?.close();
     await policies?.close();
     await audit?.close();
   }
@@ -172,18 +186,12 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
         const source = configuredPolicies('gateway', { ...config, policies: at });
         policies = await PolicyStore.open({ source, log, metrics });
       }
+      recovery = openRecovery(config, servers.balancer, log, metrics);
       audit = openAudit(config, log, metrics);
       serving = {
         balancer: servers.balancer,
         sessions,
-        recovery: config.recovery
-          ? createRecovery({
-              balancer: servers.balancer,
-              moved: openMovedSessions(config.recoveryDirectory, config.sessionMax),
-              log,
-              metrics,
-            })
-          : undefined,
+        recovery,
         mayRepeat: (messages) => mayRepeat(messages, safeTools),
         maxBody: config.maxBody,
         assertionFor: (principal) => (ours ? signed(principal) : undefined),
@@ -214,6 +222,11 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       return stopping;
     },
   };
+}
+
+/** Whether a request opens a stream that ends only when one of its sides does. */
+function isEventStream({ method, headers }: IncomingMessage): boolean {
+  return method === 'GET' || headers['mcp-method'] === 'subscriptions/listen';
 }
 
 /** @throws {OutriderError} CONFIG_INVALID */
@@ -258,9 +271,12 @@ function recorder(metrics: Metrics) {
   const failures = metrics.counter('outrider_auth_failures_total', 'Callers not let in', [
     'reason',
   ]);
+  const byStatus = new Map<number, CounterSeries>();
   return {
     request(status: number, seconds: number) {
-      requests.inc({ status: String(status) });
+      const counted = byStatus.get(status) ?? requests.labels({ status: String(status) });
+      byStatus.set(status, counted);
+      counted.inc();
       durations.observe(seconds);
     },
     failover: () => failovers.inc(),

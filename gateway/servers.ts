@@ -4,7 +4,7 @@ import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from './config.ts';
 import { type Balancer, createBalancer } from './relay/balancer.ts';
 import { configuredPlaces, placesNow, type ServersConfig } from './relay/discovery.ts';
-import { isSound, startHealthChecks } from './relay/health.ts';
+import { isReady, isSound, startHealthChecks } from './relay/health.ts';
 
 /** The servers behind the gateway, kept in view. */
 export interface Servers {
@@ -80,22 +80,4 @@ export function createServers(
       await balancer.close();
     },
   };
-}
-
-async function isReady(
-  { pool, host }: Balancer['upstreams'][number],
-  withinMs: number,
-): Promise<boolean> {
-  try {
-    const { statusCode, body } = await pool.request({
-      method: 'GET',
-      path: '/readyz',
-      headers: host === undefined ? {} : { host },
-      signal: AbortSignal.timeout(withinMs),
-    });
-    await body.dump();
-    return statusCode === 200;
-  } catch {
-    return false;
-  }
 }

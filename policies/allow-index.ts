@@ -1,4 +1,5 @@
 import { CidrIndex } from './cidr-index.ts';
+import type { Protocol, Scheme } from './document.ts';
 import { HostIndex } from './host-index.ts';
 import { classifyIp } from './ip-class.ts';
 import { isAlive, isUsable, queryFits, speaks } from './match.ts';
@@ -52,6 +53,11 @@ export class AllowIndex {
     for (const bucket of this.#naming(target))
       nearest = nearerOf(nearest, bucket.refusal(target, nowMs));
     return nearest;
+  }
+
+  /** What the rules that look at requests may be spoken to in, at this host, port and scheme. */
+  spoken(target: TunnelTarget, scheme: Scheme): ReadonlySet<Protocol> {
+    return new Set(this.#naming(target).flatMap((bucket) => bucket.spoken(target.port, scheme)));
   }
 
   #naming(target: Target): readonly AllowBucket[] {
@@ -154,6 +160,10 @@ class AllowBucket {
     return place && (place.looking.first(nowMs) ?? place.opaque.first(nowMs));
   }
 
+  spoken(port: number, scheme: Scheme): readonly Protocol[] {
+    return this.#places.get(port * 2 + (scheme === 'http' ? 0 : 1))?.spoken ?? [];
+  }
+
   refusal(target: Target, nowMs: number): Reason {
     const place = this.#places.get(placeOf(target));
     if (target.kind === 'tunnel')
@@ -178,9 +188,11 @@ class Place {
   readonly requests: PathIndex<AllowRule>;
   readonly looking: Chain;
   readonly opaque: Chain;
+  readonly spoken: readonly Protocol[];
 
   constructor(rules: readonly AllowRule[]) {
     const looking = rules.filter(({ tunnel }) => !tunnel);
+    this.spoken = [...new Set(looking.flatMap(({ source }) => source.protocols))];
     this.requests = new PathIndex(looking);
     this.looking = new Chain(looking);
     this.opaque = new Chain(rules.filter(({ tunnel }) => tunnel));

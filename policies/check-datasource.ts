@@ -1,7 +1,7 @@
+import { checkDatasourceAuth } from './check-datasource-auth.ts';
 import type { Checked } from './checked.ts';
 import type { Boundary, Datasource } from './document.ts';
 import { type Endpoint, parseEndpoint } from './endpoint.ts';
-import { FRAMING, isFramingHeader } from './framing-header.ts';
 import { FORBIDDEN_NAMES, isLocalName, matchesHost, parseHostPattern } from './host-pattern.ts';
 import { inCidr, parseCidr } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
@@ -25,9 +25,7 @@ export function checkDatasource(
   }
   const endpoint = parseEndpoint(spec.endpoint);
   if (typeof endpoint === 'string') return report(['spec', 'endpoint'], endpoint);
-  if (spec.auth.type === 'header' && isFramingHeader(spec.auth.name)) {
-    report(['spec', 'auth', 'name'], FRAMING);
-  }
+  checkDatasourceAuth(spec, report);
   if (
     spec.allowLoopback === true &&
     !consents(boundaries, ({ spec: { mayLoopbackDatasources } }) => mayLoopbackDatasources === true)

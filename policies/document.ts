@@ -106,6 +106,11 @@ export interface RoleSpec {
   /** MCP tools by name; absent: none but what the server always offers. */
   readonly tools?: 'any' | readonly string[];
   readonly sandbox: SandboxSpec;
+  /** What the proxy's audit keeps of requests, beyond what it always does. */
+  readonly audit?: {
+    /** The first 500 characters of queries and statements; kept unless false. */
+    readonly queries?: boolean;
+  };
 }
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
@@ -247,7 +252,27 @@ export type DatasourceAuth =
   | { readonly type: 'none' }
   | { readonly type: 'bearer' }
   | { readonly type: 'basic'; readonly username: string }
-  | { readonly type: 'header'; readonly name: string };
+  | { readonly type: 'header'; readonly name: string }
+  /** http: a parameter behind the caller's own. */
+  | { readonly type: 'query'; readonly name: string }
+  /** s3: the secret is `<access key id>:<secret access key>`, with `:<session token>` where there is one. */
+  | { readonly type: 'sigv4'; readonly region: string }
+  /** The client credentials grant (RFC 6749, 4.4): the secret is the client's, the token is fetched by the proxy. */
+  | {
+      readonly type: 'oauth2';
+      readonly tokenUrl: string;
+      readonly clientId: string;
+      readonly scopes?: readonly string[];
+      readonly audience?: string;
+    };
+
+/** How TLS to a datasource differs from the proxy's own settings. */
+export interface DatasourceTls {
+  /** PEM: trusted in place of the proxy's authorities. */
+  readonly ca?: string;
+  /** PEM of a certificate and its key, shown to the datasource. */
+  readonly clientCertificateRef?: string;
+}
 
 export interface DatasourceSpec {
   readonly type: DatasourceType;
@@ -259,6 +284,11 @@ export interface DatasourceSpec {
   readonly secretRef?: string;
   readonly allowPrivate?: boolean;
   readonly allowLoopback?: boolean;
+  readonly tls?: DatasourceTls;
+  /** Prometheus, Loki: the tenant that every query is for (X-Scope-OrgID). */
+  readonly tenant?: string;
+  /** S3: what stands before a key in the address under which anybody can read it. */
+  readonly publicUrlPrefix?: string;
 }
 
 export interface BoundarySpec {

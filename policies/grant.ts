@@ -24,6 +24,11 @@ export class DatasourceGrant {
     return datasource && new DatasourceGrant(datasource, set.boundaries);
   }
 
+  static toProbe(set: PolicySet, key: string): DatasourceGrant | undefined {
+    const datasource = set.datasources.get(key);
+    return datasource && new DatasourceGrant(datasource, set.boundaries);
+  }
+
   /**
    * Why `address` (16 bytes) must not be dialled as the endpoint; undefined where it may. Loopback and private addresses take
    * the Datasource's own word; that every Boundary consents was checked at load, range by range it is checked here.
@@ -50,6 +55,11 @@ export function grantDatasource(
   permit: Permit<DatasourceTarget>,
 ): DatasourceGrant | undefined {
   return DatasourceGrant.of(set, permit);
+}
+
+/** The datasource `type/name`, to see whether its endpoint is there: for connecting and nothing more. A request takes a permit. */
+export function probeGrant(set: PolicySet, key: string): DatasourceGrant | undefined {
+  return DatasourceGrant.toProbe(set, key);
 }
 
 /** Why `address` (16 bytes, as `parseIp` gives them) must not be dialled for the permit or grant; undefined where it may. */

@@ -13,6 +13,7 @@ export interface Host {
 /** RFC 1035: octets of a name without the root's dot, and of one label. */
 export const NAME_MAX = 253;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
+const PLAIN = /^[a-z0-9._-]+$/;
 /** Any spelling that some parser takes for an IPv4 address: WHATWG's "ends in a number". */
 const NUMBER_LABEL = /^(?:\d+|0x[0-9a-f]*)$/;
 
@@ -22,6 +23,8 @@ const NUMBER_LABEL = /^(?:\d+|0x[0-9a-f]*)$/;
  * brackets around a name, transition forms of IPv4, anything but ASCII. Punycode is compared as it is written.
  */
 export function parseHost(text: string): Host | Reason {
+  // What nearly every name is made of, in one look: none of the refusals below is about such a text.
+  if (PLAIN.test(text)) return parseName(text);
   if (/\P{ASCII}/u.test(text)) return 'non_ascii_host';
   if (/[\p{Cc} ]/u.test(text)) return 'control_char';
   if (text.includes('@')) return 'userinfo_forbidden';
@@ -64,7 +67,9 @@ function parseName(lower: string): Host | Reason {
   const name = lower.endsWith('.') ? lower.slice(0, -1) : lower;
   if (name === '' || name.length > NAME_MAX) return 'host_malformed';
   const ip = parseIp(name);
-  if (ip) return name.includes(':') || name !== lower ? 'host_malformed' : { text: name, ip };
+  if (ip && name.includes(':')) return 'host_malformed';
+  // An address has no root dot: what resolvers make of one with it differs.
+  if (ip) return name === lower ? { text: name, ip } : 'ip_not_allowed';
   const labels = name.split('.');
   if (NUMBER_LABEL.test(labels.at(-1) ?? '')) return 'ip_not_allowed';
   if (!labels.every((label) => LABEL.test(label))) return 'host_malformed';

@@ -17,15 +17,15 @@ export {
 } from './dependency.ts';
 export type * from './document.ts';
 export { type Endpoint, parseEndpoint } from './endpoint.ts';
-export { addressRefusal, type DatasourceGrant, grantDatasource } from './grant.ts';
+export { addressRefusal, type DatasourceGrant, grantDatasource, probeGrant } from './grant.ts';
 export { type Host, parseHost } from './host.ts';
-export { interceptedHosts } from './interception.ts';
+export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
 export { type Dimension, type Miss, missesOfAllow, missesOfDeny } from './misses.ts';
 export { type NeverViolation, neverViolations } from './never.ts';
 export { parseProjection } from './parse-projection.ts';
-export { type Path, parsePath, queryParameters } from './path.ts';
+export { formParameters, type Path, parsePath, queryParameters } from './path.ts';
 export { authorize, decisionOf, type Permit } from './permit.ts';
 export {
   compilePolicySet,

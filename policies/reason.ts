@@ -81,6 +81,11 @@ export const REASONS = {
   connect_not_allowed: at('tls-and-tunnel', 405, 'CONNECT is not accepted here'),
   protocol_mismatch: at('tls-and-tunnel', 403, 'the tunnel carries something other than TLS'),
   tls_peek_timeout: at('tls-and-tunnel', 408, 'the TLS hello did not come in time'),
+  breaker_open: at(
+    'resource-exhaustion',
+    502,
+    'the other side could not be reached lately: wait for Retry-After',
+  ),
   upstream_tls: at('tls-and-tunnel', 502, "the other side's certificate is not valid for the host"),
   scheme_not_allowed: at('tls-and-tunnel', 400, 'this scheme is not accepted here'),
   interception_required: at(
@@ -126,6 +131,7 @@ export const REASONS = {
   query_not_allowed: at('path-normalisation', 403, 'no rule allows this query'),
   protocol_not_allowed: at('method', 403, 'no rule allows this protocol here'),
   alias_unknown: at('path-normalisation', 404, 'there is no such datasource for this role'),
+  datasource_denied: at('path-normalisation', 403, 'the role may not use this datasource'),
   datasource_missing: at(
     'path-normalisation',
     400,

@@ -78,7 +78,7 @@ const tunnels = [
   ['256.0.0.1:443', 'ip_not_allowed', 'a part above 255'],
   ['1.2.3.4.5:443', 'ip_not_allowed', 'five parts'],
   ['example.123:443', 'ip_not_allowed', 'a name that ends in a number'],
-  ['203.0.113.7.:443', 'host_malformed', 'an address with a trailing dot'],
+  ['203.0.113.7.:443', 'ip_not_allowed', 'an address with a trailing dot'],
   ['[::ffff:127.0.0.1]:443', 'ip_not_allowed', 'a mapped address'],
   ['[0:0:0:0:0:ffff:127.0.0.1]:443', 'ip_not_allowed', 'a mapped address, written out'],
   [

@@ -99,6 +99,8 @@ async function walk(
         throw invalid(`${name}: the link leads back to a directory above it`);
       await walk(root, path, [...above, real], found);
     } else {
+      // Reading a pipe might never end, and no later change would be seen.
+      if (!status.isFile()) throw invalid(`${name}: it is no regular file`);
       const identity = `${status.ino} ${status.size} ${status.mtimeNs} ${status.ctimeNs}`;
       found.push({ name, path: real, bytes: Number(status.size), identity });
       if (found.length > FILES_MAX) throw invalid(`more than ${FILES_MAX} policy files`);

@@ -1,7 +1,11 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
+import { resetCode, trailersOnly } from '#core/grpc-status';
 import { answerJson } from '#core/http';
+import { discardRest, StreamReset } from '#core/http2-relay';
+import { resetStream } from '#core/http2-reset';
 import { REASONS, type Reason } from '#policies';
 import { denialOf, ownStatusOf, refused } from './refusal.ts';
 
@@ -61,6 +65,40 @@ export function answerConnectRefusal(
     'connection: close',
   ];
   socket.end(`${lines.join('\r\n')}\r\n\r\n${text}`);
+}
+
+/**
+ * As `answerRefusal`, for a stream of HTTP/2; of gRPC it is an answer of trailers alone, whose status a client shows. Where the answer has
+ * begun, or the other side reset it, the stream is reset with the code that comes nearest.
+ */
+export function answerStreamRefusal(
+  stream: ServerHttp2Stream,
+  error: OutriderError,
+  requestId: string,
+  grpc: boolean,
+): void {
+  if (stream.closed || stream.destroyed) return;
+  const reset = resetOf(error);
+  if (stream.headersSent || (reset?.side === 'answerer' && reset.code !== 0)) {
+    resetStream(stream, reset?.code || resetCode(error.failure.grpc));
+    return;
+  }
+  const { headers, body } = refusal(error, requestId);
+  const ours = Object.entries(headers).flat();
+  const { message } = publicError(error).error;
+  if (grpc) stream.respond(trailersOnly(error.failure.grpc, message, ours), { endStream: true });
+  else {
+    const head = [':status', String(statusOf(error)), 'content-type', 'application/json'];
+    stream.respond([...head, ...ours]);
+    stream.end(`${JSON.stringify(body)}\n`);
+  }
+  discardRest(stream);
+}
+
+/** The reset in which an exchange ended, somewhere beneath its error. */
+function resetOf(error: unknown): StreamReset | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) if (at instanceof StreamReset) return at;
+  return undefined;
 }
 
 function refusal(

@@ -1,11 +1,23 @@
-import { createReadStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { AuditFile, type AuditHead, hashLine, readLine, ZERO_HASH } from '#core/audit';
+import {
+  type AnchoredHead,
+  AUDIT_ROTATION,
+  AuditChain,
+  type AuditSink as AuditChainSink,
+  AuditFile,
+  type AuditHead,
+  hashLine,
+  readLine,
+  ZERO_HASH,
+} from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { ensurePrivateDir } from '#core/runtime-dir';
+import { readBackTo } from './audit-backwards.ts';
 import { AuditWriters } from './audit-writers.ts';
 
 export const SIDECAR_FILE = 'sidecar.jsonl';
+/** How much is read again at a start. */
+const ANCHOR_EVERY_BYTES = 2 * 1_048_576;
 const LINE_MAX_BYTES = 65_536;
 /** What happens at a door; everything else is another part's to say. */
 const EVENTS: ReadonlySet<string> = new Set(['start', 'end', 'request', 'checkpoint']);
@@ -51,14 +63,30 @@ interface Entry {
 }
 
 /**
- * Opens `<directory>/sidecar.jsonl` and reads from it how far each writer had come. A record is acknowledged when the kernel has
- * it, so that no end of this process loses one; it is on the disk with the next `flush`.
+ * Opens `<directory>/sidecar.jsonl` and reads from it how far each writer had come: the part behind its last anchor, which is some
+ * MiB whatever was written before. A record is acknowledged when the kernel has it, so that no end of this process loses one; it is on
+ * the disk with the next `flush`.
  */
-export async function openAuditSink(directory: string): Promise<AuditSink> {
+export function openAuditSink(directory: string, rotation = AUDIT_ROTATION): AuditSink {
   ensurePrivateDir(directory);
   const path = join(directory, SIDECAR_FILE);
-  const writers = await writersOf(path);
-  const file = new AuditFile(path);
+  const { writers, behindAnchor } = writersOf(path);
+  const file = new AuditFile(path, rotation);
+  const heads = (): readonly AnchoredHead[] => writers.heads;
+  // The records of sidecars are not this proxy's: its anchors are a chain of their own between them.
+  const anchors = new AuditChain('proxy', withHeads(file, heads), { silent: true });
+  let unanchored = behindAnchor;
+
+  const append = (line: string): void => {
+    try {
+      const bytes = Buffer.byteLength(line) + 1;
+      anchors.makeRoom(bytes);
+      file.append(line);
+      unanchored += bytes;
+    } catch (error) {
+      throw new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
+    }
+  };
 
   return {
     take(sandboxId, body) {
@@ -69,7 +97,7 @@ export async function openAuditSink(directory: string): Promise<AuditSink> {
       assertContinuous(fresh, known?.head);
       assertBeforeEnd(fresh, known?.ended ?? false);
       for (const { line, seq, hash, event } of fresh) {
-        append(file, line);
+        append(line);
         writers.add({ writer, seq, hash }, event);
       }
       const head = writers.get(writer)?.head;
@@ -77,14 +105,35 @@ export async function openAuditSink(directory: string): Promise<AuditSink> {
       const first = fresh[0]?.seq ?? 0;
       return { head, beginsAt: !known && first > 0 ? first : undefined };
     },
-    flush: () => file.flush(),
+    flush() {
+      if (unanchored > ANCHOR_EVERY_BYTES) {
+        anchors.anchor();
+        unanchored = 0;
+      }
+      file.flush();
+    },
     close: () => file.close(),
   };
 }
 
+function withHeads(file: AuditFile, heads: () => readonly AnchoredHead[]): AuditChainSink {
+  return {
+    previous: file.previous,
+    append: (line) => file.append(line),
+    turn: (bytes) => file.turn(bytes),
+    heads,
+  };
+}
+
+const SIDECAR_PREFIX = 'sc-';
+
+function isSidecars({ writer }: AuditHead): boolean {
+  return writer.startsWith(SIDECAR_PREFIX);
+}
+
 /** The writer of a sandbox's chain. The token says which sandbox delivers; a record is not asked. */
 function writerOf(sandboxId: string): string {
-  return `sc-${sandboxId}`;
+  return `${SIDECAR_PREFIX}${sandboxId}`;
 }
 
 /** One line, if it may be in the chain of this sandbox. @throws {OutriderError} INVALID_REQUEST, EGRESS_DENIED */
@@ -131,14 +180,6 @@ function assertBeforeEnd(entries: readonly Entry[], ended: boolean): void {
   if (late.some(({ event }) => event !== 'checkpoint')) throw invalid('this chain has ended');
 }
 
-function append(file: AuditFile, line: string): void {
-  try {
-    file.append(line);
-  } catch (error) {
-    throw new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
-  }
-}
-
 function linesOf(body: string): string[] {
   if (!body.endsWith('\n')) throw invalid('the last line is cut short');
   const lines = body.slice(0, -1).split('\n');
@@ -152,24 +193,19 @@ function invalid(message: string): OutriderError {
 }
 
 /** How far each writer had come in an earlier run. A chain that is broken in the file goes on from its last whole record. */
-async function writersOf(path: string): Promise<AuditWriters> {
+function writersOf(path: string): { writers: AuditWriters; behindAnchor: number } {
   const writers = new AuditWriters();
-  if (!existsSync(path)) return writers;
-  for await (const line of wholeLines(path)) {
+  const lines = readBackTo(path, (line) => readLine(line)?.event === 'anchor');
+  let behindAnchor = 0;
+  for (const line of lines) {
     const entry = readLine(line);
     if (!entry) continue;
-    const head = { writer: entry.writer, seq: entry.seq, hash: hashLine(line) };
-    writers.add(head, entry.event);
+    behindAnchor += line.length;
+    if (entry.event === 'anchor')
+      for (const { ended, ...head } of entry.heads.filter(isSidecars))
+        writers.add(head, ended ? 'end' : 'request');
+    if (entry.part !== 'sidecar') continue;
+    writers.add({ writer: entry.writer, seq: entry.seq, hash: hashLine(line) }, entry.event);
   }
-  return writers;
-}
-
-/** `node:readline` also ends lines at U+2028, which JSON text may hold. */
-async function* wholeLines(path: string): AsyncGenerator<string> {
-  let rest = '';
-  for await (const piece of createReadStream(path, { encoding: 'utf8' })) {
-    const lines = (rest + String(piece)).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-  }
+  return { writers, behindAnchor };
 }

@@ -1,6 +1,8 @@
-import type { AuditHead } from '#core/audit';
+import type { AnchoredHead, AuditHead } from '#core/audit';
 
 const WRITERS_MAX = 50_000;
+/** Of the chains that have ended, so many may get a record that was delivered before, after a restart. */
+const ENDED_HEADS = 1_000;
 
 /**
  * How far each audit chain has come, so that a repeated delivery is known as one. Of more than 50 000 the one that ended longest ago
@@ -25,6 +27,12 @@ export class AuditWriters {
     const ended = this.#ended.get(writer);
     const head = ended ?? this.#running.get(writer);
     return head && { head, ended: ended !== undefined };
+  }
+
+  /** Where the chains stand, for an anchor: those that run, and of those that have ended the last 1 000. */
+  get heads(): AnchoredHead[] {
+    const ended = [...this.#ended.values()].slice(-ENDED_HEADS);
+    return [...ended.map((head) => ({ ...head, ended: true })), ...this.#running.values()];
   }
 
   /** Notes the last record of a chain. With `end` it has ended, and a checkpoint behind that changes nothing. */

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { AuditChain, type AuditFields, type AuditHead, verifyAudit } from '#core/audit';
@@ -8,6 +17,7 @@ import { readTrustedIssuers } from '#core/keys';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { createAudit } from './audit.ts';
+import { openAuditSink } from './audit-sink.ts';
 import { BOUNDARY, datasource, egressPolicy, ROLE, startMesh, startOrigin } from './testing.ts';
 
 async function mesh(t: TestContext) {
@@ -82,6 +92,60 @@ test('a record says who, what, by which rule and with which result', async (t) =
   });
 });
 
+/** A datasource whose queries are read in address and body. */
+async function queried(t: TestContext, role: Readonly<Record<string, unknown>> = {}) {
+  const origin = await startOrigin(t, (_seen, response) => response.end('{}'));
+  const spec = { ...Object(ROLE.spec), ...role };
+  return startMesh(t, {
+    documents: [
+      { ...ROLE, spec },
+      BOUNDARY,
+      egressPolicy([{ id: 'metrics', datasource: 'prometheus/main', labels: { job: 'a' } }]),
+      datasource('prometheus', 'main', `http://127.0.0.1:${origin.port}`),
+    ],
+    config: { limits: { datasource: '4/h burst 4' } },
+  });
+}
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+const LONG = `query=${'up{job="a"} or '.repeat(100)}up{job="a"}`;
+
+test('F7: allowed, denied and limited requests each leave one record, with path, datasource, user, status, duration and the first 500 characters of the query, in address or body', async (t) => {
+  const { ask, records } = await queried(t);
+  const api = '/prometheus/main/api/v1/query';
+  assert.equal((await ask(`${api}?query=up%7Bjob=%22a%22%7D`)).status, 200);
+  assert.equal((await ask(api, { method: 'POST', headers: FORM, body: LONG })).status, 200);
+  assert.equal((await ask('/prometheus/main/api/v1/admin?x=1')).status, 403);
+  assert.equal((await ask(api, { method: 'POST', headers: FORM, body: 'query=up' })).status, 403);
+  assert.equal((await ask(`${api}?query=down`)).status, 429);
+  const requests = records().filter(({ event }) => event === 'request');
+  assert.deepEqual(
+    requests.map(({ verdict, method, status, query }) => [verdict, method, status, query]),
+    [
+      ['allow', 'GET', 200, 'query=up%7Bjob=%22a%22%7D'],
+      ['allow', 'POST', 200, LONG.slice(0, 500)],
+      ['deny', 'GET', 403, 'x=1'],
+      ['deny', 'POST', 403, 'query=up'],
+      ['limit', 'GET', 429, 'query=down'],
+    ],
+  );
+  for (const { datasource: source, subject, target, durationMs } of requests) {
+    assert.deepEqual([source, subject], ['prometheus/main', 'local']);
+    assert.match(String(target), /^prometheus\/main\/api\/v1\/(query|admin)$/);
+    assert.ok(Number(durationMs) > 0);
+  }
+});
+
+test('no query is kept of a role that says so', async (t) => {
+  const { ask, records } = await queried(t, { audit: { queries: false } });
+  const api = '/prometheus/main/api/v1/query';
+  await ask(`${api}?query=up`);
+  await ask(api, { method: 'POST', headers: FORM, body: LONG });
+  await ask(`${api}?query=`);
+  const requests = records().filter(({ event }) => event === 'request');
+  assert.equal(requests.length, 3);
+  for (const record of requests) assert.ok(!('query' in record));
+});
+
 const SANDBOX = 'sbx-test';
 const NDJSON = { 'content-type': 'application/x-ndjson' };
 
@@ -139,16 +203,76 @@ test('deliveries are stored unchanged, once each and in order, and each gets a r
 
 test('what was delivered before a restart is known after it', async (t) => {
   const { directory } = await mesh(t);
-  const { openAuditSink } = await import('./audit-sink.ts');
   const place = join(directory, 'elsewhere');
   const lines = sidecarLines(4).map((line) => `${line}\n`);
-  const before = await openAuditSink(place);
+  const before = openAuditSink(place);
   assert.equal(before.take(SANDBOX, lines.slice(0, 3).join('')).head.seq, 2);
   before.close();
-  const after = await openAuditSink(place);
+  const after = openAuditSink(place);
   t.after(() => after.close());
   assert.equal(after.take(SANDBOX, lines.join('')).head.seq, 3);
   assert.equal(readFileSync(join(place, 'sidecar.jsonl'), 'utf8'), lines.join(''));
+});
+
+test('L4: the file of the sidecars begins anew where it is full; what is kept verifies, and after a restart each chain goes on where it stood', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'outrider-sink-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const rotation = { maxBytes: 4_096, files: 3 };
+  const chains = new Map(
+    ['one', 'two', 'three'].map((id) => [id, sidecarLines(60, id).map((line) => `${line}\n`)]),
+  );
+  let sink = openAuditSink(directory, rotation);
+  for (let at = 0; at < 60; at += 4) {
+    if (at === 32) {
+      sink.close();
+      sink = openAuditSink(directory, rotation);
+    }
+    for (const [id, lines] of chains) {
+      const { head, beginsAt } = sink.take(id, lines.slice(Math.max(0, at - 2), at + 4).join(''));
+      assert.deepEqual([head.seq, beginsAt], [at + 3, undefined]);
+    }
+  }
+  sink.close();
+  const names = readdirSync(directory).toSorted();
+  assert.equal(names.length, 3);
+  assert.ok(!names.includes('sidecar.000001.jsonl'));
+  const lines = names.flatMap((name) =>
+    readFileSync(join(directory, name), 'utf8').trimEnd().split('\n'),
+  );
+  assert.deepEqual((await verifyAudit(lines, { begins: [1] })).findings, []);
+  const without = await verifyAudit(lines);
+  assert.match(without.findings[0]?.problem ?? '', /record 0 expected/, 'control');
+});
+
+test('a start reads the file of the sidecars back to its last anchor, not from the beginning', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'outrider-sink-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'sidecar.jsonl');
+  const lines = sidecarLines(14_000).map((line) => `${line}\n`);
+  const before = openAuditSink(directory);
+  before.take(SANDBOX, lines.slice(0, 12_000).join(''));
+  before.flush();
+  before.take(SANDBOX, lines.slice(12_000, 12_500).join(''));
+  before.close();
+  // What stands before the anchor is not looked at: damage there is for `verify` to find.
+  const text = readFileSync(path, 'utf8');
+  assert.ok(text.length > 2 * 1_048_576);
+  writeFileSync(
+    path,
+    text.replaceAll('"writer":"sc-sbx-test","seq":1,', '"writer":"sc-other","seq":1,'),
+  );
+  const after = openAuditSink(directory);
+  t.after(() => after.close());
+  assert.equal(after.take(SANDBOX, lines.slice(12_400).join('')).head.seq, 13_999);
+  assert.equal(
+    after.take(
+      'other',
+      sidecarLines(2, 'other')
+        .map((line) => `${line}\n`)
+        .join(''),
+    ).head.seq,
+    1,
+  );
 });
 
 const bad: readonly (readonly [string, (lines: string[]) => string, number, string?])[] = [

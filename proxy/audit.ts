@@ -1,6 +1,13 @@
 import { statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { AuditChain, type AuditFields, AuditFile, type AuditHead } from '#core/audit';
+import {
+  AUDIT_ROTATION,
+  AuditChain,
+  type AuditFields,
+  AuditFile,
+  type AuditHead,
+  type AuditRotation,
+} from '#core/audit';
 import type { OutriderError } from '#core/errors';
 import { auditSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
@@ -35,17 +42,18 @@ export interface ProxyAuditOptions {
   /** Called at each checkpoint, for what is to be as safe as this chain then is. */
   readonly onCheckpoint: () => void;
   readonly checkpointMs?: number;
+  readonly rotation?: AuditRotation;
 }
 
 /**
  * Opens `<directory>/proxy.jsonl`, checkpoints it every 10 s (which is also when it is flushed to the disk: a power cut may take
- * what was written since) and keeps its last signed head in `proxy.head.json`, so that a cut tail is found.
+ * what was written since), begins another file where it is full, and keeps its last signed head in `proxy.head.json`, so that a cut tail is found.
  */
 export function openAudit(options: ProxyAuditOptions): ProxyAudit {
   const { directory, keysDirectory, log, metrics } = options;
   ensurePrivateDir(directory);
   const path = join(directory, AUDIT_FILE);
-  const file = new AuditFile(path);
+  const file = new AuditFile(path, options.rotation ?? AUDIT_ROTATION);
   const publishHead = () =>
     writePrivateFile(join(directory, HEAD_FILE), `${JSON.stringify(chain.head)}\n`);
   const chain: AuditChain = new AuditChain(
@@ -53,6 +61,7 @@ export function openAudit(options: ProxyAuditOptions): ProxyAudit {
     {
       previous: file.previous,
       append: (line) => file.append(line),
+      turn: (bytes) => file.turn(bytes),
       flush: () => {
         file.flush();
         options.onCheckpoint();

@@ -68,13 +68,6 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
           'the execution has lasted longer than its role allows',
           'jwt_exp',
         );
-      // No listener of this version sees a client certificate, so none can be the right one.
-      if (execution.certificateThumbprint !== undefined)
-        throw refused(
-          'UNAUTHENTICATED',
-          'the token is bound to another connection',
-          'jwt_cnf_mismatch',
-        );
       if (!source.knows(execution.policyDigest))
         throw refused(
           'POLICY_MISMATCH',

@@ -4,7 +4,6 @@ import { OutriderError } from '#core/errors';
 import { authorize, type Permit, type TunnelTarget, tunnelTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { refusedTarget } from './answer.ts';
-import { dial } from './dial.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, withExchanged } from './forward.ts';
 import { valuesOf } from './headers.ts';
@@ -32,10 +31,10 @@ export async function connectThrough(
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
   record.allowedBy(permit.decision);
-  const place = takePlace(parts, caller, permit.decision);
+  const place = await takePlace(parts, caller, target, permit.decision);
   const open = parts.open.begin(caller, target, permit.decision.limits);
   try {
-    const came = await carry(parts, socket, head, permit, open, place, answered);
+    const came = await carry(parts, socket, head, permit, open, place, record, answered);
     parts.audit.record(record.completed(came));
     return came;
   } catch (error) {
@@ -55,6 +54,7 @@ async function carry(
   permit: Permit<TunnelTarget>,
   open: OpenExchange,
   place: TakenPlace,
+  record: ExchangeRecord,
   answered: { ok: boolean },
 ): Promise<Exchanged> {
   const { target, decision } = permit;
@@ -65,8 +65,12 @@ async function carry(
   socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
   answered.ok = true;
   const hello = await readHelloFor(target, socket, head);
+  record.sentOn();
   const began = performance.now();
-  const upstream = await dial(addresses, { port: target.port, timeoutMs: parts.connectTimeoutMs });
+  const upstream = await parts.dial(target.host.text, addresses, {
+    port: target.port,
+    timeoutMs: parts.connectTimeoutMs,
+  });
   if (socket.destroyed) {
     upstream.destroy();
     throw gone();

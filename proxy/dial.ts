@@ -6,15 +6,26 @@ import {
   type SecureContext,
 } from 'node:tls';
 import { OutriderError } from '#core/errors';
+import { classifyIp, parseIp } from '#policies';
 import type { CheckedAddresses } from './addresses.ts';
 import { refused } from './refusal.ts';
+import { connectVia, type UpstreamProxy } from './via-proxy.ts';
 
 export interface DialOptions {
   readonly port: number;
   /** TLS, verified for this canonical host; absent: plain. */
-  readonly tls?: { readonly host: string; readonly context: SecureContext } | undefined;
+  readonly tls?:
+    | {
+        readonly host: string;
+        readonly context: SecureContext;
+        /** What is offered by ALPN; default HTTP/1.1 alone. */
+        readonly protocols?: readonly string[];
+      }
+    | undefined;
   /** Bounds all addresses and the TLS handshake together. */
   readonly timeoutMs: number;
+  /** Leads to public addresses; others are reached directly. */
+  readonly via?: UpstreamProxy | undefined;
 }
 
 /** The authorities of this Node and those of `extraPem`. */
@@ -55,17 +66,34 @@ export async function dial(addresses: CheckedAddresses, options: DialOptions): P
       });
 }
 
-function dialOne(host: string, options: DialOptions, timeoutMs: number): Promise<Socket> {
+async function dialOne(host: string, options: DialOptions, timeoutMs: number): Promise<Socket> {
+  const { port, via } = options;
+  if (!via || !isPublic(host)) return connectTo(host, options, timeoutMs);
+  const end = performance.now() + timeoutMs;
+  const tunnel = await connectVia(via, host, port, timeoutMs);
+  return options.tls ? connectTo(host, options, end - performance.now(), tunnel) : tunnel;
+}
+
+function isPublic(address: string): boolean {
+  const bytes = parseIp(address);
+  return bytes !== undefined && classifyIp(bytes) === 'public';
+}
+
+/** Connects, or speaks TLS over what is connected already. */
+function connectTo(
+  host: string,
+  { port, tls }: DialOptions,
+  timeoutMs: number,
+  over?: Socket,
+): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const { port, tls } = options;
     const socket = tls
       ? connectTls({
-          host,
-          port,
+          ...(over ? { socket: over } : { host, port }),
           secureContext: tls.context,
-          ALPNProtocols: ['http/1.1'],
+          ALPNProtocols: [...(tls.protocols ?? ['http/1.1'])],
           // An address has no SNI (RFC 6066 3); its certificate is then checked against the address.
-          ...(isIP(tls.host) === 0 ? { servername: tls.host } : {}),
+          ...(isIP(tls.host) === 0 ? { servername: tls.host } : over ? { host: tls.host } : {}),
         })
       : connect({ host, port });
     const timer = setTimeout(() => socket.destroy(new Error('no connection in time')), timeoutMs);

@@ -17,6 +17,8 @@ export class ExchangeRecord {
   readonly #began = performance.now();
   #fields: Omit<AuditFields, 'event'>;
   #written = false;
+  #ownMs: number | undefined;
+  #keepsQueries = true;
 
   constructor(egressId: string, ingress: string, method: string | undefined) {
     this.egressId = egressId;
@@ -31,8 +33,19 @@ export class ExchangeRecord {
     return performance.now() - this.#began;
   }
 
+  /** What of that was before the request went on; all of it where none did. */
+  get ownMs(): number {
+    return this.#ownMs ?? this.durationMs;
+  }
+
+  /** Everything of our own has been done: what takes time now is the other side's. */
+  sentOn(): void {
+    this.#ownMs = this.durationMs;
+  }
+
   calledBy({ identity, role, set, revision }: Caller): void {
     const { execution, principal } = identity;
+    this.#keepsQueries = set.roles.get(role)?.spec.audit?.queries !== false;
     this.add({
       requestId: execution.requestId,
       tokenId: execution.tokenId,
@@ -54,10 +67,15 @@ export class ExchangeRecord {
       ...(target.kind === 'datasource'
         ? { ingress: 'alias', datasource: `${target.type}/${target.name}` }
         : {}),
-      ...(target.kind === 'datasource' && target.query !== null
-        ? { query: target.query.slice(0, QUERY_MAX_CHARS) }
-        : {}),
     });
+    if (target.kind === 'datasource' && target.query !== null) this.asks(target.query);
+  }
+
+  /** The words of a query or statement, behind those that are known; the first 500 characters are kept, where the role lets them be. */
+  asks(text: string): void {
+    if (!this.#keepsQueries) return;
+    const before = this.#fields.query === undefined ? '' : `${this.#fields.query} `;
+    this.add({ query: `${before}${text}`.slice(0, QUERY_MAX_CHARS) });
   }
 
   allowedBy({ rule, policy, credential, datasource, reported }: AllowDecision): void {
@@ -92,6 +110,12 @@ export class ExchangeRecord {
       ...measured(exchanged),
       status: exchanged.status || status,
     });
+  }
+
+  /** What is known of it, for a record beside its own. */
+  about(event: AuditFields['event'], detail: string): AuditFields {
+    const { method: _method, query: _query, ...known } = this.#fields;
+    return { ...known, event, target: known.target?.slice(0, TARGET_MAX_CHARS), detail };
   }
 
   #close(fields: Omit<AuditFields, 'event'>): AuditFields {

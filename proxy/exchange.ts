@@ -1,111 +1,110 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { answerJson } from '#core/http';
-import type { DatasourceTarget, HostTarget } from '#policies';
-import { CheckedAddresses } from './addresses.ts';
+import { type RequestProtocol, requestProtocol } from '#policies';
+import { abandon } from './abandon.ts';
+import { type Admitted, addressed, admitted, identified } from './admission.ts';
 import { refusedTarget } from './answer.ts';
 import type { Caller } from './authority.ts';
-import { WHOLE_ANSWER } from './credential.ts';
 import { listDatasources } from './discovery.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
-import { type Exchanged, forward } from './forward.ts';
-import { upstreamHeaders } from './headers.ts';
+import { type Exchanged, forward, type Outbound } from './forward.ts';
+import { valuesOf } from './headers.ts';
 import { inspect } from './inspect.ts';
-import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
-import { assertBodyFits, type TakenPlace, takePlace } from './places.ts';
-import { createRedactor } from './redaction.ts';
 import { requestTarget } from './request-target.ts';
-import { authorizeUpstream, type Upstream } from './upstream.ts';
+import { assertHandshake, asWebSocket, type Upgrading } from './websocket.ts';
 
 const DISCOVERY_PATH = '/datasources';
+/** Where a sidecar says that a program speaks HTTP/2 to it, which is decided as such and goes on as HTTP/1.1. */
+const PROTOCOL_HEADER = 'x-outrider-protocol';
+
+/** What the caller wants besides an answer. */
+export interface Wish {
+  /** It waits for `100 Continue`. */
+  readonly expectsContinue?: boolean;
+  /** To go on as a WebSocket. */
+  readonly upgrading?: Upgrading;
+}
 
 /**
- * One request, from the token to the last byte of the answer. The order is the protection: each step needs the one before.
- * What went out has been recorded when it resolves; a failure is the caller's to record.
+ * One request, from the token to the last byte of the answer. What went out has been recorded when it resolves; a failure is the
+ * caller's to record.
  */
 export async function exchange(
   parts: Parts,
   request: IncomingMessage,
   response: ServerResponse,
-  expectsContinue: boolean,
+  wish: Wish,
   record: ExchangeRecord,
 ): Promise<Partial<Exchanged>> {
-  parts.audit.assertWritable();
-  const caller = parts.authority.callerOf(await parts.identifier.identify(request));
-  record.calledBy(caller);
+  const caller = await identified(parts, request, record);
   if (request.url === DISCOVERY_PATH)
     return answerDiscovery(parts, request, response, caller, record);
-
-  const target = requestTarget(request);
-  record.aimedAt(target);
-  const upstream = authorizeUpstream(caller, target, Date.now());
-  record.allowedBy(upstream.decision);
-  const { limits } = upstream.decision;
-  assertBodyFits(request.headers['content-length'], limits);
-  // Of what is allowed only, and before anything is asked or dialled.
-  const place = takePlace(parts, caller, upstream.decision);
-  const open = parts.open.begin(caller, target, limits);
-  try {
-    return await send(parts, request, response, {
-      expectsContinue,
-      record,
-      target,
-      upstream,
-      open,
-      place,
-    });
-  } finally {
-    open.close();
-    place.release();
-  }
+  if (wish.upgrading) assertHandshake(request, wish.upgrading);
+  const target = requestTarget(request, protocolOf(request, wish));
+  return admitted(parts, caller, target, request, record, (allowed) =>
+    send(parts, request, response, { ...allowed, wish, record }),
+  );
 }
 
-/** The steps after the decision: where it is, what goes into it, and the exchange itself. */
+/** The steps after the decision: what is asked, where that is, and the exchange itself. */
 async function send(
   parts: Parts,
   request: IncomingMessage,
   response: ServerResponse,
-  allowed: {
-    readonly expectsContinue: boolean;
-    readonly record: ExchangeRecord;
-    readonly target: HostTarget | DatasourceTarget;
-    readonly upstream: Upstream;
-    readonly open: OpenExchange;
-    readonly place: TakenPlace;
-  },
+  allowed: Admitted & { readonly wish: Wish; readonly record: ExchangeRecord },
 ): Promise<Exchanged> {
-  const { expectsContinue, record, target, upstream, open, place } = allowed;
-  const inspected = await inspect(request, response, { target, upstream, open, expectsContinue });
-  const addresses = CheckedAddresses.check(
-    upstream.grant,
-    await parts.resolver.resolve(upstream.host),
-  );
-  const prepared = upstream.prepare(parts.secrets, inspected.query);
-  const whole = prepared.inject.length > 0 ? WHOLE_ANSWER : { strip: [], inject: [] };
-  return forward(
+  const { wish, record, target, upstream, open, place } = allowed;
+  const { expectsContinue = false, upgrading } = wish;
+  const { rawHeaders } = request;
+  const inspected = await inspect(request, response, {
+    target,
+    upstream,
+    open,
+    expectsContinue,
+    onStatement: (text) => record.asks(text),
+  });
+  const there = await addressed(parts, allowed, { ...inspected, rawHeaders });
+  const { route, inject, abandonment, onRejected, ...said } = there;
+  const dispatcher = parts.pools.for(route);
+  const outbound: Outbound = {
+    ...said,
+    dispatcher,
+    method: said.method ?? target.method,
+    anonymous: upstream.anonymous,
+    timeoutMs: parts.upstreamTimeoutMs,
+    idleMs: parts.tunnelIdleMs,
+    limits: upstream.decision.limits,
+    open,
+    expectsContinue: expectsContinue && inspected.body === undefined,
+    body: inspected.body,
+    spend: place.spend,
+  };
+  record.sentOn();
+  const answered = forward(
     request,
     response,
-    {
-      dispatcher: parts.pools.for({ ...upstream, addresses }),
-      method: target.method,
-      path: prepared.path,
-      headers: upstreamHeaders(request.rawHeaders, {
-        host: upstream.authority,
-        anonymous: upstream.anonymous,
-        strip: [...prepared.strip, ...whole.strip],
-        inject: [...prepared.inject, ...whole.inject],
-      }),
-      redactor: prepared.secrets.length > 0 ? createRedactor(prepared.secrets) : undefined,
-      anonymous: upstream.anonymous,
-      timeoutMs: parts.upstreamTimeoutMs,
-      limits: upstream.decision.limits,
-      open,
-      expectsContinue: expectsContinue && inspected.body === undefined,
-      body: inspected.body,
-      spend: place.spend,
+    upgrading ? asWebSocket(request, response, outbound, upgrading) : outbound,
+    (came) => {
+      if (came.status === 401) onRejected();
+      parts.audit.record(record.completed(came));
     },
-    (came) => parts.audit.record(record.completed(came)),
   );
+  if (abandonment) {
+    const headers = ['host', upstream.authority, ...inject.flat()];
+    answered.catch((why: unknown) => abandon(dispatcher, headers, abandonment, why));
+  }
+  return answered;
+}
+
+/** What a request is spoken in, as its sidecar has decided too. */
+function protocolOf({ rawHeaders }: IncomingMessage, { upgrading }: Wish): RequestProtocol {
+  const [contentType] = valuesOf(rawHeaders, 'content-type');
+  return requestProtocol({
+    http2: valuesOf(rawHeaders, PROTOCOL_HEADER)[0] === 'http2',
+    websocket: upgrading !== undefined,
+    contentType,
+  });
 }
 
 function answerDiscovery(

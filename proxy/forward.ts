@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { PassThrough, type Readable } from 'node:stream';
+import { type Duplex, PassThrough, type Readable, type Transform } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { OutriderError } from '#core/errors';
 import type { Limits } from '#policies';
 import { downstreamHeaders, type FlatHeaders } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import { answerTooLarge, requestTooLarge } from './places.ts';
-import type { Redactor } from './redaction.ts';
-import { refused } from './refusal.ts';
+import type { RedactionStream, Redactor } from './redaction.ts';
+import { malformed, refused } from './refusal.ts';
 
 /** One request to be sent on: everything is decided, checked and injected. */
 export interface Outbound {
@@ -20,18 +20,38 @@ export interface Outbound {
   readonly redactor: Redactor | undefined;
   /** Whether cookies of the answer are kept back. */
   readonly anonymous: boolean;
-  /** For the beginning of the answer, and between two pieces of it. */
+  /** For the beginning of the answer, and for silence within one that has a length. */
   readonly timeoutMs: number;
+  /** Silence after which an answer without a length, which may be a stream of events, or a WebSocket is cut. */
+  readonly idleMs: number;
   /** The caller waits for `100 Continue`. */
   readonly expectsContinue: boolean;
   /** The request's body where it has been read already. */
   readonly body: Buffer | undefined;
+  /** What the caller's body goes through on its way; its failure cuts the exchange. */
+  readonly transform?: Transform | undefined;
+  /** Headers of ours for an answer of success. */
+  readonly announce?: readonly (readonly [name: string, value: string])[];
+  /** Answers of a lower status are not searched for the secrets: they were never sent to where these come from. */
+  readonly redactsFrom?: number;
   /** Told of every byte of a body; returns why the exchange must end, if it must. */
   readonly spend: (bytes: number) => OutriderError | undefined;
   /** Sizes of the bodies; the rest of them has been taken. */
   readonly limits: Limits;
   /** Ends the exchange from outside. */
   readonly open: OpenExchange;
+  /**
+   * Of a request that asks for a WebSocket: carries it from the other side's 101 to its end. What it throws is the exchange's failure.
+   */
+  readonly carry?: (answered: Upgraded) => Promise<void>;
+}
+
+/** The other side's 101, and its connection from there on. */
+export interface Upgraded {
+  readonly rawHeaders: readonly string[];
+  readonly upstream: Duplex;
+  /** To be counted in. */
+  readonly exchanged: Exchanged;
 }
 
 /** What an exchange came to. Counts are of bodies, as they crossed the caller's connection. */
@@ -73,16 +93,23 @@ export function forward(
       const why = exchanged.bytesIn > requestBytes ? requestTooLarge() : outbound.spend(count);
       if (why) cut(why);
     };
-    const body = outbound.body ? undefined : bodyOf(request, sent);
-    const redaction = outbound.redactor?.stream();
+    const body = outbound.body ? undefined : bodyOf(request, sent, outbound.transform);
+    let redaction: RedactionStream | undefined;
     let controller: Dispatcher.DispatchController | undefined;
     let informational = 0;
     let received = 0;
+    let inHeaders = 0;
     let over = false;
+    let silence: NodeJS.Timeout | undefined;
+    const countRedactions = (): void => {
+      exchanged.redactions = inHeaders + (redaction?.found ?? 0);
+    };
 
     const finish = (error?: unknown): void => {
       if (over) return;
       over = true;
+      clearTimeout(silence);
+      countRedactions();
       response.off('close', onClientGone).off('drain', onDrain);
       body?.destroy();
       if (error === undefined) resolve(exchanged);
@@ -91,6 +118,11 @@ export function forward(
     const cut = (why: OutriderError): void => {
       controller?.abort(why);
       finish(why);
+    };
+    const onSilence = (): void => {
+      if (response.writableNeedDrain)
+        silence?.refresh(); // it is the caller who is slow
+      else cut(tooLate());
     };
     const onClientGone = (): void => cut(new OutriderError('CANCELLED', 'the caller gave up'));
     const onDrain = (): void => controller?.resume();
@@ -109,8 +141,9 @@ export function forward(
         path: outbound.path,
         headers: outbound.headers,
         body: outbound.body ?? body ?? null,
+        ...(outbound.carry ? { upgrade: 'websocket' } : {}),
         headersTimeout: outbound.timeoutMs,
-        bodyTimeout: outbound.timeoutMs,
+        bodyTimeout: outbound.idleMs,
       },
       {
         onRequestStart(started) {
@@ -126,14 +159,22 @@ export function forward(
           }
           exchanged.status = status;
           exchanged.upstreamMs = performance.now() - began;
-          const headers = answerHeaders(current.rawHeaders, outbound);
+          const redactor = status < (outbound.redactsFrom ?? 0) ? undefined : outbound.redactor;
+          redaction = redactor?.stream();
+          const headers = answerHeaders(current.rawHeaders, { ...outbound, redactor }, () => {
+            inHeaders += 1;
+          });
+          if (status < 300) for (const pair of outbound.announce ?? []) headers.push(...pair);
           // Of an answer without a body the length says what there would be.
           const bodyless = outbound.method === 'HEAD' || status === 304;
-          if (!bodyless && lengthOf(headers) > responseBytes) throw answerTooLarge();
+          const length = bodyless ? 0 : lengthOf(headers);
+          if (length > responseBytes) throw answerTooLarge();
+          if (length > 0) silence = setTimeout(onSilence, outbound.timeoutMs);
           response.writeHead(status, headers);
         },
         onResponseData(current, chunk) {
           received += chunk.length;
+          silence?.refresh();
           if (received > responseBytes) throw answerTooLarge();
           const usedUp = outbound.spend(chunk.length);
           if (usedUp) throw usedUp;
@@ -144,7 +185,7 @@ export function forward(
         onResponseEnd() {
           const rest = redaction?.end();
           exchanged.bytesOut += rest?.length ?? 0;
-          exchanged.redactions = redaction?.found ?? 0;
+          countRedactions();
           try {
             onAnswered(exchanged);
           } catch (error) {
@@ -155,6 +196,17 @@ export function forward(
           response.off('close', onClientGone);
           response.end(rest);
           finish();
+        },
+        onRequestUpgrade(current, status, _headers, upstream) {
+          exchanged.status = status;
+          exchanged.upstreamMs = performance.now() - began;
+          response.off('close', onClientGone).off('drain', onDrain);
+          const carried = outbound.carry?.({
+            rawHeaders: latin1(current.rawHeaders),
+            upstream,
+            exchanged,
+          });
+          carried?.then(() => onAnswered(exchanged)).then(() => finish(), finish);
         },
         onResponseError(_current, error) {
           finish(error);
@@ -180,11 +232,15 @@ export function exchangedOf(error: unknown): Partial<Exchanged> {
  * The request's body, counted; undefined where there is none. A stream of its own, since undici destroys what it reads when
  * the upstream fails, and the caller's connection is still needed for the answer.
  */
-function bodyOf(request: IncomingMessage, onBytes: (count: number) => void): Readable | undefined {
+function bodyOf(
+  request: IncomingMessage,
+  onBytes: (count: number) => void,
+  transform: Transform | undefined,
+): Readable | undefined {
   const length = request.headers['content-length'];
   const chunked = request.headers['transfer-encoding'] !== undefined;
   if (!chunked && (length === undefined || length === '0')) return undefined;
-  const body = new PassThrough();
+  const body = transform ?? new PassThrough();
   request.on('data', (chunk: Buffer) => onBytes(chunk.length));
   request.once('error', (error) => body.destroy(error));
   request.once('close', () => {
@@ -194,11 +250,19 @@ function bodyOf(request: IncomingMessage, onBytes: (count: number) => void): Rea
 }
 
 /** @throws {OutriderError} UPSTREAM_LOST: an encoded answer to a request with a credential cannot be searched for it */
-function answerHeaders(raw: unknown, { redactor, anonymous }: Outbound): FlatHeaders {
+function answerHeaders(
+  raw: unknown,
+  { redactor, anonymous }: Outbound,
+  onCovered: () => void,
+): FlatHeaders {
   const bytes = Array.isArray(raw) ? raw.filter((part) => Buffer.isBuffer(part)) : [];
   const headers = downstreamHeaders(bytes, {
     anonymous,
-    cover: redactor ? (text) => redactor.text(text) : (text) => text,
+    cover: (text) => {
+      const covered = redactor?.text(text) ?? text;
+      if (covered !== text) onCovered();
+      return covered;
+    },
   });
   if (redactor && isEncoded(headers))
     throw refused(
@@ -209,12 +273,18 @@ function answerHeaders(raw: unknown, { redactor, anonymous }: Outbound): FlatHea
   return headers;
 }
 
+function latin1(raw: unknown): string[] {
+  const parts: unknown[] = Array.isArray(raw) ? raw : [];
+  return parts.map((part) => (Buffer.isBuffer(part) ? part.toString('latin1') : ''));
+}
+
 function lengthOf(headers: FlatHeaders): number {
   const at = headers.findIndex((text, index) => index % 2 === 0 && /^content-length$/i.test(text));
   return at < 0 ? 0 : Number(headers[at + 1]);
 }
 
-function isEncoded(headers: FlatHeaders): boolean {
+/** Whether a body has an encoding that hides what it says. */
+export function isEncoded(headers: readonly string[]): boolean {
   return headers.some(
     (text, at) =>
       at % 2 === 0 &&
@@ -223,26 +293,11 @@ function isEncoded(headers: FlatHeaders): boolean {
   );
 }
 
-function malformed(why: string): OutriderError {
-  return refused(
-    'UPSTREAM_LOST',
-    'the other side did not answer as HTTP wants it',
-    'upstream_malformed',
-    { because: why },
-  );
-}
-
 /** What went wrong, as a caller may know it. */
 function failureOf(error: unknown): OutriderError {
   if (error instanceof OutriderError) return error;
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT')
-    return refused(
-      'UPSTREAM_TIMEOUT',
-      'the other side did not answer in time',
-      'upstream_timeout',
-      { because: error },
-    );
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return tooLate(error);
   if (
     code === 'UND_ERR_INVALID_ARG' ||
     code === 'UND_ERR_NOT_SUPPORTED' ||
@@ -260,5 +315,11 @@ function failureOf(error: unknown): OutriderError {
     );
   return refused('UPSTREAM_LOST', 'the connection to the other side broke', 'upstream_lost', {
     because: error,
+  });
+}
+
+function tooLate(because?: unknown): OutriderError {
+  return refused('UPSTREAM_TIMEOUT', 'the other side did not answer in time', 'upstream_timeout', {
+    because,
   });
 }

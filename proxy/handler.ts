@@ -1,9 +1,17 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
 import { requestIdFrom } from '#core/ids';
-import { answerConnectRefusal, answerRefusal, refusedTarget, statusOf } from './answer.ts';
+import type { RequestHead } from './admission.ts';
+import {
+  answerConnectRefusal,
+  answerRefusal,
+  answerStreamRefusal,
+  refusedTarget,
+  statusOf,
+} from './answer.ts';
 import { deliver } from './audit-delivery.ts';
 import { AuditGap } from './audit-sink.ts';
 import { connectThrough } from './connect.ts';
@@ -14,8 +22,12 @@ import { valuesOf } from './headers.ts';
 import { unreadable } from './parse-failure.ts';
 import type { Parts } from './parts.ts';
 import { denialOf } from './refusal.ts';
+import { reportReturned } from './returned-secret.ts';
+import { exchangeStream, protocolOfStream, type StreamRequest } from './stream-exchange.ts';
+import { TOKEN_PATH } from './token-exchange.ts';
+import type { Upgrading } from './websocket.ts';
 
-/** The two doors of the proxy's listener. Neither rejects: every failure becomes an answer and one audit record. */
+/** The doors of the proxy's listener. Neither rejects: every failure becomes an answer and one audit record. */
 export interface Handler {
   request(
     request: IncomingMessage,
@@ -23,6 +35,10 @@ export interface Handler {
     expectsContinue: boolean,
   ): Promise<void>;
   connect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  /** A request that asks to go on as a WebSocket. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void>;
+  /** A request over HTTP/2. */
+  stream(request: StreamRequest): Promise<void>;
   /** What node:http could not read. */
   malformed(error: Error, socket: Duplex): void;
   /** Resolves when what is under way now has ended and is recorded. */
@@ -51,7 +67,9 @@ export function createHandler(parts: Parts): Handler {
       return track(
         request.url === DELIVERY_PATH
           ? answerDelivery(parts, request, response)
-          : answerRequest(parts, request, response, expectsContinue),
+          : request.url === TOKEN_PATH && parts.exchangeToken
+            ? parts.exchangeToken(request, response)
+            : answerRequest(parts, request, response, expectsContinue),
       );
     },
 
@@ -59,6 +77,17 @@ export function createHandler(parts: Parts): Handler {
       socket.on('error', () => {});
       return track(answerConnect(parts, request, socket, head));
     },
+
+    upgrade: (request, socket, head) => {
+      socket.on('error', () => {});
+      const response = new ServerResponse(request);
+      response.shouldKeepAlive = false;
+      response.assignSocket(socket);
+      response.once('finish', () => socket.end());
+      return track(answerUpgrade(parts, request, response, { socket, head }));
+    },
+
+    stream: (request) => track(answerStream(parts, request)),
 
     async settled() {
       await Promise.allSettled(running);
@@ -88,11 +117,41 @@ async function answerRequest(
 ): Promise<void> {
   const record = new ExchangeRecord(egressIdOf(request), 'forward', request.method);
   try {
-    const came = await exchange(parts, request, response, expectsContinue, record);
+    const came = await exchange(parts, request, response, { expectsContinue }, record);
     count(parts, 'allow', record, came);
   } catch (error) {
     const failure = refuse(parts, record, error);
     answerRefusal(request, response, failure, record.egressId);
+  }
+}
+
+async function answerUpgrade(
+  parts: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  upgrading: Upgrading,
+): Promise<void> {
+  const record = new ExchangeRecord(egressIdOf(request), 'forward', request.method);
+  try {
+    const came = await exchange(parts, request, response, { upgrading }, record);
+    count(parts, 'allow', record, came);
+  } catch (error) {
+    const failure = refuse(parts, record, error);
+    // After the 101 the bytes belong to the two ends.
+    if (response.socket) answerRefusal(request, response, failure, record.egressId);
+    else upgrading.socket.destroy();
+  }
+}
+
+async function answerStream(parts: Parts, request: StreamRequest): Promise<void> {
+  const { stream, head } = request;
+  const record = new ExchangeRecord(egressIdOf(head), 'forward', head.method);
+  try {
+    const came = await exchangeStream(parts, request, record);
+    count(parts, 'allow', record, came);
+  } catch (error) {
+    const failure = refuse(parts, record, error);
+    answerStreamRefusal(stream, failure, record.egressId, protocolOfStream(head) === 'grpc');
   }
 }
 
@@ -154,7 +213,7 @@ function refuse(parts: Parts, record: ExchangeRecord, thrown: unknown): Outrider
   return error;
 }
 
-/** A datasource that no rule grants is told as one that is not there: a role learns nothing of the others. */
+/** A datasource that is not there is told as that. */
 function asDatasourceError(error: OutriderError): OutriderError {
   return error.code === 'EGRESS_DENIED' && denialOf(error)?.reason === 'alias_unknown'
     ? refusedTarget('alias_unknown')
@@ -162,18 +221,21 @@ function asDatasourceError(error: OutriderError): OutriderError {
 }
 
 function count(
-  { metrics }: Parts,
+  parts: Parts,
   verdict: string,
   record: ExchangeRecord,
-  { upstreamMs = 0, bytesIn = 0, bytesOut = 0 }: Partial<Exchanged>,
+  { upstreamMs = 0, bytesIn = 0, bytesOut = 0, redactions = 0 }: Partial<Exchanged>,
 ): void {
+  const { metrics } = parts;
+  if (redactions > 0) reportReturned(parts, record, redactions);
   metrics.requests.inc({ verdict });
   metrics.duration.observe(record.durationMs / 1_000);
+  metrics.own.observe(record.ownMs / 1_000);
   if (upstreamMs > 0) metrics.upstream.observe(upstreamMs / 1_000);
   if (bytesIn > 0) metrics.bytes.inc({ direction: 'in' }, bytesIn);
   if (bytesOut > 0) metrics.bytes.inc({ direction: 'out' }, bytesOut);
 }
 
-function egressIdOf(request: IncomingMessage): string {
+function egressIdOf(request: Pick<RequestHead, 'rawHeaders'>): string {
   return requestIdFrom(valuesOf(request.rawHeaders, 'x-request-id')[0]);
 }

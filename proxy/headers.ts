@@ -18,6 +18,7 @@ const IDENTITY_FIELDS = new Set([
   'authorization',
   'cookie',
   'cookie2',
+  'dpop',
   'forwarded',
   'via',
   'client-ip',
@@ -84,9 +85,19 @@ export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRule
  */
 export function downstreamHeaders(
   raw: readonly Buffer[],
+  how: { anonymous: boolean; cover: (text: string) => string },
+): FlatHeaders {
+  return downstreamText(
+    raw.map((part) => part.toString('latin1')),
+    how,
+  );
+}
+
+/** As `downstreamHeaders`, of names and values that are text already. */
+export function downstreamText(
+  text: readonly string[],
   { anonymous, cover }: { anonymous: boolean; cover: (text: string) => string },
 ): FlatHeaders {
-  const text = raw.map((part) => part.toString('latin1'));
   const named = connectionOptions(text);
   const out: FlatHeaders = [];
   for (const [name, value] of pairs(text)) {
@@ -98,11 +109,15 @@ export function downstreamHeaders(
   return out;
 }
 
-/** Every value of one header, in order. */
+/** Every value of one header, in order. `name` is in lower case. */
 export function valuesOf(raw: readonly string[], name: string): string[] {
-  return pairs(raw)
-    .filter(([each]) => each.toLowerCase() === name)
-    .map(([, value]) => value);
+  const values: string[] = [];
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const each = raw[at] ?? '';
+    // Most names are told apart by their length.
+    if (each.length === name.length && each.toLowerCase() === name) values.push(raw[at + 1] ?? '');
+  }
+  return values;
 }
 
 function pairs(raw: readonly string[]): [string, string][] {

@@ -3,9 +3,11 @@ import type { IncomingMessage } from 'node:http';
 import { OutriderError } from '#core/errors';
 import type { Principal } from '#core/principal';
 import type { ExecutionVerifier, Proof, ProofVerifier, VerifiedExecution } from '#core/tokens';
-import type { Reason } from '#policies';
+import { isReason, type Reason } from '#policies';
+import { channelOf } from './channel.ts';
 import { valuesOf } from './headers.ts';
 import { refused } from './refusal.ts';
+import type { Revocations } from './revocations.ts';
 
 /** What two signatures prove: the runner's, that an exec runs; the gateway's, on whose behalf. */
 export interface Identity {
@@ -18,20 +20,30 @@ export interface Identity {
 export interface Identifier {
   /**
    * Who calls, from `Proxy-Authorization` alone. It does not say what the caller may do: the role in the token is a claim.
-   * @throws {OutriderError} UNAUTHENTICATED
+   * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED
    */
-  identify(request: IncomingMessage): Promise<Identity>;
+  identify(request: Pick<IncomingMessage, 'rawHeaders' | 'socket'>): Promise<Identity>;
   /**
    * Whose audit records are delivered: as `identify`, but the token may have expired up to an hour ago, since the last
-   * records of an exec are delivered after its end.
+   * records of an exec are delivered after its end. That it was revoked does not matter here.
    * @throws {OutriderError} UNAUTHENTICATED
    */
   identifyDelivery(request: IncomingMessage): Promise<Identity>;
 }
 
+/** Says whether somebody may call without an execution token, and as whom. */
+export interface DirectCallers {
+  /** The local principal, where `token` (undefined: none was sent) is good for it; undefined where it is not. @throws {OutriderError} ROLE_DENIED, ROLE_AMBIGUOUS */
+  identify(token: string | undefined): Identity | undefined;
+}
+
 export interface IdentifierOptions {
   readonly executions: ExecutionVerifier;
   readonly proofs: ProofVerifier;
+  /** Held against every token, also one that is remembered. */
+  readonly revocations: Pick<Revocations, 'assertGood'>;
+  /** Who may call without an execution token. */
+  readonly direct: DirectCallers;
   /** Told of every verification; a hit of the cache is `cached`. */
   readonly onVerified?: (result: 'ok' | 'cached' | 'refused') => void;
 }
@@ -51,8 +63,9 @@ interface Cached {
  * that has a known `jti` but another text is verified in full.
  */
 export function createIdentifier(options: IdentifierOptions): Identifier {
-  const { executions, proofs, onVerified = () => {} } = options;
+  const { executions, proofs, revocations, direct, onVerified = () => {} } = options;
   const cache = new Map<string, Cached>();
+  const lastOf = new WeakMap<object, { readonly token: string; readonly known: Cached }>();
 
   const verify = async (token: string, at?: number): Promise<Identity> => {
     try {
@@ -68,25 +81,29 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
 
   return {
     async identify(request) {
-      const token = bearerOf(request);
-      const digest = createHash('sha256').update(token).digest();
-      const jti = unverifiedClaims(token)['jti'];
-      const known = typeof jti === 'string' ? cache.get(jti) : undefined;
-      if (
-        known !== undefined &&
-        timingSafeEqual(known.digest, digest) &&
-        known.identity.execution.expiresAt > Date.now() / 1_000
-      ) {
+      const given = bearerOf(request);
+      const local = direct.identify(given);
+      if (local) return local;
+      const token = needed(given);
+      const last = lastOf.get(request.socket);
+      // The same text again on the same connection: nothing of it need be read to find what it was verified as.
+      const known = last?.token === token ? last.known : remembered(cache, token);
+      if (known && known.identity.execution.expiresAt > Date.now() / 1_000) {
+        lastOf.set(request.socket, { token, known });
+        revocations.assertGood(known.identity.execution);
+        assertBound(known.identity, request);
         onVerified('cached');
         return known.identity;
       }
       const identity = await verify(token);
-      remember(cache, { digest, identity });
+      revocations.assertGood(identity.execution);
+      assertBound(identity, request);
+      remember(cache, { digest: digestOf(token), identity });
       return identity;
     },
 
     async identifyDelivery(request) {
-      const token = bearerOf(request);
+      const token = needed(bearerOf(request));
       const { iat, exp } = unverifiedClaims(token);
       const now = Date.now() / 1_000;
       // The signature covers both; only a token that was valid, and not too long ago, is checked as of its own beginning.
@@ -96,7 +113,9 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
         iat <= now &&
         exp < now &&
         now <= exp + DELIVERY_GRACE_S;
-      return verify(token, lately ? iat : undefined);
+      const identity = await verify(token, lately ? iat : undefined);
+      assertBound(identity, request);
+      return identity;
     },
   };
 }
@@ -114,11 +133,30 @@ function verifyProof(
   return proofs.verify(proof, startedAt);
 }
 
-function bearerOf(request: IncomingMessage): string {
+/**
+ * A token is good over the connection of the certificate that it is bound to, and one that is bound to none over a socket of this
+ * machine alone: whoever takes it from there has no use for it (RFC 8705 3).
+ */
+function assertBound({ execution }: Identity, request: Pick<IncomingMessage, 'socket'>): void {
+  if (execution.certificateThumbprint !== channelOf(request))
+    throw refused(
+      'UNAUTHENTICATED',
+      'the token is bound to another connection',
+      'jwt_cnf_mismatch',
+    );
+}
+
+function needed(token: string | undefined): string {
+  if (token === undefined)
+    throw refused('UNAUTHENTICATED', 'an execution token is needed', 'jwt_missing');
+  return token;
+}
+
+/** The token that was sent; undefined where none was. @throws {OutriderError} UNAUTHENTICATED */
+function bearerOf(request: Pick<IncomingMessage, 'rawHeaders'>): string | undefined {
   const values = valuesOf(request.rawHeaders, 'proxy-authorization');
   const [value] = values;
-  if (value === undefined)
-    throw refused('UNAUTHENTICATED', 'an execution token is needed', 'jwt_missing');
+  if (value === undefined) return undefined;
   if (values.length > 1)
     throw refused(
       'UNAUTHENTICATED',
@@ -141,6 +179,17 @@ function unverifiedClaims(jwt: string): Record<string, unknown> {
   } catch {
     return {};
   }
+}
+
+/** What this very text was verified as. */
+function remembered(cache: ReadonlyMap<string, Cached>, token: string): Cached | undefined {
+  const jti = unverifiedClaims(token)['jti'];
+  const known = typeof jti === 'string' ? cache.get(jti) : undefined;
+  return known && timingSafeEqual(known.digest, digestOf(token)) ? known : undefined;
+}
+
+function digestOf(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
 }
 
 /** Expired entries go first where the map is full, then the oldest. */
@@ -176,7 +225,7 @@ const REASON_OF_CLAIM: Readonly<Record<string, Reason>> = {
 
 function jwtReason(error: unknown): Reason {
   for (let at = error; at instanceof Error; at = at.cause) {
-    if ('reason' in at && at.reason === 'jwt_iat') return 'jwt_iat';
+    if ('reason' in at && typeof at.reason === 'string' && isReason(at.reason)) return at.reason;
     const code = 'code' in at ? REASON_OF_CODE[String(at.code)] : undefined;
     if (code) return code;
     const claim = 'claim' in at ? REASON_OF_CLAIM[String(at.claim)] : undefined;

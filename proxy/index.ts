@@ -1,4 +1,10 @@
 export { AUDIT_FILE, HEAD_FILE } from './audit.ts';
 export { SIDECAR_FILE } from './audit-sink.ts';
 export { type ProxyConfig, proxySpec } from './config.ts';
+export type { LeaseStore } from './limits/lease-store.ts';
+export type { Limit, Taken } from './limits/limit.ts';
+export { parseRedisUrl } from './limits/redis.ts';
+export { createRedisStore } from './limits/redis-store.ts';
+export { SharedLimits } from './limits/shared.ts';
+export * as sigv4 from './s3/sigv4.ts';
 export { createProxy, type Proxy, type ProxyAddresses, type ProxyDeps } from './server.ts';

@@ -12,6 +12,9 @@ import type { Upstream } from './upstream.ts';
 /** A query, be it of a datasource or in a form, is not longer. */
 const BODY_MAX_BYTES = 1_048_576;
 
+/** More than the audit keeps of it. */
+const STATEMENT_MAX_BYTES = 2_048;
+
 /** What goes on after the words of a query have been looked at. */
 export interface Inspected {
   readonly query: string | null;
@@ -32,21 +35,30 @@ export async function inspect(
     upstream,
     open,
     expectsContinue,
+    onStatement,
   }: {
     readonly target: HostTarget | DatasourceTarget;
     readonly upstream: Upstream;
     readonly open: OpenExchange;
     readonly expectsContinue: boolean;
+    /** Told what a body asks for, before it is held against the rule. */
+    readonly onStatement: (text: string) => void;
   },
 ): Promise<Inspected> {
+  upstream.assertHead(request.rawHeaders);
   if (target.kind === 'host') return { query: target.query, body: undefined };
   const { guard, limits, rule } = upstream.decision;
-  const body = ADAPTERS[target.type].readsBody(target)
-    ? await readBody(request, response, open, expectsContinue)
-    : undefined;
+  const readsBody = ADAPTERS[target.type].readsBody(target);
+  // What it says is not to be unpacked here, and nobody can say what another reader would make of it.
+  if (readsBody && valuesOf(request.rawHeaders, 'content-encoding').length > 0)
+    throw refused('EGRESS_DENIED', REASONS.encoded_body_forbidden.text, 'encoded_body_forbidden', {
+      rule,
+    });
+  const body = readsBody ? await readBody(request, response, open, expectsContinue) : undefined;
   // Two readers may take broken UTF-8 for different texts.
   if (body && !isUtf8(body))
     throw refused('EGRESS_DENIED', REASONS.query_malformed.text, 'query_malformed', { rule });
+  if (body) onStatement(body.toString('utf8', 0, STATEMENT_MAX_BYTES));
   const inspection = inspectDatasource(guard, limits, {
     ...target,
     body: body?.toString('utf8') ?? null,

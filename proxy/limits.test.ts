@@ -180,3 +180,55 @@ test('the record of a refusal has 256 characters of its target', async (t) => {
   await mesh.ask(`/http/free/${path}`);
   assert.equal(lastRecord(mesh)['target'], `http/free/${path}`);
 });
+
+const DIMENSIONS: readonly (readonly [
+  string,
+  string,
+  { sandboxId?: string; principal?: object },
+  string,
+])[] = [
+  ['principal', '/http/free/x', { principal: { subject: 'eve' } }, 'another user'],
+  ['role', '/http/free/x', { principal: { tenant: 'other' } }, 'another tenant'],
+  ['datasource', '/http/other/x', {}, 'another datasource'],
+];
+for (const [dimension, elsewhere, change, who] of DIMENSIONS)
+  test(`a limit of each ${dimension} holds, the answer says which it was, and ${who} is not touched`, async (t) => {
+    const origin = await startOrigin(t);
+    const mesh = await startMesh(t, {
+      documents: [
+        ROLE,
+        BOUNDARY,
+        egressPolicy([
+          { id: 'free', datasource: 'http/free' },
+          { id: 'other', datasource: 'http/other' },
+        ]),
+        datasource('http', 'free', `http://127.0.0.1:${origin.port}`),
+        datasource('http', 'other', `http://127.0.0.1:${origin.port}`),
+      ],
+      config: { limits: { [dimension]: '2/h burst 2' } },
+    });
+    for (const sandboxId of ['a', 'b'])
+      assert.equal(
+        (await mesh.ask('/http/free/x', { token: await mesh.token({ sandboxId }) })).status,
+        200,
+      );
+    const third = await mesh.ask('/http/free/x');
+    assert.deepEqual([third.status, third.error.reason], [429, 'rate_limited']);
+    assert.match(third.body, new RegExp(`requests of the ${dimension}`));
+    assert.equal(origin.seen.length, 2);
+    const principal = { ...LOCAL_PRINCIPAL, ...change.principal };
+    const token = await mesh.token({ principal });
+    assert.equal((await mesh.ask(elsewhere, { token })).status, 200, who);
+  });
+
+test('a limit of bytes refuses the next request, of that user, after what the last one brought', async (t) => {
+  const origin = await startOrigin(t, (_seen, response) => response.end('x'.repeat(5_000)));
+  const mesh = await startMesh(t, {
+    documents: documents(origin.port, WIDE),
+    config: { limits: { principalBytes: '1KiB/h burst 4KiB' } },
+  });
+  assert.equal((await mesh.ask('/http/free/x')).body.length, 5_000, 'what has begun goes on');
+  const second = await mesh.ask('/http/free/x');
+  assert.equal(second.status, 429);
+  assert.match(second.body, /bytes of the principal/);
+});

@@ -1,4 +1,5 @@
 import type { Metrics } from '#core/metrics';
+import type { Breakers } from './breaker.ts';
 
 /** The metrics of the proxy; labels from closed lists only. */
 export type ProxyMetrics = ReturnType<typeof proxyMetrics>;
@@ -13,7 +14,11 @@ export function proxyMetrics(metrics: Metrics) {
     denials: metrics.counter('outrider_denials_total', 'Refusals, by reason.', ['reason']),
     duration: metrics.histogram(
       'outrider_request_duration_seconds',
-      'From the request to the end of its answer, without the time of the upstream.',
+      'From the request to the end of its answer.',
+    ),
+    own: metrics.histogram(
+      'outrider_own_duration_seconds',
+      'Of that, from the request until it is sent on, or refused: verifying, deciding, limits, name and credential.',
     ),
     upstream: metrics.histogram(
       'outrider_upstream_duration_seconds',
@@ -26,5 +31,38 @@ export function proxyMetrics(metrics: Metrics) {
       'Execution tokens seen, by result.',
       ['result'],
     ),
+    limited: metrics.counter('outrider_limited_total', 'Requests over a limit, by whose it is.', [
+      'dimension',
+    ]),
+    limitStore: metrics.gauge(
+      'outrider_limit_store_up',
+      'Whether the limits are shared with other proxies now; absent where they are not to be.',
+    ),
+    exchanges: metrics.counter(
+      'outrider_token_exchanges_total',
+      'Access tokens of identity providers that were to be exchanged, by result.',
+      ['result'],
+    ),
+    secretReturns: metrics.counter(
+      'outrider_secret_returns_total',
+      'Answers in which an upstream sent a credential back, which was covered.',
+    ),
+    breakerOpened: metrics.counter('outrider_breaker_opened_total', 'Breakers that opened.'),
+    revocationStreams: metrics.gauge(
+      'outrider_revocation_streams',
+      'Runners that tell this proxy which executions have ended.',
+    ),
   };
+}
+
+/** Counts the upstreams that could not be reached lately, whenever the metrics are asked for. */
+export function measureBreakers(metrics: Metrics, breakers: Breakers): void {
+  metrics.gauge(
+    'outrider_upstreams',
+    'Upstreams that could not be reached lately, by the state of their breaker.',
+    ['state'],
+    (gauge) => {
+      for (const [state, count] of Object.entries(breakers.count())) gauge.set({ state }, count);
+    },
+  );
 }

@@ -2,6 +2,7 @@ import { OutriderError } from '#core/errors';
 import { type DenyDecision, decide, type Limits, REASONS, type Target } from '#policies';
 import type { Authority, Caller } from './authority.ts';
 import { refused } from './refusal.ts';
+import { concerns, type Revocations, type RevokedSubject, tokenRevoked } from './revocations.ts';
 
 /** Beyond this node:timers fires at once. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
@@ -60,6 +61,13 @@ export class OpenExchange {
 /** The requests and tunnels that are under way: cut when the policy no longer allows them or their exec must be over. */
 export class OpenExchanges {
   readonly #open = new Set<OpenExchange>();
+  readonly #revocations: Revocations;
+
+  /** What `revocations` learns from now on is cut. */
+  constructor(revocations: Revocations) {
+    this.#revocations = revocations;
+    revocations.onRevoked = (subject) => this.#revoke(subject);
+  }
 
   get size(): number {
     return this.#open.size;
@@ -71,6 +79,8 @@ export class OpenExchanges {
       this.#open.delete(one),
     );
     this.#open.add(one);
+    // Its token was good when it was looked at, which may be a moment ago.
+    if (this.#revocations.has(caller.identity.execution)) one.cut(tokenRevoked());
     return one;
   }
 
@@ -82,11 +92,17 @@ export class OpenExchanges {
     }
   }
 
-  /** Ends the tunnels, which would go on for ever; a request has its server's time to end. */
+  /** Ends the tunnels and WebSockets, which would go on for ever; a request has its server's time to end. */
   closeTunnels(): void {
     for (const one of this.#open)
-      if (one.target.kind === 'tunnel')
+      if (one.target.kind === 'tunnel' || one.target.protocol === 'websocket')
         one.cut(new OutriderError('DRAINING', 'the proxy is stopping'));
+  }
+
+  /** A runner has said that what an exec may do is over. */
+  #revoke(subject: RevokedSubject): void {
+    for (const one of this.#open)
+      if (concerns(subject, one.caller.identity.execution)) one.cut(tokenRevoked());
   }
 }
 

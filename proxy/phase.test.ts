@@ -28,9 +28,9 @@ const policyOf = (name: string, phase: 'run' | 'install'): TestDocument => {
 
 const facts: readonly (readonly [string, 'api' | 'index', 'install' | undefined, number])[] = [
   ['a program reaches what is for programs', 'api', undefined, 200],
-  ['a program does not reach what is for installing', 'index', undefined, 404],
+  ['a program does not reach what is for installing', 'index', undefined, 403],
   ['an install reaches what is for installing', 'index', 'install', 200],
-  ['an install does not reach what is for programs', 'api', 'install', 404],
+  ['an install does not reach what is for programs', 'api', 'install', 403],
 ];
 for (const [what, name, phase, status] of facts)
   test(`${what}, also when the other token is known already`, async (t) => {

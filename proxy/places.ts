@@ -1,6 +1,8 @@
 import type { OutriderError } from '#core/errors';
-import { type AllowDecision, type Limits, REASONS } from '#policies';
+import { type AllowDecision, type Limits, REASONS, type Target } from '#policies';
 import type { Caller } from './authority.ts';
+import type { Taken } from './limits/limit.ts';
+import { limitsOf } from './limits/limits-of.ts';
 import type { Parts } from './parts.ts';
 import { refused } from './refusal.ts';
 
@@ -13,38 +15,70 @@ export interface TakenPlace {
 }
 
 /**
- * Takes a place under the limits of the rule that allowed a request, for as long as the request lasts, and counts it in the budgets of
- * the rule's policy. All sandboxes of a tenant's role share the places of one rule; other proxies count for themselves.
+ * Takes a place under every limit of an allowed request, for as long as the request lasts, and counts it in the budgets of the rule's
+ * policy. All sandboxes of a tenant's role share the places of one rule.
  * @throws {OutriderError} RATE_LIMITED, QUOTA_EXCEEDED, with the time to wait
  */
-export function takePlace(
-  { ruleLimits, budgets }: Pick<Parts, 'ruleLimits' | 'budgets'>,
-  { identity, role, set }: Caller,
-  { policy, rule, limits, credential }: AllowDecision,
-): TakenPlace {
+export async function takePlace(
+  { limiter, limits: configured, ruleLimits, budgets, metrics }: PlaceParts,
+  caller: Caller,
+  target: Target,
+  decision: AllowDecision,
+): Promise<TakenPlace> {
+  const { identity, role, set } = caller;
+  const { policy, rule, limits, credential } = decision;
   const { tenant } = identity.principal;
+  const { rate: _rate, ...others } = limits;
   const place = ruleLimits.take(
     JSON.stringify([tenant, role, policy, rule]),
-    limits,
+    others,
     performance.now(),
   );
   if (!place.ok) {
     const { reason, retryAfterMs } = place;
+    metrics.limited.inc({ dimension: 'concurrency' });
     throw refused('RATE_LIMITED', REASONS[reason].text, reason, { rule, retryAfterMs });
   }
-  const spending = budgets.take(
-    set.budgets.get(policy) ?? [],
-    { tenant, role, sandbox: identity.execution.sandboxId, credential: credential ?? '' },
-    Date.now(),
-  );
-  if (!spending.ok) {
+  try {
+    const taken = await limiter.take(limitsOf(configured, caller, target, decision));
+    if (!taken.ok) throw limited(taken, rule, metrics);
+    const spending = budgets.take(
+      set.budgets.get(policy) ?? [],
+      { tenant, role, sandbox: identity.execution.sandboxId, credential: credential ?? '' },
+      Date.now(),
+    );
+    if (!spending.ok) {
+      metrics.limited.inc({ dimension: 'budget' });
+      throw usedUp(rule, spending.retryAfterMs);
+    }
+    return {
+      release: place.release,
+      spend: (bytes) => {
+        taken.spend(bytes);
+        return spending.spend(bytes) ? undefined : usedUp(rule);
+      },
+    };
+  } catch (error) {
     place.release();
-    throw usedUp(rule, spending.retryAfterMs);
+    throw error;
   }
-  return {
-    release: place.release,
-    spend: (bytes) => (spending.spend(bytes) ? undefined : usedUp(rule)),
-  };
+}
+
+type PlaceParts = Pick<Parts, 'limiter' | 'limits' | 'ruleLimits' | 'budgets' | 'metrics'>;
+
+function limited(
+  { limit, retryAfterMs }: Extract<Taken, { ok: false }>,
+  rule: string,
+  { limited: counter }: Parts['metrics'],
+): OutriderError {
+  const { dimension, unit } = limit;
+  counter.inc({ dimension });
+  return refused(
+    'RATE_LIMITED',
+    `too many ${unit} of the ${dimension}: wait for Retry-After`,
+    'rate_limited',
+    { retryAfterMs, ...(dimension === 'rule' ? { rule } : {}) },
+  );
 }
 
 function usedUp(rule: string, retryAfterMs?: number): OutriderError {

@@ -1,7 +1,8 @@
 import type { SecureContext } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
 import type { CheckedAddresses } from './addresses.ts';
-import { dial } from './dial.ts';
+import type { Dialer } from './dialer.ts';
+import type { DatasourceTrust } from './trust.ts';
 
 /** Where one request goes, and which connections it may share. */
 export interface UpstreamRoute {
@@ -12,6 +13,14 @@ export interface UpstreamRoute {
   readonly host: string;
   readonly port: number;
   readonly addresses: CheckedAddresses;
+  /** TLS settings of the datasource's own. */
+  readonly trust?: DatasourceTrust | undefined;
+}
+
+/** Two routes with one key may share connections. */
+export function routeKey(route: UpstreamRoute): string {
+  const { credential, scheme, host, port, addresses, trust } = route;
+  return JSON.stringify([credential, scheme, host, port, addresses.texts, trust?.id ?? '']);
 }
 
 export interface PoolLimits {
@@ -32,10 +41,17 @@ export class UpstreamPools {
   readonly #pools = new Map<string, { pool: Pool; usedAt: number }>();
   readonly #trust: SecureContext;
   readonly #connectTimeoutMs: number;
+  readonly #dial: Dialer;
   readonly #limits: PoolLimits;
   readonly #sweep: NodeJS.Timeout;
 
-  constructor(options: { trust: SecureContext; connectTimeoutMs: number; limits?: PoolLimits }) {
+  constructor(options: {
+    trust: SecureContext;
+    connectTimeoutMs: number;
+    dial: Dialer;
+    limits?: PoolLimits;
+  }) {
+    this.#dial = options.dial;
     this.#trust = options.trust;
     this.#connectTimeoutMs = options.connectTimeoutMs;
     this.#limits = options.limits ?? LIMITS;
@@ -47,13 +63,7 @@ export class UpstreamPools {
   }
 
   for(route: UpstreamRoute): Dispatcher {
-    const key = JSON.stringify([
-      route.credential,
-      route.scheme,
-      route.host,
-      route.port,
-      route.addresses.texts,
-    ]);
+    const key = routeKey(route);
     const pool = this.#pools.get(key)?.pool ?? this.#open(route);
     // Deleted first, so that the map's order is the order of use.
     this.#pools.delete(key);
@@ -70,8 +80,9 @@ export class UpstreamPools {
   }
 
   #open(route: UpstreamRoute): Pool {
-    const { scheme, host, port, addresses } = route;
-    const tls = scheme === 'https' ? { host, context: this.#trust } : undefined;
+    const { scheme, host, port, addresses, trust } = route;
+    const context = trust?.context ?? this.#trust;
+    const tls = scheme === 'https' ? { host, context } : undefined;
     return new Pool(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, {
       connections: this.#limits.connections,
       pipelining: 1,
@@ -80,7 +91,7 @@ export class UpstreamPools {
       keepAliveMaxTimeout: this.#limits.idleMs,
       maxHeaderSize: RESPONSE_HEADER_MAX_BYTES,
       connect: (_options, callback) => {
-        dial(addresses, { port, tls, timeoutMs: this.#connectTimeoutMs }).then(
+        this.#dial(host, addresses, { port, tls, timeoutMs: this.#connectTimeoutMs }).then(
           (socket) => callback(null, socket),
           (error: unknown) => callback(error instanceof Error ? error : new Error('dial'), null),
         );

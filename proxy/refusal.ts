@@ -29,6 +29,16 @@ export function refused(
   });
 }
 
+/** An answer that is none. */
+export function malformed(why: string): OutriderError {
+  return refused(
+    'UPSTREAM_LOST',
+    'the other side did not answer as HTTP wants it',
+    'upstream_malformed',
+    { because: why },
+  );
+}
+
 /** The HTTP status that an error of `refused` was given for itself. */
 export function ownStatusOf({ cause }: OutriderError): number | undefined {
   return cause instanceof RefusalCause ? cause.status : undefined;

@@ -4,6 +4,7 @@ import {
   type DatasourceTarget,
   type HostTarget,
   hostTarget,
+  type RequestProtocol,
   splitAbsoluteForm,
 } from '#policies';
 import { refusedTarget } from './answer.ts';
@@ -14,7 +15,10 @@ import { valuesOf } from './headers.ts';
  * spellings of a datasource.
  * @throws {OutriderError} INVALID_REQUEST, DATASOURCE_MISSING, DATASOURCE_UNKNOWN, METHOD_NOT_ALLOWED, EGRESS_DENIED
  */
-export function requestTarget(request: IncomingMessage): HostTarget | DatasourceTarget {
+export function requestTarget(
+  request: Pick<IncomingMessage, 'method' | 'url' | 'rawHeaders'>,
+  protocol: RequestProtocol,
+): HostTarget | DatasourceTarget {
   const { method = '', url = '', rawHeaders } = request;
   const hosts = valuesOf(rawHeaders, 'host');
   if (hosts.length > 1) throw refusedTarget('host_duplicate');
@@ -22,13 +26,13 @@ export function requestTarget(request: IncomingMessage): HostTarget | Datasource
   if (url.startsWith('/')) {
     const names = valuesOf(rawHeaders, 'x-datasource');
     if (names.length > 1) throw refusedTarget('alias_unknown');
-    return accepted(aliasTarget({ method, path: url, datasourceHeader: names[0] }));
+    return accepted(aliasTarget({ method, path: url, datasourceHeader: names[0], protocol }));
   }
   const split = splitAbsoluteForm(url);
   if (!split.ok) throw refusedTarget(split.reason);
   // RFC 9112 3.2.2 lets the request target win; two names for one request are refused here instead.
   if (hosts[0] !== split.authority) throw refusedTarget('host_mismatch');
-  return accepted(hostTarget({ ...split, method }));
+  return accepted(hostTarget({ ...split, method, protocol }));
 }
 
 function accepted<T>(

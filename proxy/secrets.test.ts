@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { OutriderError } from '#core/errors';
+import { readKeyRing } from './secrets/key-ring.ts';
+import { SecretStore } from './secrets/store.ts';
 import { createSecrets } from './secrets.ts';
+
+const KEYS = { KEY: randomBytes(32).toString('base64') };
 
 function slots(t: TestContext) {
   const root = mkdtempSync(join(tmpdir(), 'outrider-secrets-'));
@@ -14,7 +19,17 @@ function slots(t: TestContext) {
   writeFileSync(join(root, 'outside'), 'outside-secret');
   const write = (name: string, value: string) => writeFileSync(join(directory, name), value);
   const env = { API_KEY: 'from-env', EMPTY: '', TWO_LINES: 'a\r\nx-injected: 1' };
-  return { root, directory, write, secrets: createSecrets({ directory, env }) };
+  const clock = { ms: 0 };
+  const store = { directory: join(root, 'store'), ring: () => readKeyRing('env:KEY', KEYS) };
+  const secrets = createSecrets({ directory, env, store, now: () => clock.ms });
+  return {
+    root,
+    directory,
+    write,
+    clock,
+    secrets,
+    store: new SecretStore(store.directory, store.ring),
+  };
 }
 
 test('a secret is read from the environment', (t) => {
@@ -36,12 +51,59 @@ test('a file in a directory below, and a link that stays inside, are read', (t) 
   assert.equal(secrets.read('file:..data/token'), 'mounted');
 });
 
-test('a file that changed is read again', (t) => {
-  const { write, secrets } = slots(t);
+test('a file that changed is read again within 200 ms, one of the same length at the same path too', (t) => {
+  const { write, secrets, clock } = slots(t);
   write('password', 'first');
   assert.equal(secrets.read('file:password'), 'first');
-  write('password', 'second!');
-  assert.equal(secrets.read('file:password'), 'second!');
+  write('password', 'other');
+  clock.ms = 199;
+  assert.equal(secrets.read('file:password'), 'first');
+  clock.ms = 200;
+  assert.equal(secrets.read('file:password'), 'other');
+});
+
+test('a mount that Kubernetes swaps is read anew, and one that is swapped away is an error', (t) => {
+  const { directory, write, secrets, clock } = slots(t);
+  for (const version of ['one', 'two']) {
+    mkdirSync(join(directory, `..${version}`));
+    write(`..${version}/token`, `secret-${version}`);
+  }
+  const point = (to: string) => {
+    symlinkSync(to, join(directory, '..next'));
+    renameSync(join(directory, '..next'), join(directory, '..data'));
+    clock.ms += 200;
+  };
+  point('..one');
+  symlinkSync('..data/token', join(directory, 'token'));
+  assert.equal(secrets.read('file:token'), 'secret-one');
+  point('..two');
+  assert.equal(secrets.read('file:token'), 'secret-two');
+  point('..three');
+  assert.throws(() => secrets.read('file:token'), { code: 'CREDENTIAL_UNAVAILABLE' });
+  point('..one');
+  assert.equal(secrets.read('file:token'), 'secret-one');
+});
+
+test('a secret is read from the store, again when it was set anew, and no more when it was removed', (t) => {
+  const { secrets, store, clock } = slots(t);
+  const slot = { instance: 'main', name: 'team/API.key' };
+  store.set(slot, 'stored-one');
+  assert.equal(secrets.read('store:main:team/API.key'), 'stored-one');
+  store.set(slot, 'stored-two');
+  clock.ms += 200;
+  assert.equal(secrets.read('store:main:team/API.key'), 'stored-two');
+  store.remove(slot);
+  clock.ms += 200;
+  assert.throws(() => secrets.read('store:main:team/API.key'), { code: 'CREDENTIAL_UNAVAILABLE' });
+});
+
+test('PEM is read as PEM, and never as a header', (t) => {
+  const { write, secrets } = slots(t);
+  const pem = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
+  write('tls', `${pem}\n`);
+  assert.equal(secrets.readPem('file:tls'), pem);
+  assert.throws(() => secrets.read('file:tls'), { code: 'CREDENTIAL_UNAVAILABLE' });
+  assert.throws(() => secrets.readPem('env:API_KEY'), { code: 'CREDENTIAL_UNAVAILABLE' });
 });
 
 const refusals: readonly (readonly [string, string])[] = [
@@ -58,7 +120,9 @@ const refusals: readonly (readonly [string, string])[] = [
   ['file:link-out', 'a link that leads out'],
   ['file:directory', 'a directory'],
   ['file:/etc/hostname', 'an absolute name'],
-  ['store:main:KEY', 'the store, which is not in this version'],
+  ['store:main:KEY', 'a slot that was never set'],
+  ['store:../main:KEY', 'an instance that climbs'],
+  ['vault:x', 'a kind of slot that there is not'],
 ];
 for (const [ref, why] of refusals)
   test(`${ref} is refused: ${why}`, (t) => {

@@ -1,63 +1,82 @@
-import { closeSync, fstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import { refused } from './refusal.ts';
+import type { KeyRing } from './secrets/key-ring.ts';
+import { open, parseSealed } from './secrets/sealed.ts';
+import { parseSlot, slotPath, slotText } from './secrets/store.ts';
+import { ControlCharacter, type SecretUse, usableValue } from './secrets/value.ts';
+import { WatchedFiles } from './secrets/watched-file.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** No credential of a protocol that is carried in a header comes near it. */
-const SECRET_MAX_BYTES = 8_192;
-
 /** Resolves a `secretRef` of the policy to its value. The only place where a secret's value enters the process. */
 export interface Secrets {
-  /** The value. @throws {OutriderError} CREDENTIAL_UNAVAILABLE; the cause says why, without the value */
+  /** The value, for a header. @throws {OutriderError} CREDENTIAL_UNAVAILABLE; the cause says why, without the value */
   read(secretRef: string): string;
+  /** The value of a slot that holds PEM. @throws {OutriderError} as `read` */
+  readPem(secretRef: string): string;
+}
+
+export interface SecretsOptions {
+  /** Where the files of `file:name` are. */
+  readonly directory: string;
+  /** Where `env:NAME` is read. */
+  readonly env: Env;
+  /** The local store; absent: `store:` is refused. */
+  readonly store?: { readonly directory: string; readonly ring: () => KeyRing } | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: () => number;
 }
 
 /**
- * `env:NAME` is read from `env`; `file:name` from a regular file under `directory`, again whenever the file has changed, its
- * one trailing line feed removed. A value that is empty, over 8 KiB or holds a control character is refused: it could end a
- * header early. `store:` is not in this version.
+ * `env:NAME` is read from `env`; `file:name` from a regular file under `directory`, its one trailing line feed removed;
+ * `store:<instance>:<NAME>` from the encrypted local store. Files are read again within 200 ms of a change. A value that is empty,
+ * over 8 KiB or holds a control character is refused: it could end a header early.
  */
-export function createSecrets({ directory, env }: { directory: string; env: Env }): Secrets {
-  const files = new Map<string, { stamp: string; value: string }>();
+export function createSecrets({ directory, env, store, now }: SecretsOptions): Secrets {
+  const files = new WatchedFiles(now);
+  const opened = new Map<string, { readonly from: string; readonly value: string }>();
 
-  const readFile = (name: string): string => {
-    const path = insideOf(directory, name);
-    const fd = openSync(path, 'r');
-    try {
-      const stat = fstatSync(fd, { bigint: true });
-      if (!stat.isFile()) throw new Error('not a regular file');
-      if (stat.size > SECRET_MAX_BYTES) throw new Error(`larger than ${SECRET_MAX_BYTES} bytes`);
-      // A Kubernetes mount swaps a link to another file, so the inode counts as well as the time.
-      const stamp = `${stat.ino}.${stat.mtimeNs}.${stat.size}`;
-      const known = files.get(path);
-      if (known?.stamp === stamp) return known.value;
-      const value = usable(readFileSync(fd, 'utf8').replace(/\r?\n$/, ''));
-      files.set(path, { stamp, value });
-      return value;
-    } finally {
-      closeSync(fd);
+  const readStored = (name: string): string => {
+    if (!store) throw new Error('there is no secret store');
+    const slot = parseSlot(`store:${name}`);
+    const text = slotText(slot);
+    const from = files.read(text, () => slotPath(store.directory, slot));
+    const known = opened.get(text);
+    if (known?.from === from) return known.value;
+    const value = open(text, parseSealed(from), store.ring());
+    opened.set(text, { from, value });
+    return value;
+  };
+
+  const valueOf = (scheme: string, name: string): string => {
+    switch (scheme) {
+      case 'env':
+        return env[name] ?? '';
+      case 'file':
+        return files.read(`file:${name}`, () => insideOf(directory, name)).replace(/\r?\n$/, '');
+      case 'store':
+        return readStored(name);
+      default:
+        throw new Error('unknown kind of slot');
     }
   };
 
+  const read = (secretRef: string, use: SecretUse): string => {
+    try {
+      return usableValue(valueOf(...splitRef(secretRef)), use);
+    } catch (error) {
+      throw refused(
+        'CREDENTIAL_UNAVAILABLE',
+        'the credential of this call cannot be read',
+        error instanceof ControlCharacter ? 'secret_control_char' : 'credential_unavailable',
+        { because: new Error(`${secretRef}: ${reasonOf(error)}`) },
+      );
+    }
+  };
   return {
-    read(secretRef) {
-      const [scheme, name] = splitRef(secretRef);
-      try {
-        if (scheme === 'env') return usable(env[name] ?? '');
-        if (scheme === 'file') return readFile(name);
-        throw new Error(
-          scheme === 'store' ? 'the secret store is not in this version' : 'unknown kind of slot',
-        );
-      } catch (error) {
-        throw refused(
-          'CREDENTIAL_UNAVAILABLE',
-          'the credential of this call cannot be read',
-          error instanceof ControlCharacter ? 'secret_control_char' : 'credential_unavailable',
-          { because: new Error(`${secretRef}: ${reasonOf(error)}`) },
-        );
-      }
-    },
+    read: (secretRef) => read(secretRef, 'header'),
+    readPem: (secretRef) => read(secretRef, 'pem'),
   };
 }
 
@@ -70,19 +89,6 @@ function insideOf(directory: string, name: string): string {
   const path = realpathSync(join(root, ...parts));
   if (!path.startsWith(root + sep)) throw new Error('leads out of the secrets directory');
   return path;
-}
-
-function usable(value: string): string {
-  if (value === '') throw new Error('empty');
-  if (Buffer.byteLength(value) > SECRET_MAX_BYTES)
-    throw new Error(`larger than ${SECRET_MAX_BYTES} bytes`);
-  // Beyond ASCII, a header would carry other bytes than the file has.
-  if (/[^\x20-\x7e]/.test(value)) throw new ControlCharacter();
-  return value;
-}
-
-class ControlCharacter extends Error {
-  override readonly message = 'holds a control or non-ASCII character';
 }
 
 function splitRef(secretRef: string): [string, string] {

@@ -101,8 +101,7 @@ const surface: readonly (readonly [string, number, string])[] = [
   ['/prometheus', 400, 'DATASOURCE_MISSING'],
   ['/prometheus/other/api/v1/query', 404, 'DATASOURCE_UNKNOWN'],
   ['/oracle/main/x', 404, 'DATASOURCE_UNKNOWN'],
-  ['/http/hidden/x', 404, 'DATASOURCE_UNKNOWN'],
-  ['/loki/main/loki/api/v1/query', 501, 'UNIMPLEMENTED'],
+  ['/http/hidden/x', 403, 'EGRESS_DENIED'],
   ['/http/keyed/x', 503, 'CREDENTIAL_UNAVAILABLE'],
 ];
 for (const [target, status, code] of surface)
@@ -156,6 +155,57 @@ test('/readyz says which policy is in force and which secrets are missing, and i
   });
   writeFileSync(join(mesh.directory, 'state', 'secrets', 'later'), 'here');
   assert.deepEqual(JSON.parse((await admin(mesh, '/readyz')).body).unresolvedSecrets, []);
+});
+
+test('F9: secrets that cannot be read are told; where they, or upstreams, are required, /readyz says 503 until they are there', async (t) => {
+  const origin = await startOrigin(t);
+  const documents = [
+    ROLE,
+    BOUNDARY,
+    egressPolicy([
+      { id: 'a', datasource: 'http/there' },
+      { id: 'b', datasource: 'http/gone' },
+    ]),
+    datasource('http', 'there', `http://127.0.0.1:${origin.port}`, {
+      auth: { type: 'bearer' },
+      secretRef: 'file:later',
+    }),
+    datasource('http', 'gone', 'http://127.0.0.1:9'),
+  ];
+  const told = await startMesh(t, { documents });
+  const read = async (mesh: Mesh) => {
+    const { status, body } = await admin(mesh, '/readyz');
+    return { status, ...JSON.parse(body) };
+  };
+  const until = async (condition: () => Promise<boolean>) => {
+    for (let tries = 0; tries < 200 && !(await condition()); tries++) await sleep(20);
+  };
+  const { status, unresolvedSecrets, unreachableDatasources } = await read(told);
+  assert.deepEqual([status, unresolvedSecrets.length], ['ready', 1]);
+  assert.equal(unreachableDatasources, undefined);
+  assert.equal(origin.connections(), 0, 'nothing that was not asked for');
+
+  const required = await startMesh(t, {
+    documents,
+    config: { ready: { require: ['secrets', 'upstreams'] } },
+  });
+  await until(async () => 'upstreams' in ((await read(required)).problems ?? {}));
+  const { problems } = await read(required);
+  assert.match(problems.secrets, /http\/there/);
+  assert.match(problems.upstreams, /http\/gone/);
+  assert.deepEqual((await read(required)).unreachableDatasources, ['http/gone']);
+  assert.ok(!problems.upstreams.includes('127.0.0.1'), 'no address');
+  assert.equal((await admin(required, '/readyz')).status, 503);
+  required.writePolicies(
+    documents
+      .filter(({ metadata }) => metadata.name !== 'gone')
+      .map((one) =>
+        one.kind === 'EgressPolicy' ? egressPolicy([{ id: 'a', datasource: 'http/there' }]) : one,
+      ),
+  );
+  writeFileSync(join(required.directory, 'state', 'secrets', 'later'), 'here');
+  await until(async () => !('secrets' in ((await read(required)).problems ?? {})));
+  assert.ok(!('secrets' in ((await read(required)).problems ?? {})));
 });
 
 test('/metrics counts verdicts, reasons, tokens and the head of the audit', async (t) => {

@@ -1,13 +1,19 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import { type Address, formatAddress, isLoopback } from '#core/address';
+import type { Server } from 'node:http';
+import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
 import { adminRoutes, closeServer, createAdminServer, listen } from '#core/http';
-import { readTrustedIssuers } from '#core/keys';
+import { readSigningKey, readTrustedIssuers } from '#core/keys';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
-import { ExecutionVerifier, ProofVerifier } from '#core/tokens';
+import {
+  ExecutionVerifier,
+  generateSigningKey,
+  ProofVerifier,
+  publicIssuer,
+  type SigningKey,
+} from '#core/tokens';
 import { Budgets, RuleLimits } from '#policies';
 import {
   configuredPolicies,
@@ -19,16 +25,33 @@ import {
 import { openAudit, type ProxyAudit } from './audit.ts';
 import { openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
+import { Breakers } from './breaker.ts';
 import type { ProxyConfig } from './config.ts';
 import { upstreamTrust } from './dial.ts';
-import { createHandler, type Handler } from './handler.ts';
+import { createDialer } from './dialer.ts';
+import { createDirectCallers } from './direct-callers.ts';
+import { createHandler } from './handler.ts';
+import { HeldSecrets } from './held-secrets.ts';
 import { createIdentifier } from './identify.ts';
-import { proxyMetrics } from './metrics.ts';
+import { createIssuerVerifier } from './issuers/issuer-token.ts';
+import { configuredLimits, createLimiter } from './limits/index.ts';
+import { Listener } from './listener.ts';
+import { assertMeantToBeReached, tlsAt } from './listeners.ts';
+import { measureBreakers, proxyMetrics } from './metrics.ts';
+import { createClientTokens } from './oauth2.ts';
 import { OpenExchanges } from './open-exchanges.ts';
 import { UpstreamPools } from './pools.ts';
+import { createProbes } from './probes.ts';
 import { createResolver } from './resolver.ts';
+import { watchRunners } from './revocation-streams.ts';
+import { Revocations } from './revocations.ts';
+import { readKeyRing } from './secrets/key-ring.ts';
 import { createSecrets, type Secrets } from './secrets.ts';
+import { UpstreamSessions } from './sessions.ts';
 import { unresolvedSlots } from './slots.ts';
+import { createTokenExchange, EXCHANGE_ISSUER } from './token-exchange.ts';
+import { DatasourceTrusts } from './trust.ts';
+import type { UpstreamProxy } from './via-proxy.ts';
 
 export interface ProxyDeps {
   readonly log: Logger;
@@ -51,11 +74,6 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-/** An execution token with the assertion inside is about 2 KiB; the rest is the program's. */
-const HEADER_MAX_BYTES = 32_768;
-const HEADERS_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 600_000;
-const KEEP_ALIVE_MS = 75_000;
 const DRAIN_MS = 3_000;
 
 /** The credential proxy. Nothing is opened, read or listened on before `start`. */
@@ -79,16 +97,12 @@ async function start(
   { log, metrics, env }: ProxyDeps,
   lifecycle: Lifecycle,
 ): Promise<ProxyAddresses> {
-  assertLoopback(config);
+  assertMeantToBeReached(config);
   const measured = proxyMetrics(metrics);
-  const identifier = createIdentifier({
-    executions: new ExecutionVerifier(readTrustedIssuers(config['keys.executionIssuers'])),
-    proofs: new ProofVerifier(readTrustedIssuers(config['keys.assertionIssuers'])),
-    onVerified: (result) => measured.tokens.inc({ result }),
-  });
-
-  const open = new OpenExchanges();
-  const sink = await openAuditSink(config.auditDir);
+  const revocations = new Revocations();
+  const open = new OpenExchanges(revocations);
+  const rotation = { maxBytes: config['audit.maxBytes'], files: config['audit.files'] };
+  const sink = openAuditSink(config.auditDir, rotation);
   lifecycle.add('audit sink', () => sink.close());
   const audit = openAudit({
     directory: config.auditDir,
@@ -96,6 +110,7 @@ async function start(
     log,
     metrics,
     onCheckpoint: () => sink.flush(),
+    rotation,
   });
   lifecycle.add('audit', () => audit.close());
 
@@ -108,6 +123,29 @@ async function start(
   });
   lifecycle.add('policies', () => store.close());
   const authority = createAuthority(store);
+  const exchangeKey = exchangeKeyOf(config['exchange.signingKey']);
+  const issuers = createIssuerVerifier(config.issuers, log);
+  const vouched = publicIssuer(
+    exchangeKey,
+    config.issuers.map(({ issuer }) => issuer),
+  );
+  const identifier = createIdentifier({
+    revocations,
+    direct: createDirectCallers(config, store),
+    executions: new ExecutionVerifier([
+      ...readTrustedIssuers(config['keys.executionIssuers']),
+      publicIssuer(exchangeKey),
+    ]),
+    proofs: new ProofVerifier([...readTrustedIssuers(config['keys.assertionIssuers']), vouched]),
+    onVerified: (result) => measured.tokens.inc({ result }),
+  });
+  const exchangeToken = createTokenExchange({
+    issuers,
+    policies: store,
+    key: exchangeKey,
+    audit,
+    onExchanged: (result) => measured.exchanges.inc({ result }),
+  });
 
   const resolver = createResolver({
     servers: config['dns.servers'],
@@ -115,22 +153,50 @@ async function start(
     timeoutMs: config['dns.timeout'],
   });
   lifecycle.add('resolver', () => resolver.close());
-  const pools = new UpstreamPools({
-    trust: upstreamTrust(certificateAuthorities(config['tls.caFile'])),
-    connectTimeoutMs: config.connectTimeout,
+  const authorities = certificateAuthorities(config['tls.caFile']);
+  const secrets = createSecrets({
+    directory: config.secretsDir,
+    env,
+    store: {
+      directory: config['secretStore.dir'],
+      ring: () => readKeyRing(config['secretStore.key'], env),
+    },
   });
+  const breakers = new Breakers({ onOpened: () => measured.breakerOpened.inc() });
+  measureBreakers(metrics, breakers);
+  const dial = createDialer(
+    breakers,
+    upstreamProxyOf(config, (ref) => secrets.read(ref)),
+  );
+  const dialling = {
+    trust: upstreamTrust(authorities),
+    connectTimeoutMs: config.connectTimeout,
+    dial,
+  };
+  const pools = new UpstreamPools(dialling);
   lifecycle.add('pools', () => pools.close());
-  const secrets = createSecrets({ directory: config.secretsDir, env });
+  const sessions = new UpstreamSessions(dialling);
+  lifecycle.add('sessions', () => sessions.close());
+  const limiter = createLimiter(config, { secrets, log, metrics: measured });
+  lifecycle.add('limits', () => limiter.close());
 
   const handler = createHandler({
     identifier,
+    exchangeToken: config.issuers.length > 0 ? exchangeToken : undefined,
     authority,
     resolver,
     pools,
+    sessions,
+    dial,
     secrets,
+    held: new HeldSecrets(secrets),
+    tokens: createClientTokens({ resolver, pools, timeoutMs: config.connectTimeout }),
+    trusts: new DatasourceTrusts(authorities),
     audit,
     sink,
     open,
+    limits: configuredLimits(config),
+    limiter,
     ruleLimits: new RuleLimits(),
     budgets: new Budgets(),
     metrics: measured,
@@ -138,9 +204,22 @@ async function start(
     upstreamTimeoutMs: config.upstreamTimeout,
     connectTimeoutMs: config.connectTimeout,
     tunnelIdleMs: config.tunnelIdle,
+    alertOnReturnedSecret: config.alertOnReturnedSecret,
   });
+  const streams = watchRunners(config.runners, revocations, {
+    log,
+    onSynced: (count) => measured.revocationStreams.set(count),
+  });
+  lifecycle.add('revocation streams', () => streams.close());
   // After the servers and before the audit: what they had begun is still recorded.
   lifecycle.add('exchanges', () => handler.settled());
+  // A proxy that nobody told to do so connects to nothing that was not asked for.
+  const probes = config['ready.require'].includes('upstreams')
+    ? createProbes(() => store.inForce.map(({ set }) => set), resolver)
+    : undefined;
+  lifecycle.add('probes', () => probes?.close());
+  const missingSecrets = (): Record<string, string> =>
+    Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read']));
   const admin = createAdminServer(
     adminRoutes(
       [
@@ -148,6 +227,7 @@ async function start(
           name: 'policies',
           check: () => (store.current.digest === '' ? 'none loaded' : undefined),
         },
+        { name: 'issuers', check: () => listed(issuers.problems()) },
         {
           name: 'audit',
           check: () => {
@@ -155,67 +235,62 @@ async function start(
             return undefined;
           },
         },
+        ...config['ready.require'].map((name) => ({
+          name,
+          check: () => listed(name === 'secrets' ? missingSecrets() : (probes?.unreachable ?? {})),
+        })),
       ],
       metrics,
       () => ({
         ...readyPolicy(store),
         documents: countDocuments(store),
         unresolvedSecrets: unresolvedOf(store, secrets),
+        ...(probes ? { unreachableDatasources: Object.keys(probes.unreachable).toSorted() } : {}),
       }),
     ),
   );
-  const adminAddress = await serve(admin, config.admin, lifecycle, 0);
-  const listenAddress = await serve(callServer(handler), config.listen, lifecycle, DRAIN_MS);
-  const tcpAddress =
-    config.tcp === undefined
-      ? undefined
-      : await serve(callServer(handler), config.tcp, lifecycle, DRAIN_MS);
+  const adminAddress = await serve(admin, config.admin, lifecycle, () => closeServer(admin));
+  const serveCalls = (address: Address): Promise<Address> => {
+    const listener = new Listener(handler, tlsAt(address, config));
+    return serve(listener.server, address, lifecycle, () => listener.close(DRAIN_MS));
+  };
+  const listenAddress = await serveCalls(config.listen);
+  const tcpAddress = config.tcp === undefined ? undefined : await serveCalls(config.tcp);
   // Registered last, so that it goes first: a server waits for its tunnels otherwise.
   lifecycle.add('tunnels', () => open.closeTunnels());
   return { listen: listenAddress, tcp: tcpAddress, admin: adminAddress };
-}
-
-/** A strict server for sidecars; node:http reads, `handler` decides. */
-function callServer(handler: Handler): Server {
-  const server = createServer({
-    insecureHTTPParser: false,
-    // Node would refuse by itself, and without a record; `requestTarget` does it here.
-    requireHostHeader: false,
-    maxHeaderSize: HEADER_MAX_BYTES,
-    headersTimeout: HEADERS_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-  });
-  server.on('request', (request, response) => void handler.request(request, response, false));
-  server.on('checkContinue', (request, response) => void handler.request(request, response, true));
-  server.on(
-    'checkExpectation',
-    (request, response) => void handler.request(request, response, false),
-  );
-  server.on('connect', (request, socket, head) => void handler.connect(request, socket, head));
-  server.on('clientError', (error, socket) => handler.malformed(error, socket));
-  return server;
 }
 
 async function serve(
   server: Server,
   address: Address,
   lifecycle: Lifecycle,
-  graceMs: number,
+  close: () => Promise<void>,
 ): Promise<Address> {
   const bound = await listen(server, address);
-  lifecycle.add(formatAddress(bound), () => closeServer(server, graceMs));
+  lifecycle.add(formatAddress(bound), close);
   return bound;
 }
 
-/** Tokens travel in clear on this hop: it may not leave the machine before mTLS is there. */
-function assertLoopback({ listen: main, tcp }: ProxyConfig): void {
-  const open = [main, tcp].find((address) => address !== undefined && !isLoopback(address));
-  if (open)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `proxy: ${formatAddress(open)} can be reached from other machines, which needs mTLS, and that is not in this version: listen on a unix socket or on loopback`,
-    );
+/** Ours alone unless several proxies share one: what it signed is then refused by the next run, and asked for again. */
+function exchangeKeyOf(path: string | undefined): SigningKey {
+  if (path === undefined) return generateSigningKey(EXCHANGE_ISSUER);
+  const key = readSigningKey(path);
+  if (key.issuer === EXCHANGE_ISSUER) return key;
+  throw new OutriderError(
+    'CONFIG_INVALID',
+    `proxy.exchange.signingKey: ${path} is the key of ${key.issuer}, not of ${EXCHANGE_ISSUER}`,
+  );
+}
+
+function upstreamProxyOf(
+  config: ProxyConfig,
+  read: (secretRef: string) => string,
+): UpstreamProxy | undefined {
+  const { upstreamProxy: place, upstreamProxyCredential: ref } = config;
+  if (!place) return undefined;
+  const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`;
+  return { ...place, authorization: () => (ref === undefined ? undefined : basic(read(ref))) };
 }
 
 function certificateAuthorities(path: string | undefined): string | undefined {
@@ -228,6 +303,12 @@ function certificateAuthorities(path: string | undefined): string | undefined {
 /** Slots of every policy in force, also of one that only a canary has. */
 function unresolvedOf(store: PolicyStore, secrets: Secrets): string[] {
   return [...new Set(store.inForce.flatMap(({ set }) => unresolvedSlots(set, secrets)))];
+}
+
+/** One line of what is wrong with each; undefined where nothing is. */
+function listed(problems: Readonly<Record<string, string>>): string | undefined {
+  const all = Object.entries(problems).map(([name, problem]) => `${name}: ${problem}`);
+  return all.length === 0 ? undefined : all.join('; ');
 }
 
 /** What cannot be written now is owed, and lets nothing out before it is. */

@@ -12,14 +12,25 @@ export function unresolvedSlots(set: PolicySet, secrets: Secrets): string[] {
   const credentials = [...set.credentials].map(
     ([name, { spec }]) => [`CredentialBinding ${name}`, spec.secretRef] as const,
   );
-  return [...datasources, ...credentials].flatMap(([document, secretRef]) =>
-    secretRef === undefined || isReadable(secrets, secretRef) ? [] : [`${document} (${secretRef})`],
+  const certificates = [...set.datasources].map(
+    ([key, { spec }]) => [`Datasource ${key}`, spec.tls?.clientCertificateRef] as const,
   );
+  const unreadable = (
+    read: (secretRef: string) => string,
+    slots: readonly (readonly [string, string | undefined])[],
+  ): string[] =>
+    slots.flatMap(([document, secretRef]) =>
+      secretRef === undefined || isReadable(read, secretRef) ? [] : [`${document} (${secretRef})`],
+    );
+  return [
+    ...unreadable((ref) => secrets.read(ref), [...datasources, ...credentials]),
+    ...unreadable((ref) => secrets.readPem(ref), certificates),
+  ];
 }
 
-function isReadable(secrets: Secrets, secretRef: string): boolean {
+function isReadable(read: (secretRef: string) => string, secretRef: string): boolean {
   try {
-    secrets.read(secretRef);
+    read(secretRef);
     return true;
   } catch {
     return false;

@@ -45,7 +45,7 @@ VR0RBBowGIIJbG9jYWxob3N0ggthcGkuZXhhbXBsZTAPBgNVHRMBAf8EBTADAQH/
 MAoGCCqGSM49BAMCA0gAMEUCIFM5BLIxwl61cbU2iABZ8ob/jCowZL998WrZSMpv
 QSYIAiEAg6WZZbtTxxuNFvqUKYS+2NSvQjuu9ZQtqd+SPnPMyVI=
 -----END CERTIFICATE-----`;
-const CERTIFICATE_KEY = `-----BEGIN PRIVATE KEY-----
+export const CERTIFICATE_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgb2mitJ9/5srFy0j+
 VJP3Qoic8yqiEoSFwKv/pJBTpFChRANCAARJeAhLScuQsZ5NQyFPlLuGSWBOtZ7Z
 AwE2N9pp9qSjqndlqkE0imbE2R5xvU07whl1KWtFADtDGS3wCYED6uL+
@@ -265,7 +265,11 @@ export async function startMesh(
   const config = loadConfig('proxy', proxySpec(paths), {
     argv: ['--policies', options.policies ?? policies, '--admin', '127.0.0.1:0'],
     env: {},
-    file: { name: 'test', text: JSON.stringify({ proxy: options.config ?? {} }) },
+    // Tests of other things ask more often than the limit that is there by default.
+    file: {
+      name: 'test',
+      text: JSON.stringify({ proxy: { 'limits.datasource': 'none', ...options.config } }),
+    },
   });
   const proxy = createProxy(config, {
     log: silentLogger,

@@ -8,6 +8,8 @@ import {
   readClientHello,
   type TunnelTarget,
 } from '#policies';
+import { covering } from './covering.ts';
+import type { RedactionStream } from './redaction.ts';
 import { refused } from './refusal.ts';
 
 const HELLO_TIMEOUT_MS = 10_000;
@@ -71,6 +73,8 @@ export interface SpliceBounds {
   readonly idleMs: number;
   /** Told of every byte that the caller sent, or the other side did; may destroy the caller. */
   readonly onBytes?: (bytesIn: number, bytesOut: number) => void;
+  /** Hides secrets in what the other side says. */
+  readonly cover?: RedactionStream | undefined;
 }
 
 /** Connects the two ends until either closes; an end that is closed already counts. Never rejects. */
@@ -78,10 +82,10 @@ export function splice(
   caller: Duplex,
   upstream: Socket,
   first: Buffer,
-  { idleMs, onBytes }: SpliceBounds,
+  { idleMs, onBytes, cover }: SpliceBounds,
 ): Promise<Spliced> {
   return new Promise((resolve) => {
-    let bytesIn = first.length;
+    let bytesIn = 0;
     let bytesOut = 0;
     const cut = (): void => {
       caller.destroy();
@@ -89,11 +93,15 @@ export function splice(
     };
     upstream.setTimeout(idleMs, cut);
     caller.on('error', cut).on('close', () => upstream.destroy());
+    const said = cover ? upstream.pipe(covering(cover)) : upstream;
     upstream.on('error', cut).on('close', () => {
+      if (!upstream.readableEnded) said.destroy();
+    });
+    said.on('close', () => {
       // What the other side sent last may still be on its way to the caller.
       caller.end();
       setTimeout(() => caller.destroy(), LAST_BYTES_MS).unref();
-      resolve({ bytesIn: upstream.bytesWritten, bytesOut: upstream.bytesRead });
+      resolve({ bytesIn, bytesOut });
     });
     caller.on('data', (chunk: Buffer) => {
       bytesIn += chunk.length;
@@ -108,9 +116,10 @@ export function splice(
       upstream.destroy();
       return;
     }
-    upstream.write(first);
+    bytesIn += first.length;
+    if (first.length > 0) upstream.write(first);
     caller.pipe(upstream);
-    upstream.pipe(caller);
+    said.pipe(caller);
   });
 }
 

@@ -9,43 +9,50 @@ import {
   type HostTarget,
   originForm,
   type Permit,
+  REASONS,
   targetAuthority,
 } from '#policies';
 import type { Caller } from './authority.ts';
-import { type Injection, injectionOf, NO_INJECTION } from './credential.ts';
+import { injectionOf, PLAIN, type Prepared } from './credential.ts';
 import { ADAPTERS } from './datasources/index.ts';
-import { refused } from './refusal.ts';
-import type { Secrets } from './secrets.ts';
+import { type DialledEndpoint, endpointOf } from './endpoint.ts';
+import type { Parts } from './parts.ts';
+import { denialOf, refused } from './refusal.ts';
 
 /** Where an allowed request goes. Nothing is resolved and no secret read yet. */
-export interface Upstream {
+export interface Upstream extends DialledEndpoint {
   readonly decision: AllowDecision;
   /** What the addresses are checked against. */
   readonly grant: Permit | DatasourceGrant;
-  readonly scheme: 'http' | 'https';
-  /** Without brackets. */
-  readonly host: string;
-  readonly port: number;
-  /** The value of `Host`. */
-  readonly authority: string;
   /** Names the connections that may be shared; empty for those without a credential. */
   readonly credential: string;
   /** Whether everything that names the caller is removed. */
   readonly anonymous: boolean;
   /**
-   * The rest of the request, with its secret read: to be called when the addresses have been checked. `query` is the one that
-   * inspection left.
+   * Refuses by the headers alone, before anything is looked up.
+   * @throws {OutriderError} EGRESS_DENIED, INVALID_REQUEST
+   */
+  readonly assertHead: (rawHeaders: readonly string[]) => void;
+  /**
+   * The rest of the request, with its secret read: to be called when the addresses have been checked.
    * @throws {OutriderError} CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
    */
   readonly prepare: (
-    secrets: Secrets,
-    query: string | null,
-  ) => Injection & { readonly path: string };
+    parts: Pick<Parts, 'secrets' | 'tokens' | 'trusts'>,
+    request: PreparedFrom,
+  ) => Promise<Prepared>;
+}
+
+/** What is left of a request once it has been inspected. */
+export interface PreparedFrom {
+  readonly query: string | null;
+  readonly body: Buffer | undefined;
+  readonly rawHeaders: readonly string[];
 }
 
 /**
  * Decides, and finds where an allowed request goes.
- * @throws {OutriderError} EGRESS_DENIED, DATASOURCE_UNKNOWN, UNIMPLEMENTED
+ * @throws {OutriderError} EGRESS_DENIED, DATASOURCE_UNKNOWN
  */
 export function authorizeUpstream(
   caller: Caller,
@@ -53,8 +60,26 @@ export function authorizeUpstream(
   nowMs: number,
 ): Upstream {
   return target.kind === 'datasource'
-    ? datasourceUpstream(caller, authorize(caller.policy, target, nowMs))
+    ? datasourceUpstream(caller, authorizeDatasource(caller, target, nowMs))
     : hostUpstream(caller, authorize(caller.policy, target, nowMs));
+}
+
+/**
+ * One that there is and no rule grants is 403 and not 404: a name that is right must not look mistyped. The list of datasources does not
+ * name it.
+ */
+function authorizeDatasource(
+  { policy, set }: Caller,
+  target: DatasourceTarget,
+  nowMs: number,
+): Permit<DatasourceTarget> {
+  try {
+    return authorize(policy, target, nowMs);
+  } catch (error) {
+    const named = set.datasources.has(`${target.type}/${target.name}`);
+    if (!named || denialOf(error)?.reason !== 'alias_unknown') throw error;
+    throw refused('EGRESS_DENIED', REASONS.datasource_denied.text, 'datasource_denied');
+  }
 }
 
 function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
@@ -76,9 +101,11 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
     authority: targetAuthority(target),
     credential: credential ?? '',
     anonymous: binding !== undefined,
-    prepare: (secrets, query) => ({
+    assertHead() {},
+    prepare: async ({ secrets }, { query }) => ({
+      ...PLAIN,
       path: originForm({ ...target, query }),
-      ...(binding ? injectionOf(binding, secrets) : NO_INJECTION),
+      ...(binding ? injectionOf(binding, secrets) : {}),
     }),
   };
 }
@@ -87,31 +114,35 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
   const { target, decision } = permit;
   const grant = grantDatasource(set, permit);
   if (!grant) throw new OutriderError('DATASOURCE_UNKNOWN', 'there is no such datasource');
-  const { assertSpoken, plan } = ADAPTERS[target.type];
-  assertSpoken();
+  const { assertHead, plan } = ADAPTERS[target.type];
   const { spec } = grant.datasource;
-  const { secretRef } = spec;
+  const { auth, secretRef, tls } = spec;
+  const name = `${target.type}/${target.name}`;
+  const hasCredential = secretRef !== undefined || tls?.clientCertificateRef !== undefined;
   return {
     decision,
     grant,
     ...endpointOf(spec.endpoint),
-    credential: secretRef === undefined ? '' : `datasource:${target.type}/${target.name}`,
+    credential: hasCredential ? `datasource:${name}` : '',
     anonymous: true,
-    prepare: (secrets, query) => ({
-      strip: [],
-      ...plan(
-        spec,
-        { ...target, query },
-        secretRef === undefined ? undefined : secrets.read(secretRef),
-      ),
-    }),
+    assertHead: (rawHeaders) => assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
+    async prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
+      const held = secretRef === undefined ? undefined : secrets.read(secretRef);
+      const token =
+        auth.type === 'oauth2' && held !== undefined
+          ? await tokens.token({ datasource: name, auth, clientSecret: held, grant })
+          : undefined;
+      const secret = token ?? held;
+      const nowMs = Date.now();
+      const planned = plan({ spec, target: { ...target, query }, secret, rawHeaders, body, nowMs });
+      return {
+        ...PLAIN,
+        ...planned,
+        // A client's own secret is in no answer of this datasource by right either.
+        secrets: token === undefined || held === undefined ? planned.secrets : [token, held],
+        trust: trusts.of(tls, secrets),
+        onRejected: () => (token === undefined ? undefined : tokens.forget(token)),
+      };
+    },
   };
-}
-
-/** An endpoint's URL, the operator's and not a caller's, taken apart. */
-function endpointOf(endpoint: string): Pick<Upstream, 'scheme' | 'host' | 'port' | 'authority'> {
-  const url = new URL(endpoint);
-  const scheme = url.protocol === 'https:' ? 'https' : 'http';
-  const port = url.port === '' ? { http: 80, https: 443 }[scheme] : Number(url.port);
-  return { scheme, host: url.hostname.replace(/^\[|\]$/g, ''), port, authority: url.host };
 }

@@ -107,6 +107,14 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
     ),
     proxy: address('Where the sidecars find the credential proxy', `unix:${runtime}/proxy.sock`),
     signingKey: text('The key that signs execution tokens', keys.runner),
+    'exchange.tokenFile': optionalText(
+      "For a proxy that does not trust this runner's key: a file with the user's access token, readable by its owner only, which the proxy exchanges for execution tokens; `proxy.issuers` says whose it takes",
+    ),
+    'proxyTls.cert': optionalText(
+      'PEM files with which that proxy is asked on another host, the same as in `sidecar.proxyTls`: the certificate;',
+    ),
+    'proxyTls.key': optionalText('its key;'),
+    'proxyTls.ca': optionalText('the authorities that sign the certificate of the proxy'),
     assertionIssuers: text('Whose principal assertions are accepted', keys.assertionIssuers),
     localAssertion: text(
       "The local principal's assertion, renewed by `outrider up`",

@@ -519,7 +519,6 @@ describe('what this version does not do says so', () => {
           ),
         ),
     ],
-    ['WatchRevocations', () => first(service.rig.revocations.watchRevocations({}, service.alice))],
     ['terminal', () => run(python('', { terminal: { rows: 1, columns: 1, term: '' } }))],
     ['context_id', () => run(python('', { contextId: 'c' }))],
     ['detach_grace', () => run(python('', { detachGrace: { seconds: 1n, nanos: 0 } }))],

@@ -8,7 +8,7 @@ import { OutputAccount, type OutputChunk } from './output.ts';
 import { outputPassed } from './output-garbage.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { Binding, DeniedEvent, EgressAccount } from './sidecar-link.ts';
-import { TRUST_ENV, writeTrust } from './trust.ts';
+import { OPAQUE_ENV, TRUST_ENV, writeTrust } from './trust.ts';
 
 /** Why an exec ended: a closed list, the same on the wire, in the audit and in the metrics. */
 export type KilledBy =
@@ -85,6 +85,8 @@ export class Exec {
   readonly order: ExecOrder;
   /** How it ended, once its door is closed again. Never rejects; pending until `start` has returned. */
   readonly ended: Promise<Ending>;
+  /** When the program has ended, before its door is closed. Never rejects. */
+  readonly over: Promise<void>;
   readonly #sandbox: Sandbox;
   readonly #number: number;
   readonly #startedAt = performance.now();
@@ -95,6 +97,7 @@ export class Exec {
   readonly #begun: Promise<void>;
   #begin: () => void = () => {};
   #settle: (ending: Ending) => void = () => {};
+  #isOver: () => void = () => {};
   #wake: (() => void) | undefined;
   #cause: { killedBy: KilledBy; detail: string; errorCode: ErrorCode | '' } | undefined;
   #bound: Promise<boolean> = Promise.resolve(false);
@@ -118,6 +121,9 @@ export class Exec {
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
+    this.over = new Promise((resolve) => {
+      this.#isOver = resolve;
+    });
   }
 
   /**
@@ -136,7 +142,7 @@ export class Exec {
       this.#bound = this.#bind(() => this.#startProgram(TRUST_ENV));
       return;
     }
-    this.#startProgram({});
+    this.#startProgram(OPAQUE_ENV);
     this.#bound = this.#bind();
   }
 
@@ -276,6 +282,7 @@ export class Exec {
   #finish(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#isOver();
     this.#sandbox.answer();
     for (const timer of this.#timers) clearTimeout(timer);
     this.order.signal.removeEventListener('abort', this.#onAbort);

@@ -1,11 +1,11 @@
 import { newId } from '#core/ids';
-import type { ExecutionSigner } from '#core/tokens';
 import type { Role } from '#policies';
 import type { PolicyInForce } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
 import { bindExec } from './bind-exec.ts';
 import type { Caller } from './callers.ts';
 import type { Registries, Requirement } from './dependencies.ts';
+import type { TokenSource } from './exchanged-tokens.ts';
 import { collect, type Ending, Exec } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import {
@@ -43,7 +43,7 @@ export interface InstallEnd {
 }
 
 export interface InstallerDeps {
-  readonly signer: ExecutionSigner;
+  readonly signer: TokenSource;
   readonly registries: Registries;
   readonly artefacts: ArtefactStore;
   /** Of the next exec. */
@@ -128,6 +128,7 @@ export class Installer {
           ...facts,
           phase: 'install',
           authorisedAt: call.calledAt,
+          certificateThumbprint: sandbox.attachment.certificateThumbprint,
         })),
         timeoutMs: leftOf(call.role, call.calledAt),
         outputBytes: OUTPUT_BYTES,

@@ -93,6 +93,7 @@ describe('the environment of a sandbox', () => {
     ['python-data', 'MPLBACKEND', 'Agg'],
     ['python-data', 'OPENBLAS_NUM_THREADS', '1'],
     ['node', 'NODE_USE_ENV_PROXY', '1'],
+    ['python', 'NODE_USE_ENV_PROXY', '1'],
   ] as const)
     test(`${name} of the profile ${profile} is ${value ?? 'not set'}`, () => {
       assert.equal(sandboxEnvironment({}, profile)[name], value);

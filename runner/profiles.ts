@@ -25,8 +25,7 @@ export const PROFILES: readonly Profile[] = [
   {
     name: 'node',
     languages: ['javascript', 'typescript', 'shell'],
-    // Node reads this when it starts: fetch and http go through the sandbox's proxy.
-    env: { NODE_USE_ENV_PROXY: '1' },
+    env: {},
   },
   { name: 'shell', languages: ['shell'], env: {} },
 ];
@@ -126,6 +125,8 @@ const BASE = {
   https_proxy: 'http://127.0.0.1:3128',
   NO_PROXY: '127.0.0.1,localhost,::1',
   no_proxy: '127.0.0.1,localhost,::1',
+  // Node reads this when it starts: fetch and http go through the sandbox's proxy, whichever profile called it.
+  NODE_USE_ENV_PROXY: '1',
   OUTRIDER_URL: 'http://127.0.0.1:3128',
   OUTRIDER_OUTPUT: '/output',
 } as const;

@@ -3,7 +3,6 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
 import { principalKey } from '#core/principal';
-import type { ExecutionSigner } from '#core/tokens';
 import { chooseRole, type Phase, type Role } from '#policies';
 import type { PolicyInForce } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
@@ -13,6 +12,7 @@ import type { KnownBackend } from './choose-backend.ts';
 import { assertInstallable, type Registries, type Requirement } from './dependencies.ts';
 import { EndedExecs, failedToStart, lostExec, noted, withoutContents } from './ended-execs.ts';
 import { Events, type Happening } from './events.ts';
+import type { TokenSource } from './exchanged-tokens.ts';
 import { type Ending, Exec, type ExecEvent } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import { ExecLog } from './exec-log.ts';
@@ -25,6 +25,7 @@ import { type Place, Places, type Target } from './places.ts';
 import type { WarmPool } from './pool.ts';
 import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
 import { projected } from './projections.ts';
+import { Revocations } from './revocations.ts';
 import { roleLimits, type SandboxAsk } from './role-limits.ts';
 import type { Sandbox } from './sandbox.ts';
 import { type EndReason, type Kept, Sessions } from './sessions.ts';
@@ -72,7 +73,7 @@ export interface RunnerDeps {
   readonly backends: () => readonly KnownBackend[];
   readonly pool: WarmPool;
   readonly policies: Policies;
-  readonly signer: ExecutionSigner;
+  readonly signer: TokenSource;
   /** Where dependencies come from. */
   readonly registries: Registries;
   readonly audit: AuditChain;
@@ -114,6 +115,7 @@ export class Runner {
   readonly #deps: RunnerDeps;
   readonly sessions: Sessions;
   readonly events = new Events();
+  readonly revocations = new Revocations();
   readonly #places: Places;
   readonly #installer: Installer;
   readonly #live = new Map<string, Live>();
@@ -146,6 +148,7 @@ export class Runner {
     for (const { principal, facts, ending } of deps.journal.lost.map(lostExec)) {
       this.#lost.add(principal, facts, ending);
       this.#log.ended(principal, facts, ending);
+      this.revocations.revoke(facts.execId);
     }
     this.#places = new Places({ ...deps, sessions: this.sessions });
     this.#installer = new Installer({
@@ -250,6 +253,7 @@ export class Runner {
         // The caller's proof was good when it called: queueing and installing may have taken longer than that lasts.
         authorisedAt: calledAt,
         requestId: ask.requestId,
+        certificateThumbprint: sandbox.attachment.certificateThumbprint,
       });
       const exec = new Exec(
         sandbox,
@@ -388,6 +392,7 @@ export class Runner {
     await this.#deps.pool.close();
     await Promise.all(live.map(({ sandbox }) => sandbox.end()));
     this.events.close();
+    this.revocations.close();
   }
 
   /** An exec that installs something, from its start to its record. */
@@ -414,6 +419,7 @@ export class Runner {
   #start(live: Live): void {
     const { exec, facts } = live;
     this.#live.set(facts.execId, live);
+    void exec.over.then(() => this.revocations.revoke(facts.execId));
     exec.start();
     void exec.bound.then((bound) => {
       live.bound = bound;

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { OutriderError } from '#core/errors';
-import { type CallContext, type Report, serverStream, unary, unimplemented } from '#core/grpc';
+import { type CallContext, type Report, unary } from '#core/grpc';
 import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import {
   CreateSandboxRequest,
   type CreateSandboxResponse,
-  type RevocationServiceServer,
   type Sandbox as SandboxMessage,
   type SandboxServiceServer,
   SandboxState,
@@ -169,17 +168,6 @@ async function isNamed(identify: IdentifyCaller, context: CallContext): Promise<
     if (context.bearer === undefined) return false;
     throw error;
   }
-}
-
-/** Its place is kept: until then the life of an execution token is the bound. */
-export function revocationService(report: Report): RevocationServiceServer {
-  return {
-    watchRevocations: serverStream(
-      'WatchRevocations',
-      () => unimplemented('WatchRevocations'),
-      report,
-    ),
-  };
 }
 
 /** @throws {OutriderError} INVALID_REQUEST, SANDBOX_NOT_FOUND, SESSION_NOT_FOUND, ROLE_DENIED */

@@ -1,4 +1,4 @@
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress, isLoopback } from '#core/address';
@@ -22,6 +22,7 @@ import { PolicyStore, policyRecord, readyPolicy } from '#policystore';
 import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import type { RunnerConfig } from './config.ts';
+import { exchangedTokens, type TokenSource } from './exchanged-tokens.ts';
 import { becomeUser, policySource } from './give-up-root.ts';
 import { Idempotency } from './idempotency.ts';
 import { ExecJournal } from './journal.ts';
@@ -92,7 +93,7 @@ async function start(
 ): Promise<RunningRunner> {
   const metrics = new Metrics('runner');
   const counts = runnerMetrics(metrics);
-  const signer = new ExecutionSigner(readSigningKey(config.signingKey));
+  const signer = tokenSource(config);
   const verifier = new AssertionVerifier(readTrustedIssuers(config.assertionIssuers));
 
   const audit = new AuditChain('runner', new AuditFile(config.audit), {
@@ -206,11 +207,12 @@ async function start(
     services(
       shared,
       callersBy(verifier, config.listen.kind === 'unix' ? config.localAssertion : undefined),
+      config.listen.kind === 'unix',
     ),
     lifecycle,
   );
   const tcpServer = config.tcp
-    ? await serve(config.tcp, services(shared, callersBy(verifier, undefined)), lifecycle)
+    ? await serve(config.tcp, services(shared, callersBy(verifier, undefined), false), lifecycle)
     : undefined;
   // After the servers, so that it is stopped before them: callers wait on their connections for the ends of their programs.
   lifecycle.add('programs', () => running.drain(config.drainTimeout));
@@ -270,13 +272,26 @@ async function start(
   };
 }
 
+/** @throws {OutriderError} CONFIG_INVALID */
+function tokenSource(config: RunnerConfig): TokenSource {
+  const tokenFile = config['exchange.tokenFile'];
+  if (tokenFile === undefined) return new ExecutionSigner(readSigningKey(config.signingKey));
+  const paths = [config['proxyTls.cert'], config['proxyTls.key'], config['proxyTls.ca']];
+  const given = paths.filter((path) => path !== undefined);
+  if (given.length !== 0 && given.length !== paths.length)
+    throw new OutriderError('CONFIG_INVALID', 'runner.proxyTls needs all of cert, key and ca');
+  const [cert = '', key = '', ca = ''] = given.map((path) => readFileSync(path, 'utf8'));
+  const tls = given.length === 0 ? undefined : { cert, key, ca };
+  return exchangedTokens({ proxy: config.proxy, tls, tokenFile });
+}
+
 /** How many calls one owner may have open beside those whose programs run: ended and not read to their end, or sharing one exec. */
 const IDLE_CALLS_MAX = 64;
 
 /** How long what an exec left in /output can be read. */
 const ARTEFACTS_KEEP_MS = 10 * 60_000;
 
-function services(deps: ServicesDeps, identify: IdentifyCaller): Server {
+function services(deps: ServicesDeps, identify: IdentifyCaller, ofTheMesh: boolean): Server {
   const server = new Server({
     'grpc.max_receive_message_length': MESSAGE_MAX_BYTES,
     'grpc.max_send_message_length': MESSAGE_MAX_BYTES,
@@ -284,7 +299,7 @@ function services(deps: ServicesDeps, identify: IdentifyCaller): Server {
     'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
   });
-  addServices(server, deps, identify);
+  addServices(server, deps, identify, ofTheMesh);
   return server;
 }
 

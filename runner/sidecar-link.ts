@@ -54,6 +54,7 @@ export class Attachment {
   /** Called when the sidecar demands that the exec ends. */
   onPolicyEnded: (errorCode: string) => void = () => {};
   #alive = true;
+  #certificateThumbprint: string | undefined;
 
   constructor(client: SidecarServiceClient) {
     this.#call = client.attach(new Metadata({ waitForReady: true })); // it may be starting again just now
@@ -70,9 +71,14 @@ export class Attachment {
     this.#call.on('data', (response: AttachResponse) => this.#onResponse(response));
   }
 
+  /** What tokens of this attachment are bound to: the thumbprint of its certificate (RFC 8705); undefined on one host. */
+  get certificateThumbprint(): string | undefined {
+    return this.#certificateThumbprint;
+  }
+
   /** Makes the door, closed, at `path`, as a socket of the sidecar's own user. */
   async open(attachmentId: string, sandboxId: string, path: string): Promise<void> {
-    await this.#ask('opened', {
+    const { response } = await this.#ask('opened', {
       $case: 'open',
       value: {
         attachmentId,
@@ -84,6 +90,8 @@ export class Attachment {
         },
       },
     });
+    if (response?.$case === 'opened' && response.value.clientCertificateSha256 !== '')
+      this.#certificateThumbprint = response.value.clientCertificateSha256;
   }
 
   /** Opens the door; resolves to the PEM of the CA that TLS is intercepted with, empty where it is not. */

@@ -1,17 +1,28 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
+import { trustBags, trustStore } from './trust-store.ts';
 
 /** Where a sandbox sees its own directory. */
 const INSIDE = '/run/outrider';
 /** The sandbox's CA alone, for what adds it to its own list; and the list of this host with it, for what takes no other. */
 const OWN = 'ca.pem';
 const ALL = 'trust.pem';
+const ALL_JAVA = 'trust.p12';
 const APT = 'apt.conf';
 
+/** Java reads no `https_proxy`, and this before its own command line. */
+const JAVA_PROXY = ['http', 'https']
+  .flatMap((scheme) => [`-D${scheme}.proxyHost=127.0.0.1`, `-D${scheme}.proxyPort=3128`])
+  .concat('-Dhttp.nonProxyHosts=localhost|127.*|[::1]')
+  .join(' ');
+
+/** What programs get besides their sandbox's environment where nobody looks into TLS. */
+export const OPAQUE_ENV = { JAVA_TOOL_OPTIONS: JAVA_PROXY } as const;
+
 /**
- * What makes a sandbox's programs trust the CA that its sidecar intercepts with. Each variable is one that a known tool reads at its
- * start; a tool that reads none of them takes `SSL_CERT_FILE` as its name for the file to be told.
+ * The same where it is looked into: what makes programs trust the CA that the sidecar intercepts with. Each variable is one
+ * that a known tool reads at its start; a tool that reads none of them takes `SSL_CERT_FILE` as its name for the file to be told.
  */
 export const TRUST_ENV = {
   SSL_CERT_FILE: `${INSIDE}/${ALL}`, // OpenSSL, and by it Python; Go; Ruby; rustls' native certificates
@@ -24,6 +35,7 @@ export const TRUST_ENV = {
   GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: `${INSIDE}/${ALL}`,
   NODE_EXTRA_CA_CERTS: `${INSIDE}/${OWN}`,
   APT_CONFIG: `${INSIDE}/${APT}`,
+  JAVA_TOOL_OPTIONS: `${JAVA_PROXY} -Djavax.net.ssl.trustStore=${INSIDE}/${ALL_JAVA} -Djavax.net.ssl.trustStoreType=PKCS12`,
 } as const;
 
 /** Lists of CAs that systems keep in one file: Debian and Alpine, Fedora, SUSE. */
@@ -33,27 +45,29 @@ const SYSTEM_LISTS = [
   '/etc/ssl/ca-bundle.pem',
 ] as const;
 
-let hostList: string | undefined;
+/** The CAs that this host trusts, which an opaque tunnel of a sandbox needs, ending in a line break; and the same for Java. */
+let ofHost: { readonly pem: string; readonly bags: Buffer } | undefined;
 
-/** The CAs that this host trusts, which an opaque tunnel of a sandbox needs; where it keeps no list, those that Node comes with. */
-function listOfHost(): string {
-  hostList ??=
+/** Where the host keeps no list, the CAs are those that Node comes with. */
+function readHost() {
+  const list =
     SYSTEM_LISTS.map(readOrNothing).find((text) => text !== '') ?? rootCertificates.join('\n');
-  return hostList;
+  const pem = `${list}${list.endsWith('\n') ? '' : '\n'}`;
+  return { pem, bags: trustBags(pem) };
 }
 
 /** Writes what `TRUST_ENV` names into a sandbox's directory, each file whole or not at all: programs of an earlier exec may be reading. */
 export function writeTrust(directory: string, caCertificate: string): void {
-  const apt = `Acquire::https::CAInfo "${INSIDE}/${ALL}";\n`;
-  const list = listOfHost();
-  const all = `${list}${list.endsWith('\n') ? '' : '\n'}${caCertificate}`;
-  for (const [name, text] of [
+  ofHost ??= readHost();
+  const { pem, bags } = ofHost;
+  for (const [name, content] of [
     [OWN, caCertificate],
-    [ALL, all],
-    [APT, apt],
+    [ALL, `${pem}${caCertificate}`],
+    [ALL_JAVA, trustStore(bags, trustBags(caCertificate))],
+    [APT, `Acquire::https::CAInfo "${INSIDE}/${ALL}";\n`],
   ] as const) {
     const path = join(directory, name);
-    writeFileSync(`${path}.new`, text, { mode: 0o644 });
+    writeFileSync(`${path}.new`, content, { mode: 0o644 });
     renameSync(`${path}.new`, path);
   }
 }

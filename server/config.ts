@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Address, formatAddress } from '#core/address';
 import { address, bytes, type ConfigOf, choice, duration, list, text } from '#core/config';
+import { drainNotice } from '#core/drain-notice';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 
@@ -21,7 +22,8 @@ export function serverSpec(paths: { readonly runtime: string; readonly state: st
       keys.assertionIssuers,
     ),
     maxBody: bytes('The largest request taken.', 2 * 2 ** 20),
-    drainTimeout: duration('How long calls may run on after a signal to stop.', 5_000),
+    drainNotice,
+    drainTimeout: duration('How long calls may run on after a signal to stop.', 25_000),
     user: meshUser(),
     logLevel: choice('What is logged.', ['debug', 'info', 'warn', 'error'], 'info'),
   } as const;

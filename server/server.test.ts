@@ -155,7 +155,7 @@ test('only an assertion for the mesh by a known gateway opens the door', async (
   assert.equal((await post(call('ping'))).status, 200, 'control');
 });
 
-test('probes are anonymous, and a server without its runner is alive and not ready', async (t) => {
+test('L1: probes are anonymous, and a server without its runner is alive and not ready', async (t) => {
   const { origin } = await start(t);
   assert.equal((await fetch(`${origin}/livez`)).status, 200);
   assert.equal((await fetch(`${origin}/metrics`)).status, 200);

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { type AuthInfo, createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import type { Address } from '#core/address';
+import { giveNotice } from '#core/drain-notice';
 import { OutriderError } from '#core/errors';
 import { adminRoutes, answerError, closeServer, listen } from '#core/http';
 import { requestIdFrom } from '#core/ids';
@@ -28,13 +29,15 @@ export interface ServerDeps {
 export interface RunningServer {
   /** Listens; resolves to the address with its real port. @throws {OutriderError} ADDRESS_IN_USE */
   start(): Promise<Address>;
-  /** Stops listening, lets calls end for the configured time, then cuts them. */
+  /** Gives notice, stops listening, lets calls end for the configured time, then cuts them. */
   stop(): Promise<void>;
 }
 
 const RUNNER_ANSWERS_WITHIN_MS = 1_500;
-/** A gateway keeps an idle connection for 4 s: after these none is left on which it could lose a call. */
+/** A gateway keeps an idle connection for 2.5 s: after these none is left on which it could lose a call. */
 const GATEWAYS_KEEP_IDLE_MS = 4_500;
+/** The side that closes an idle connection first makes the other lose a call: let it be the gateways. */
+const KEEP_ALIVE_MS = 65_000;
 
 /**
  * Our MCP server: both eras of the protocol on `/mcp`, one fresh MCP instance a request, nothing kept between requests, so
@@ -79,11 +82,15 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     onerror: (error) => log.error('an MCP request could not be served', { error }),
   });
   const admin = adminRoutes(
-    [{ name: 'runner', check: () => runner.problem(RUNNER_ANSWERS_WITHIN_MS) }],
+    [
+      { name: 'runner', check: () => runner.problem(RUNNER_ANSWERS_WITHIN_MS) },
+      { name: 'server', check: () => (stopping ? 'it is about to stop' : undefined) },
+    ],
     metrics,
   );
 
   let stopping = false;
+  let requestedAt = 0;
 
   const http = createServer((request, response) => {
     serve(request, response).catch((thrown: unknown) => {
@@ -92,9 +99,12 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     });
   });
 
+  http.keepAliveTimeout = KEEP_ALIVE_MS;
+
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (await admin(request, response)) return;
     if (request.url?.split('?', 1)[0] !== '/mcp') throw new OutriderError('NOT_FOUND', 'not found');
+    requestedAt = performance.now();
     const auth = await authenticate(request, verifier);
     await answerMcp(
       {
@@ -112,7 +122,8 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     start: () => listen(http, config.listen),
     async stop() {
       stopping = true;
-      await closeServer(http, config.drainTimeout, GATEWAYS_KEEP_IDLE_MS);
+      const leftMs = await giveNotice(config, () => requestedAt);
+      await closeServer(http, leftMs, GATEWAYS_KEEP_IDLE_MS);
       await mcp.close();
       runner.close();
     },

@@ -3,7 +3,18 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { hashLine, readLine, verifyAudit } from '#core/audit';
-import { get, policyOf, Runner, reasonOf, rig, send, statusOf, TOKEN, until } from './test-rig.ts';
+import {
+  get,
+  policyOf,
+  Runner,
+  reasonOf,
+  requestRecords,
+  rig,
+  send,
+  statusOf,
+  TOKEN,
+  until,
+} from './test-rig.ts';
 
 const OK = get('http://api.allowed.test/v1/ok', 'api.allowed.test');
 
@@ -76,6 +87,24 @@ test('a message for an exec that is not bound, not yet or no more, is passed ove
 
   await runner.tighten(closed, 'e'.repeat(64), 'exec-2');
   assert.equal(statusOf(await send(runner.door, OK)), 403, 'the exec that is bound is meant');
+});
+
+test('the same policy under a newer digest changes what records say and nothing else, and what was narrowed stays so', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  for (const digest of ['a', 'b']) {
+    await runner.tighten(policyOf(), digest.repeat(64));
+    assert.equal(statusOf(await send(runner.door, OK)), 200);
+  }
+  await runner.tighten(policyOf([]), 'c'.repeat(64));
+  await runner.tighten(policyOf(), 'd'.repeat(64));
+  assert.equal(statusOf(await send(runner.door, OK)), 403, 'what came back is not given back');
+  await runner.unbind();
+  assert.deepEqual(
+    requestRecords(proxy).map(({ policyDigest }) => String(policyDigest).charAt(0)),
+    ['a', 'b', 'd'],
+  );
 });
 
 test('RelayControl is not in this version', async (t) => {

@@ -17,6 +17,8 @@ import { Door, type DoorLimits } from './door.ts';
 import { type DeniedEvent, Journal } from './journal.ts';
 import type { Measures } from './measures.ts';
 import { postAudit, proxyPool } from './proxy-link.ts';
+import { ProxySession } from './proxy-session.ts';
+import type { ProxyTls } from './proxy-tls.ts';
 import { Refused, toRefused } from './refusal.ts';
 import { Spool } from './spool.ts';
 import { SandboxAuthority, SandboxKeys } from './tls/authority.ts';
@@ -35,6 +37,7 @@ export interface AttachmentSpec {
 
 export interface AttachmentDeps {
   readonly proxy: Address;
+  readonly proxyTls: ProxyTls | undefined;
   readonly proxyTimeoutMs: number;
   readonly log: Logger;
   readonly measures: Measures;
@@ -138,7 +141,8 @@ export class Attachment {
     this.#door?.cutConnections();
     const authority = this.#authorityFor(grant);
     const pool = this.#newPool(POOL_CONNECTIONS);
-    this.#binding = new Binding(grant, { pool, authority });
+    const session = new ProxySession(this.#deps.proxy, this.#deps.proxyTls);
+    this.#binding = new Binding(grant, { pool, session, authority });
     this.#lastToken = grant.token.jwt;
     this.#delivery.nudge();
     return authority?.certificate;
@@ -186,7 +190,7 @@ export class Attachment {
 
   /** The lines that the proxy has not acknowledged. They are kept, and still delivered where that is possible. */
   undelivered(): readonly string[] {
-    return this.#spool.oldest();
+    return this.#spool.lines();
   }
 
   /**
@@ -223,7 +227,7 @@ export class Attachment {
           last: this.#chain.head.seq,
         },
       });
-    this.#deps.measures.pending.dec(this.#reportedPending);
+    this.#deps.measures.pending.add(-this.#reportedPending);
   }
 
   async #shut(): Promise<void> {
@@ -232,6 +236,7 @@ export class Attachment {
     this.#journal.cut(() => new Refused('not_bound'));
     this.#door?.cutConnections();
     this.#journal.sumUpRefusals();
+    binding?.session.destroy();
     await binding?.pool.destroy();
   }
 
@@ -249,12 +254,12 @@ export class Attachment {
   }
 
   #newPool(connections: number): Pool {
-    const { proxy, proxyTimeoutMs } = this.#deps;
+    const { proxy, proxyTls, proxyTimeoutMs } = this.#deps;
     const { idleTimeoutMs } = this.#spec.limits;
-    return proxyPool(proxy, { connections, proxyTimeoutMs, idleTimeoutMs });
+    return proxyPool(proxy, { connections, proxyTimeoutMs, idleTimeoutMs }, proxyTls);
   }
 
-  #post(lines: readonly string[]) {
+  #post(lines: Buffer) {
     if (this.#lastToken === undefined)
       throw new OutriderError('AUDIT_UNAVAILABLE', 'no exec was bound yet');
     this.#auditPool ??= this.#newPool(1);
@@ -263,7 +268,7 @@ export class Attachment {
 
   #showPending(): void {
     const { pending } = this.#spool;
-    this.#deps.measures.pending.inc(pending - this.#reportedPending);
+    this.#deps.measures.pending.add(pending - this.#reportedPending);
     this.#reportedPending = pending;
   }
 }

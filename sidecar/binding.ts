@@ -3,10 +3,13 @@ import {
   type Decision,
   decide,
   type RolePolicy,
+  spokenTo,
   stricterLimits,
   type Target,
+  type TunnelTarget,
   targetText,
 } from '#policies';
+import type { ProxySession } from './proxy-session.ts';
 import { Refused } from './refusal.ts';
 import type { SandboxAuthority } from './tls/authority.ts';
 
@@ -24,6 +27,8 @@ export interface ExecGrant {
 /** What an exec's door has besides its grant. */
 export interface DoorMeans {
   readonly pool: Pool;
+  /** For what is HTTP/2 all the way. */
+  readonly session: ProxySession;
   /** Signs for the hosts of the policy at claim; absent where no rule of it looks into TLS. */
   readonly authority: SandboxAuthority | undefined;
 }
@@ -72,6 +77,7 @@ const CLOCK_TOLERANCE_MS = 5_000;
 export class Binding {
   readonly exec: Omit<ExecGrant, 'policy' | 'token'>;
   readonly pool: Pool;
+  readonly session: ProxySession;
   readonly authority: SandboxAuthority | undefined;
   readonly totals: Totals = {
     allowed: 0,
@@ -83,26 +89,30 @@ export class Binding {
   };
   /** Refusals that have been reported to the runner as they happened. */
   reported = 0;
-  readonly #policies: ExecPolicy[];
+  /** Different ones, that of the claim first. */
+  readonly #policies: RolePolicy[];
+  #newest: ExecPolicy;
   #token: ExecToken;
 
-  constructor({ policy, token, ...exec }: ExecGrant, { pool, authority }: DoorMeans) {
+  constructor({ policy, token, ...exec }: ExecGrant, { pool, session, authority }: DoorMeans) {
     this.exec = exec;
     this.pool = pool;
+    this.session = session;
     this.authority = authority;
-    this.#policies = [policy];
+    this.#policies = [policy.compiled];
+    this.#newest = policy;
     this.#token = token;
   }
 
   /** The newest. */
-  get policy(): ExecPolicy | undefined {
-    return this.#policies.at(-1);
+  get policy(): ExecPolicy {
+    return this.#newest;
   }
 
   /** What every policy since the claim allows, within the stricter of their limits. @throws {Refused} with the reason and rule of the first that does not */
   permit(target: Target, nowMs: number): Grant {
     let grant: Grant | undefined;
-    for (const { compiled } of this.#policies) {
+    for (const compiled of this.#policies) {
       const decision = decide(compiled, target, nowMs);
       if (decision.verdict === 'deny')
         throw new Refused(decision.reason, { rule: decision.rule, target: targetText(target) });
@@ -112,10 +122,17 @@ export class Binding {
     return grant;
   }
 
+  /** What to offer a program that opens a connection: what its claim's rules speak there. Every request is then decided for itself. */
+  spokenTo(target: TunnelTarget, scheme: 'http' | 'https'): ReadonlySet<string> {
+    const [first] = this.#policies;
+    return first === undefined ? new Set() : spokenTo(first, target, scheme);
+  }
+
   /** From now on `policy` must allow a target too. */
   tighten(policy: ExecPolicy): void {
-    if (this.#policies.some(({ digest }) => digest === policy.digest)) return;
-    this.#policies.push(policy);
+    this.#newest = policy;
+    // Most reloads change nothing for a role: what allows the same need not be asked twice.
+    if (!this.#policies.includes(policy.compiled)) this.#policies.push(policy.compiled);
   }
 
   renew(token: ExecToken): void {

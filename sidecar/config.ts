@@ -14,6 +14,13 @@ export function sidecarSpec(paths: { runtime: string; state: string }) {
       'the credential proxy: the only address that a sidecar ever dials',
       `unix:${join(paths.runtime, 'proxy.sock')}`,
     ),
+    'proxyTls.cert': config.optionalText(
+      'PEM files with which a proxy on another host is called, over TCP: the certificate of this sidecar, with its chain;',
+    ),
+    'proxyTls.key': config.optionalText(
+      'its key, readable by the user that the parts of the mesh become;',
+    ),
+    'proxyTls.ca': config.optionalText('the authorities that sign the certificate of the proxy'),
     admin: config.optionalAddress(
       'where /livez, /readyz and /metrics answer; default 127.0.0.1:8793, and never with exitWithAttachment',
     ),

@@ -5,10 +5,10 @@ import type { Logger } from '#core/log';
 import type { Spool } from './spool.ts';
 
 /**
- * Takes lines to the proxy, and resolves to the last record that it has stored. Rejects when nothing is known to be stored: with
+ * Takes lines, each with its line feed, to the proxy, and resolves to the last record that it has stored. Rejects when nothing is known to be stored: with
  * `DeliveryRefused` where the same lines would be refused again.
  */
-export type PostAudit = (lines: readonly string[]) => Promise<AuditHead>;
+export type PostAudit = (lines: Buffer) => Promise<AuditHead>;
 
 /** The proxy does not take these lines. It may have said what it has of the chain. */
 export class DeliveryRefused extends OutriderError {
@@ -20,7 +20,8 @@ export class DeliveryRefused extends OutriderError {
   }
 }
 
-const BATCH_RECORDS = 64;
+/** So many records do not wait for others: enough that the delivery costs little beside them. */
+const BATCH_RECORDS = 256;
 const BATCH_DELAY_MS = 200;
 const RETRY_MAX_MS = 2_000;
 const FLUSH_RETRY_MS = 100;
@@ -28,7 +29,7 @@ const FLUSH_RETRY_MS = 100;
 const REFUSED_RETRY_MS = 60_000;
 
 /**
- * Brings the records of one spool to the proxy: a batch at a time, 200 ms after the first record or at 64 of them. A record
+ * Brings the records of one spool to the proxy: a batch at a time, 200 ms after the first record or at 256 of them. A record
  * leaves the spool only when the proxy has acknowledged its hash; until then it is sent again, less and less often. Where the
  * proxy refuses records and says which it has, delivery goes on behind that one.
  */
@@ -111,8 +112,8 @@ export class Delivery {
 
   async #deliverAll(): Promise<boolean> {
     try {
-      while (this.#spool.pending > 0 && !this.#stopped) {
-        const head = await this.#post(this.#spool.oldest(BATCH_RECORDS)).catch(storedAllTheSame);
+      for (let lines = this.#spool.batch(); lines && !this.#stopped; lines = this.#spool.batch()) {
+        const head = await this.#post(lines).catch(storedAllTheSame);
         if (!this.#spool.acknowledge(head, this.#writer))
           throw new DeliveryRefused('it has none of the records in the spool', head);
         this.#failures = 0;

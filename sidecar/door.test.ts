@@ -142,7 +142,7 @@ const REFUSED = [
     400,
     'path_malformed',
   ],
-  ['origin form for another host', get('/v1/ok', 'api.allowed.test'), 400, 'host_not_allowed'],
+  ['origin form for another host', get('/v1/ok', 'api.allowed.test'), 400, 'host_mismatch'],
   [
     'an upgrade',
     get(
@@ -375,13 +375,14 @@ test('a program that goes away in the middle of a body never makes a whole reque
   assert.equal((await runner.unbind()).failed, 1n);
 });
 
-test('the proxy is away: 502, the reason, and no word of where it is', async (t) => {
+test('the proxy is away: 503, the reason, and no word of where it is', async (t) => {
   const { attach, proxy } = await rig(t);
   const runner = await attach();
   await runner.bind();
   await proxy.close();
   const answer = await send(runner.door, OK);
-  assert.deepEqual([statusOf(answer), reasonOf(answer)], [502, 'upstream_unreachable']);
+  assert.deepEqual([statusOf(answer), reasonOf(answer)], [503, 'upstream_unreachable']);
+  assert.match(answer, /\r\nretry-after: 1\r\n/i);
   assert.doesNotMatch(answer, /sock|ENOENT|ECONN/);
   await proxy.listen();
   assert.equal(

@@ -1,18 +1,23 @@
 import { chownSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
-import type { Reason, RuleLimits } from '#policies';
+import { http2Head } from '#core/http2-head';
+import { asksForWebSocket } from '#core/websocket';
+import { type Reason, type RuleLimits, requestProtocol } from '#policies';
 import { assertBound, type Binding, type Grant } from './binding.ts';
 import type { Exchange } from './exchange.ts';
 import { forward } from './forward.ts';
-import { headerOf, headProblem } from './framing.ts';
-import { Http2Door, plainHeaders } from './http2.ts';
+import { forwardStream } from './forward-stream.ts';
+import { headerOf, headProblem, type Wire } from './framing.ts';
+import { Http2Door } from './http2.ts';
 import type { Journal } from './journal.ts';
 import type { Measures } from './measures.ts';
+import { OpenList } from './open-list.ts';
 import { Openings } from './openings.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
@@ -27,6 +32,8 @@ import {
   requestTarget,
 } from './request-target.ts';
 import { readSocks, SOCKS_REPLY, SOCKS_VERSION, SocksRefused, socksReply } from './socks.ts';
+import { StreamResponse } from './stream-response.ts';
+import { openWebSocket, type Upgrading } from './websocket.ts';
 
 /** Bounds of one door, whatever policy says. */
 export interface DoorLimits {
@@ -57,11 +64,22 @@ export interface DoorDeps {
 /** Requests of one connection that may be under way at once. */
 const PIPELINE_MAX = 16;
 const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
+/** How long a connection may wait for its first or next request. */
+const KEEP_ALIVE_MS = 30_000;
 /** Time for a refusal to be read before the connection goes. */
 const PARTING_MS = 500;
 
+/** What a request is besides one. */
+interface Wish {
+  /** What is wrong with it already. */
+  readonly problem?: Reason | undefined;
+  readonly upgrading?: Upgrading;
+  /** Of HTTP/2. */
+  readonly stream?: ServerHttp2Stream;
+}
+
 interface Connection {
-  readonly open: Set<Exchange>;
+  readonly open: OpenList<Exchange>;
   /** Nothing that arrives on it is looked at any more. */
   doomed: boolean;
   /** The last answer, once those before it are out. */
@@ -93,7 +111,9 @@ export class Door {
       headersTimeout: limits.headerTimeoutMs,
       requestTimeout: Math.max(limits.bodyTimeoutMs, limits.headerTimeoutMs),
       connectionsCheckingInterval: Math.min(1_000, limits.headerTimeoutMs),
-      keepAliveTimeout: 30_000,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      // Any other wish for another protocol is a request like any other, and refused as one.
+      shouldUpgradeCallback: ({ rawHeaders }) => asksForWebSocket(rawHeaders),
     });
     // Above the door's own bound, which answers by its own reason.
     this.#server.maxHeadersCount = Math.max(2_000, limits.headerCount + 1);
@@ -111,7 +131,7 @@ export class Door {
     });
     this.#http2 = new Http2Door({
       ...limits,
-      serve: (socket, request, response) => void this.#serveStream(socket, request, response),
+      serve: (socket, request, stream) => void this.#serveStream(socket, request, stream),
       refuse: (refused) => void this.#recordUnreadable(refused, 'intercept'),
     });
     this.#server
@@ -126,6 +146,7 @@ export class Door {
         'checkExpectation',
         (request, response) => void this.#serve(request.socket, request, response),
       )
+      .on('upgrade', (request, socket: Socket, head) => this.#upgrade(request, socket, head))
       .on('connect', (request, socket: Socket, head) => void this.#connect(request, socket, head))
       .on('clientError', (error: ParseFailure, socket: Socket) => this.#unreadable(error, socket))
       .on('drop', () => this.#dropped());
@@ -172,18 +193,19 @@ export class Door {
       return;
     }
     this.#track(socket, undefined);
-    const silent = (): void => void socket.destroy();
-    socket.setTimeout(this.#deps.limits.headerTimeoutMs, silent);
-    socket.once('data', (first: Buffer) => {
-      socket.setTimeout(0).off('timeout', silent).pause();
-      socket.unshift(first);
-      if (first[0] === SOCKS_VERSION) void this.#socks(socket);
+    firstBytes(socket, this.#deps.limits.headerTimeoutMs, ([version]) => {
+      if (version === SOCKS_VERSION) void this.#socks(socket);
       else this.#serveHttp(socket);
     });
   }
 
   #track(socket: Socket, origin: Origin | undefined): void {
-    this.#connections.set(socket, { open: new Set(), doomed: false, parting: undefined, origin });
+    this.#connections.set(socket, {
+      open: new OpenList(),
+      doomed: false,
+      parting: undefined,
+      origin,
+    });
     socket.on('error', () => {});
     socket.once('close', () => this.#connections.delete(socket));
   }
@@ -198,24 +220,35 @@ export class Door {
     const connection = this.#connections.get(socket);
     if (connection) connection.origin = origin;
     else this.#track(socket, origin);
-    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') this.#http2.accept(socket);
-    else this.#serveHttp(socket);
+    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') {
+      this.#http2.accept(socket);
+      return;
+    }
+    // A program may open a connection long before it asks: there is no request yet that could be late.
+    firstBytes(socket, KEEP_ALIVE_MS, (bytes) => {
+      if (origin.scheme === 'http' && beginsHttp2(bytes)) this.#http2.accept(socket);
+      else this.#serveHttp(socket);
+    });
   }
 
   /** One stream of HTTP/2, as the request that HTTP/1.1 would have made of it. */
   async #serveStream(
     socket: Socket,
-    request: ProgramRequest,
-    response: ProgramResponse,
+    request: Http2ServerRequest,
+    stream: ServerHttp2Stream,
   ): Promise<void> {
-    const plain = plainHeaders(request.rawHeaders);
     const { rawHeaders } = request;
-    rawHeaders.splice(0, rawHeaders.length, ...(plain ?? []));
-    const type = headerOf(rawHeaders, 'content-type') ?? '';
-    // gRPC needs HTTP/2 all the way, and the hop to the proxy is HTTP/1.1.
-    const isGrpc = /^application\/grpc(?:[+;]|$)/i.test(type);
-    const problem = !plain ? 'host_mismatch' : isGrpc ? 'protocol_not_allowed' : undefined;
-    await this.#serve(socket, request, response, problem);
+    const head = http2Head(rawHeaders);
+    const plain = head?.rawHeaders ?? [];
+    // Here the end of a body is a frame, whether or not somebody says its length.
+    const unsaid = !stream.endAfterHeaders && headerOf(plain, 'content-length') === undefined;
+    if (unsaid) plain.push('transfer-encoding', 'chunked');
+    rawHeaders.splice(0, rawHeaders.length, ...plain);
+    const contentType = headerOf(plain, 'content-type');
+    const grpc = requestProtocol({ http2: true, websocket: false, contentType }) === 'grpc';
+    const problem =
+      request.method === 'CONNECT' ? 'connect_not_allowed' : head ? undefined : 'host_mismatch';
+    await this.#serve(socket, request, new StreamResponse(stream, grpc), { problem, stream });
   }
 
   /** One request: each step takes what the last one proved, and any refusal ends up in the one catch. */
@@ -223,7 +256,7 @@ export class Door {
     socket: Socket,
     request: ProgramRequest,
     response: ProgramResponse,
-    problem?: Reason,
+    { problem, upgrading, stream }: Wish = {},
   ): Promise<void> {
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
@@ -238,8 +271,15 @@ export class Door {
       exchange.onCut((refused) => answerRefusal(response, refused, requestId, !multiplexed));
       response.once('close', () => this.#settled(socket, connection, exchange));
       if (problem) throw new Refused(problem, problem === 'host_mismatch' ? { status: 400 } : {});
-      this.#assertSound(request, connection, multiplexed);
-      const target = origin ? insideTarget(request, origin) : requestTarget(request);
+      this.#assertSound(request, connection, wireOf(multiplexed, upgrading));
+      const protocol = requestProtocol({
+        http2: multiplexed,
+        websocket: upgrading !== undefined,
+        contentType: headerOf(request.rawHeaders, 'content-type'),
+      });
+      const target = origin
+        ? insideTarget(request, origin, protocol)
+        : requestTarget(request, protocol);
       exchange.target = target;
       const binding = assertBound(exchange.binding);
       const nowMs = this.#deps.now();
@@ -251,9 +291,13 @@ export class Door {
         grant.limits.requestBytes ?? Number.POSITIVE_INFINITY,
       );
       assertBodySize(request, requestMaxBytes);
+      if (upgrading) this.#openings.occupy(exchange);
       this.#limit(exchange, grant);
       const call = { exchange, request, response, target, grant, binding, nowMs, requestMaxBytes };
-      await forward(call);
+      const isHttp2 = protocol === 'grpc' || !grant.protocols.includes('http1');
+      if (upgrading) openWebSocket(call, upgrading);
+      else if (stream && isHttp2) forwardStream(call, stream, this.#deps.limits.idleTimeoutMs);
+      else await forward(call);
     } catch (thrown) {
       // What was cut meanwhile has been answered.
       if (exchange?.ended) return;
@@ -261,10 +305,36 @@ export class Door {
       const doubtful = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
       const close = doubtful && !multiplexed;
       if (close) connection.doomed = true;
+      // Thousands more may wait: Node would make a request of each.
+      if (refused.reason === 'pipeline_limit') stopReading(socket);
       const told = this.#refuse(exchange, refused);
       answerRefusal(response, told, exchange?.requestId ?? 'none', close);
       if (!close) drain(request);
     }
+  }
+
+  /** A request that asks to go on as a WebSocket: nothing behind its head is read as HTTP, whatever is answered. */
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    const connection = this.#connections.get(socket);
+    if (!connection || connection.doomed) return;
+    if (connection.open.size > 0) {
+      // Behind an answer that is still to come there is no place for another.
+      this.#recordUnreadable(new Refused('pipeline_limit'), this.#ingressIn(connection));
+      socket.destroy();
+      return;
+    }
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.once('finish', () => lastWordSaid(socket));
+    const upgrading = {
+      socket,
+      detach: () => response.detachSocket(socket),
+      idleTimeoutMs: this.#deps.limits.idleTimeoutMs,
+    };
+    // Whatever comes before the answer is another request.
+    const problem = head.length > 0 ? 'upgrade_with_body' : undefined;
+    void this.#serve(socket, request, response, { problem, upgrading });
   }
 
   async #connect(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
@@ -333,15 +403,15 @@ export class Door {
   }
 
   /** @throws {Refused} what is wrong with the head, or with its place in the connection */
-  #assertSound(request: ProgramRequest, connection: Connection, multiplexed = false): void {
+  #assertSound(request: ProgramRequest, connection: Connection, wire: Wire = 'http1'): void {
     const { method = '', httpVersion, rawHeaders } = request;
     const head = { method, httpVersion, rawHeaders };
-    const wire = multiplexed ? 'http2' : 'http1';
     const problem = headProblem(head, this.#deps.limits.headerCount, wire);
     // Nothing is known yet of what would speak the other protocol, so it is the request that is wrong.
     if (problem === 'upgrade_not_allowed') throw new Refused(problem, { status: 400 });
     if (problem) throw new Refused(problem);
-    if (!multiplexed && connection.open.size > PIPELINE_MAX) throw new Refused('pipeline_limit');
+    if (wire !== 'http2' && connection.open.size > PIPELINE_MAX)
+      throw new Refused('pipeline_limit');
   }
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
@@ -382,13 +452,14 @@ export class Door {
       unfinished.cut(refused);
       return;
     }
-    const { told, requestId } = this.#recordUnreadable(
-      refused,
-      connection.origin ? 'intercept' : 'forward',
-    );
+    const { told, requestId } = this.#recordUnreadable(refused, this.#ingressIn(connection));
     const bytes = refusalBytes(told, requestId);
     if (connection.open.size > 0) connection.parting = bytes;
     else part(socket, bytes);
+  }
+
+  #ingressIn({ origin }: Connection): Exchange['ingress'] {
+    return origin ? 'intercept' : 'forward';
   }
 
   #recordUnreadable(
@@ -425,9 +496,47 @@ function refusalOf(error: ParseFailure, insideBody: boolean): Refused {
   return blame(error);
 }
 
+/** Waits for the first bytes of a connection, which stay in it; one that says nothing for so long is closed, and nothing is recorded. */
+function firstBytes(socket: Socket, silenceMs: number, then: (bytes: Buffer) => void): void {
+  const silent = (): void => void socket.destroy();
+  socket.setTimeout(silenceMs, silent);
+  socket.once('data', (bytes: Buffer) => {
+    socket.setTimeout(0).off('timeout', silent).pause();
+    socket.unshift(bytes);
+    then(bytes);
+  });
+  socket.resume();
+}
+
+/** RFC 9113, 3.4. No method of HTTP/1.1 begins so; what comes in smaller pieces is not taken for it. */
+function beginsHttp2(bytes: Buffer): boolean {
+  return bytes.subarray(0, 4).toString('latin1') === 'PRI ';
+}
+
+function wireOf(multiplexed: boolean, upgrading: Upgrading | undefined): Wire {
+  if (upgrading) return 'websocket';
+  return multiplexed ? 'http2' : 'http1';
+}
+
+/**
+ * Takes nothing more from the connection: not from the socket, and not from what has been read of it, where thousands of requests may
+ * wait. Node has no other way to stop a parser amid a buffer; where it should lose this one, they are made and passed over.
+ */
+function stopReading(socket: Socket): void {
+  socket.pause();
+  const parser: unknown = Reflect.get(socket, 'parser');
+  if (typeof parser !== 'object' || parser === null || !('pause' in parser)) return;
+  if (typeof parser.pause === 'function') parser.pause();
+}
+
 /** Says the last word on a connection, and lets it be read before the connection goes. */
 function part(socket: Socket, bytes: Buffer): void {
-  socket.end(bytes);
+  socket.write(bytes);
+  lastWordSaid(socket);
+}
+
+function lastWordSaid(socket: Socket): void {
+  socket.end();
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), PARTING_MS);
   socket.once('close', () => clearTimeout(timer));

@@ -1,3 +1,4 @@
+import { FAILURES } from '#core/errors';
 import { newId } from '#core/ids';
 import { isReason, REASONS, type Reason, type Target, targetText } from '#policies';
 import type { Binding, Grant } from './binding.ts';
@@ -114,9 +115,12 @@ export function outcomeOfAnswer(
   const code = header('x-outrider-error');
   if (code === undefined) return { verdict: 'allow', status };
   const reason = header('x-outrider-reason');
+  // gRPC always answers 200: what it came to is in the code.
+  const failure = Object.entries(FAILURES).find(([name]) => name === code)?.[1];
+  const means = status === 200 && failure ? failure.http : status;
   return {
-    verdict: status === 429 ? 'limit' : status >= 500 ? 'error' : 'deny',
-    status,
+    verdict: means === 429 ? 'limit' : means >= 500 ? 'error' : 'deny',
+    status: means,
     code,
     reason: reason !== undefined && isReason(reason) ? reason : undefined,
     rule: header('x-outrider-rule'),

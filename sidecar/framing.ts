@@ -1,3 +1,4 @@
+import { handshakeKey } from '#core/websocket';
 import type { Reason } from '#policies';
 
 /** A request head as it stood on the wire: names and values in turn, in order, nothing joined. */
@@ -7,8 +8,8 @@ export interface RawHead {
   readonly rawHeaders: readonly string[];
 }
 
-/** What a connection speaks: a request line that claims another version is refused. */
-export type Wire = 'http1' | 'http2';
+/** What a connection speaks, or asks to speak from here on: a request line that claims another version is refused. */
+export type Wire = 'http1' | 'http2' | 'websocket';
 
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110, 5.5: visible characters, space, tab and obs-text; nothing that could end a line. */
@@ -18,6 +19,7 @@ const LENGTH = /^(?:0|[1-9]\d{0,14})$/;
 const VERSIONS: Readonly<Record<Wire, readonly string[]>> = {
   http1: ['1.1', '1.0'],
   http2: ['2.0'],
+  websocket: ['1.1'],
 };
 
 /** Headers of which a second one leaves two readings. */
@@ -49,7 +51,7 @@ export function headProblem(head: RawHead, countMax: number, wire: Wire): Reason
     else if (lower === 'content-length') return before === value ? 'cl_duplicate' : 'cl_conflict';
     else if (Object.hasOwn(ONCE, lower)) return ONCE[lower];
   }
-  return lengthProblem(head, seen) ?? otherProblem(head, seen);
+  return lengthProblem(head, seen) ?? otherProblem(head, seen, wire);
 }
 
 /** Whether the head announces a body, whatever the method. */
@@ -62,8 +64,10 @@ export function hasBody(rawHeaders: readonly string[]): boolean {
 
 /** The first value of a header, by its lower-case name. */
 export function headerOf(rawHeaders: readonly string[], name: string): string | undefined {
-  for (let at = 0; at < rawHeaders.length; at += 2)
-    if (rawHeaders[at]?.toLowerCase() === name) return rawHeaders[at + 1];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const found = rawHeaders[at];
+    if (found?.length === name.length && found.toLowerCase() === name) return rawHeaders[at + 1];
+  }
   return undefined;
 }
 
@@ -94,6 +98,7 @@ function lengthProblem(
 function otherProblem(
   { method, httpVersion, rawHeaders }: RawHead,
   headers: ReadonlyMap<string, string>,
+  wire: Wire,
 ): Reason | undefined {
   if (httpVersion !== '1.0' && !headers.has('host')) return 'host_missing';
   if (headers.get('host') === '' && method !== 'CONNECT') return 'host_malformed';
@@ -104,5 +109,8 @@ function otherProblem(
   const upgrade = headers.get('upgrade');
   // An offer of h2c may be passed over (RFC 9110, 7.8), and clients make it unasked; any other asks for another protocol.
   if (upgrade === undefined || /^h2c$/i.test(upgrade.trim())) return undefined;
-  return hasBody(rawHeaders) ? 'upgrade_with_body' : 'upgrade_not_allowed';
+  if (hasBody(rawHeaders)) return 'upgrade_with_body';
+  // Half a handshake is one that the two ends may read differently.
+  const complete = wire === 'websocket' && handshakeKey(rawHeaders) !== undefined;
+  return complete ? undefined : 'upgrade_not_allowed';
 }

@@ -27,11 +27,11 @@ export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: b
   const nominated = connectionOptions(rawHeaders);
   return filtered(
     rawHeaders,
-    (name) =>
+    (name, value) =>
       !ONE_HOP.has(name) &&
       !nominated.has(name) &&
       !SPOOFED.test(name) &&
-      !(stripIdentity && IDENTITY.has(name)),
+      !(stripIdentity && IDENTITY.has(name) && !isAwsSignature(name, value)),
   );
 }
 
@@ -54,21 +54,34 @@ export function headerText(raw: unknown): string[] {
   );
 }
 
-function filtered(rawHeaders: readonly string[], keep: (name: string) => boolean): string[] {
+/** The chunks of an upload hang on it: the proxy reads it, and removes it. It holds no secret, only what was made with one. */
+function isAwsSignature(name: string, value: string): boolean {
+  return name === 'authorization' && /^AWS4?[- ]/.test(value);
+}
+
+function filtered(
+  rawHeaders: readonly string[],
+  keep: (name: string, value: string) => boolean,
+): string[] {
   const kept: string[] = [];
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [name, value] = [rawHeaders[at] ?? '', rawHeaders[at + 1] ?? ''];
-    if (keep(name.toLowerCase())) kept.push(name, value);
+    if (keep(name.toLowerCase(), value)) kept.push(name, value);
   }
   return kept;
 }
 
+const CONNECTION = 'connection';
+const NONE: ReadonlySet<string> = new Set();
+
 function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> {
-  const options = new Set<string>();
+  let options: Set<string> | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
-    if (rawHeaders[at]?.toLowerCase() !== 'connection') continue;
+    const name = rawHeaders[at];
+    if (name?.length !== CONNECTION.length || name.toLowerCase() !== CONNECTION) continue;
+    options ??= new Set();
     for (const option of (rawHeaders[at + 1] ?? '').split(','))
       options.add(option.trim().toLowerCase());
   }
-  return options;
+  return options ?? NONE;
 }

@@ -2,19 +2,19 @@ import {
   constants,
   createServer,
   type Http2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
+  Http2ServerRequest,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { Refused } from './refusal.ts';
 
 export interface Http2Deps {
   readonly headerBytes: number;
   readonly headerCount: number;
   readonly idleTimeoutMs: number;
-  readonly serve: (socket: Socket, request: ProgramRequest, response: ProgramResponse) => void;
+  /** Takes a stream, and its readable side as a request of HTTP/1.1 would be. */
+  readonly serve: (socket: Socket, request: Http2ServerRequest, stream: ServerHttp2Stream) => void;
   /** Told of a connection that was cut for what it did. */
   readonly refuse: (refused: Refused) => void;
 }
@@ -52,15 +52,11 @@ export class Http2Door {
         enablePush: false,
       },
     });
-    const onRequest = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
-      const socket = request.stream.session && this.#sockets.get(request.stream.session);
-      if (socket) deps.serve(socket, request, response);
-      else request.stream.close(constants.NGHTTP2_REFUSED_STREAM);
-    };
-    this.#server
-      .on('request', onRequest)
-      .on('checkContinue', onRequest)
-      .on('checkExpectation', onRequest);
+    this.#server.on('stream', (stream: ServerHttp2Stream, headers, _flags, rawHeaders) => {
+      const socket = stream.session && this.#sockets.get(stream.session);
+      if (!socket) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      else deps.serve(socket, new Http2ServerRequest(stream, headers, {}, rawHeaders), stream);
+    });
   }
 
   /** Serves a connection on which HTTP/2 was agreed, until it ends. */
@@ -73,10 +69,15 @@ export class Http2Door {
   }
 
   #watch(session: ServerHttp2Session): void {
-    let resets = 0;
+    let [resets, atOnce] = [0, 0];
     session.on('stream', (stream) => {
       stream.on('error', () => {}); // its request hears of it, too
       stream.once('aborted', () => (resets += 1));
+      if (atOnce === 0) setImmediate(() => (atOnce = 0));
+      // More than may be open can only come at once where those before them were reset.
+      if ((atOnce += 1) > STREAMS_MAX) resets = RESET_BURST;
+      if (resets >= RESET_BURST)
+        session.destroy(new Error('too many resets'), constants.NGHTTP2_ENHANCE_YOUR_CALM);
     });
     session.setTimeout(this.#deps.idleTimeoutMs, () => session.close());
     session.once('error', (cause) => {
@@ -84,23 +85,4 @@ export class Http2Door {
       this.#deps.refuse(new Refused(reason, { cause }));
     });
   }
-}
-
-/**
- * The headers of a stream as HTTP/1.1 would have them: without pseudo headers, `:authority` as the Host in front. Undefined where
- * `:authority` and a Host header name two hosts (RFC 9113, 8.3.1).
- */
-export function plainHeaders(rawHeaders: readonly string[]): string[] | undefined {
-  const plain: string[] = [];
-  let authority: string | undefined;
-  let host: string | undefined;
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const [name = '', value = ''] = [rawHeaders[at], rawHeaders[at + 1]];
-    if (name === ':authority') authority = value;
-    else if (name === 'host') host = value;
-    else if (!name.startsWith(':')) plain.push(name, value);
-  }
-  if (authority !== undefined && host !== undefined && authority !== host) return undefined;
-  const named = authority ?? host;
-  return named === undefined ? plain : ['host', named, ...plain];
 }

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import {
+  helloFor,
   policyOf,
   type Rig,
   RULES,
@@ -149,6 +150,20 @@ test('a handshake that fails is recorded', async (t) => {
   await until(() => requestRecords(built.proxy).length === 1);
   const { ingress, reason } = requestRecords(built.proxy)[0] ?? {};
   assert.deepEqual({ ingress, reason }, { ingress: 'connect', reason: 'tls_error' });
+});
+
+test('a program that leaves amid the handshake is not waited for', async (t) => {
+  const built = await rig(t, { helloTimeout: 60_000 });
+  const { runner } = await bound(built);
+  const socket = connect({ path: runner.door });
+  socket.write(`CONNECT ${SEEN}:443 HTTP/1.1\r\nHost: ${SEEN}:443\r\n\r\n`);
+  socket.write(await helloFor(SEEN));
+  let received = '';
+  socket.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
+  await until(() => received.includes('\x16\x03\x03'));
+  socket.destroy();
+  await until(() => requestRecords(built.proxy).length === 1);
+  assert.equal(requestRecords(built.proxy)[0]?.['reason'], 'client_gone');
 });
 
 test('a hello that names another host, or none, ends the connection before any certificate', async (t) => {

@@ -16,6 +16,8 @@ export interface InterceptCall {
   /** What says yes. */
   readonly accept: Buffer;
   readonly authority: SandboxAuthority;
+  /** Whether a rule for the host speaks HTTP/2, so that it is offered. */
+  readonly http2: boolean;
   readonly helloTimeoutMs: number;
 }
 
@@ -26,7 +28,7 @@ export interface InterceptCall {
  * @throws {Refused} protocol_mismatch, sni_missing, sni_mismatch, ech_unsupported, tls_peek_timeout, tls_error, client_gone
  */
 export async function intercept(call: InterceptCall): Promise<TLSSocket> {
-  const { exchange, socket, head, target, accept, authority, helloTimeoutMs } = call;
+  const { exchange, socket, head, target, accept, authority, http2, helloTimeoutMs } = call;
   exchange.onCut(() => socket.destroy());
   socket.write(accept);
   const hello = await expectHello(socket, head, target, helloTimeoutMs);
@@ -34,7 +36,7 @@ export async function intercept(call: InterceptCall): Promise<TLSSocket> {
   const secure = new TLSSocket(socket, {
     isServer: true,
     secureContext: authority.contextFor(target.host.text),
-    ALPNProtocols: ['h2', 'http/1.1'],
+    ALPNProtocols: http2 ? ['h2', 'http/1.1'] : ['http/1.1'],
   });
   exchange.onCut(() => secure.destroy());
   await handshake(secure, helloTimeoutMs);
@@ -47,16 +49,17 @@ function handshake(secure: TLSSocket, timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => done(new Refused('tls_peek_timeout')), timeoutMs);
     const onError = (cause: Error): void => done(new Refused('tls_error', { cause }));
+    // A client that only ends its side will not finish the handshake either.
     const onClose = (): void => done(new Refused('client_gone'));
     const onSecure = (): void => done();
     const done = (refused?: Refused): void => {
       clearTimeout(timer);
-      secure.off('close', onClose).off('secure', onSecure);
+      secure.off('close', onClose).off('end', onClose).off('secure', onSecure);
       if (refused) reject(refused);
       else resolve();
       secure.off('error', onError);
       secure.on('error', () => {}); // whoever serves it hears of its end by `close`
     };
-    secure.on('error', onError).on('close', onClose).on('secure', onSecure);
+    secure.on('error', onError).on('close', onClose).on('end', onClose).on('secure', onSecure);
   });
 }

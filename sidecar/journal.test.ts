@@ -51,8 +51,10 @@ test('a flood of refused requests is answered 429 and recorded as a number; what
   assert.ok(summaries.length > 0 && summaries.length < 10);
   const total = summaries.reduce((sum, { detail }) => sum + Number.parseInt(String(detail), 10), 0);
   assert.equal(total, counted);
-  for (const summary of summaries)
+  for (const summary of summaries) {
     assert.deepEqual([summary['verdict'], summary['execId']], ['limit', 'exec-1']);
+    assert.match(String(summary['detail']), /one by one: host_denied \d+$/);
+  }
 });
 
 test('the record of a refusal has 256 characters of its target, that of an allowed request all of them', async (t) => {

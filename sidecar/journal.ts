@@ -1,8 +1,9 @@
-import type { AuditChain, AuditFields } from '#core/audit';
+import { type AuditChain, AuditLabels } from '#core/audit';
 import { type Limits, RuleLimits } from '#policies';
-import type { Binding } from './binding.ts';
+import type { Binding, ExecPolicy } from './binding.ts';
 import { Exchange, type Outcome } from './exchange.ts';
 import type { Measures } from './measures.ts';
+import { OpenList } from './open-list.ts';
 import { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 import type { Spool } from './spool.ts';
@@ -40,14 +41,24 @@ const SUMMARY_MS = 1_000;
  * second and 200 at once are answered 429 and recorded as a number, once a second.
  */
 export class Journal {
-  readonly live = new Set<Exchange>();
+  readonly live = new OpenList<Exchange>();
   readonly #deps: JournalDeps;
   #refusing = false;
   #unrecorded = 0;
   readonly #refusals = new RuleLimits();
   /** Refusals that are only counted, of one binding; the place of their summary is taken while there are any. */
-  #flood: { readonly binding: Binding | undefined; count: number } | undefined;
+  #flood:
+    | { readonly binding: Binding | undefined; readonly byReason: Map<string, number> }
+    | undefined;
   #summary: NodeJS.Timeout | undefined;
+  #labels:
+    | {
+        readonly binding: Binding | undefined;
+        readonly policy: ExecPolicy | undefined;
+        readonly tokenId: string | undefined;
+        readonly labels: AuditLabels;
+      }
+    | undefined;
 
   constructor(deps: JournalDeps) {
     this.#deps = deps;
@@ -58,7 +69,7 @@ export class Journal {
     const { spool, measures } = this.#deps;
     if (!spool.reserve()) {
       this.#unrecorded += 1;
-      measures.denials.inc({ reason: 'audit_backpressure' });
+      measures.denials.add(1, 'audit_backpressure');
       this.#setRefusing(true);
       throw new Refused('audit_backpressure');
     }
@@ -84,15 +95,17 @@ export class Journal {
     this.#flood = undefined;
     const { chain, spool, measures, onRecord } = this.#deps;
     spool.release();
-    chain.append({
-      event: 'request',
-      ...this.#labels(flood.binding),
-      verdict: 'limit',
-      reason: 'refusal_flood',
-      code: 'RATE_LIMITED',
-      detail: `${flood.count} more requests were refused than are recorded one by one`,
-    });
-    measures.records.inc();
+    chain.append(
+      {
+        event: 'request',
+        verdict: 'limit',
+        reason: 'refusal_flood',
+        code: 'RATE_LIMITED',
+        detail: `${sumOf(flood.byReason)} more requests were refused than are recorded one by one: ${list(flood.byReason)}`,
+      },
+      this.#labelsOf(flood.binding),
+    );
+    measures.records.add(1);
     onRecord();
   }
 
@@ -124,14 +137,14 @@ export class Journal {
       return undefined;
     }
     const told = this.#floods(exchange, outcome);
-    if (told) this.#countOnly(exchange);
+    if (told) this.#countOnly(exchange, outcome.reason ?? 'none');
     else this.#write(exchange, outcome, durationMs);
-    measures.requests.inc({ verdict: outcome.verdict });
+    measures.requests.add(1, outcome.verdict);
     measures.duration.observe(durationMs / 1000);
-    measures.bytes.inc({ direction: 'in' }, exchange.bytesIn);
-    measures.bytes.inc({ direction: 'out' }, exchange.bytesOut);
+    measures.bytes.add(exchange.bytesIn, 'in');
+    measures.bytes.add(exchange.bytesOut, 'out');
     if (outcome.verdict !== 'allow' && outcome.reason !== undefined)
-      measures.denials.inc({ reason: outcome.reason });
+      measures.denials.add(1, outcome.reason);
     if (exchange.binding) this.#count(exchange.binding, exchange, outcome);
     return told;
   }
@@ -146,15 +159,16 @@ export class Journal {
     return undefined;
   }
 
-  #countOnly({ binding }: Exchange): void {
+  #countOnly({ binding }: Exchange, reason: string): void {
     if (this.#flood && this.#flood.binding !== binding) this.sumUpRefusals();
     if (this.#flood) {
-      this.#flood.count += 1;
+      const { byReason } = this.#flood;
+      byReason.set(reason, (byReason.get(reason) ?? 0) + 1);
       this.#deps.spool.release();
       return;
     }
     // The place that the record would have had is kept for the summary.
-    this.#flood = { binding, count: 1 };
+    this.#flood = { binding, byReason: new Map([[reason, 1]]) };
     this.#summary = setTimeout(() => this.sumUpRefusals(), SUMMARY_MS).unref();
   }
 
@@ -163,48 +177,53 @@ export class Journal {
     const { binding, grant, target } = exchange;
     const textMax = outcome.verdict === 'allow' ? TEXT_MAX : REFUSED_TEXT_MAX;
     spool.release();
-    chain.append({
-      event: 'request',
-      ...this.#labels(binding),
-      egressId: exchange.requestId,
-      ingress: exchange.ingress,
-      method: exchange.method.slice(0, 64),
-      target: exchange.targetText?.slice(0, textMax),
-      verdict: outcome.verdict,
-      policy: grant?.policy,
-      rule: outcome.rule ?? grant?.rule,
-      reportedRule: grant?.reported?.rule ?? undefined,
-      reportedReason: grant?.reported?.reason,
-      reason: outcome.reason,
-      code: outcome.code,
-      datasource: target?.kind === 'datasource' ? `${target.type}/${target.name}` : undefined,
-      credential: grant?.credential ?? undefined,
-      status: outcome.status,
-      bytesIn: exchange.bytesIn,
-      bytesOut: exchange.bytesOut,
-      durationMs: Math.round(durationMs * 100) / 100,
-      detail: outcome.detail,
-    });
-    measures.records.inc();
+    chain.append(
+      {
+        event: 'request',
+        egressId: exchange.requestId,
+        ingress: exchange.ingress,
+        method: exchange.method.slice(0, 64),
+        target: exchange.targetText?.slice(0, textMax),
+        verdict: outcome.verdict,
+        policy: grant?.policy,
+        rule: outcome.rule ?? grant?.rule,
+        reportedRule: grant?.reported?.rule ?? undefined,
+        reportedReason: grant?.reported?.reason,
+        reason: outcome.reason,
+        code: outcome.code,
+        datasource: target?.kind === 'datasource' ? `${target.type}/${target.name}` : undefined,
+        credential: grant?.credential ?? undefined,
+        status: outcome.status,
+        bytesIn: exchange.bytesIn,
+        bytesOut: exchange.bytesOut,
+        durationMs: Math.round(durationMs * 100) / 100,
+        detail: outcome.detail,
+      },
+      this.#labelsOf(binding),
+    );
+    measures.records.add(1);
     onRecord();
   }
 
-  /** Whose a record is. */
-  #labels(binding: Binding | undefined): Omit<AuditFields, 'event'> {
-    const { sandboxId } = this.#deps;
-    if (!binding) return { sandboxId };
-    const { exec, policy, tokenId } = binding;
-    return {
-      requestId: exec.requestId,
-      ...exec.principal,
-      role: exec.role,
-      sandboxId,
-      execId: exec.execId,
+  /** Whose a record is. The text is kept until the exec, its newest policy or its token is another. */
+  #labelsOf(binding: Binding | undefined): AuditLabels {
+    const { policy, tokenId } = binding ?? {};
+    const kept = this.#labels;
+    if (kept && kept.binding === binding && kept.policy === policy && kept.tokenId === tokenId)
+      return kept.labels;
+    const labels = new AuditLabels({
+      requestId: binding?.exec.requestId,
+      ...binding?.exec.principal,
+      role: binding?.exec.role,
+      sandboxId: this.#deps.sandboxId,
+      execId: binding?.exec.execId,
       tokenId,
       policyDigest: policy?.digest,
       policyCommit: policy?.commit,
       policySerial: policy?.serial,
-    };
+    });
+    this.#labels = { binding, policy, tokenId, labels };
+    return labels;
   }
 
   #sumUpBackpressure(): void {
@@ -245,4 +264,13 @@ export class Journal {
     this.#refusing = refusing;
     this.#deps.onSpool(refusing, this.#deps.spool.pending);
   }
+}
+
+function sumOf(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}
+
+/** `path_not_allowed 12, h2_reset_flood 1`: reasons are a closed list. */
+function list(counts: ReadonlyMap<string, number>): string {
+  return [...counts].map(([reason, count]) => `${reason} ${count}`).join(', ');
 }

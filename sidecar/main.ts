@@ -1,9 +1,13 @@
 import { formatAddress } from '#core/address';
+import { collectGarbage } from '#core/collect-garbage';
 import { removeStaleSockets } from '#core/http';
-import { Metrics } from '#core/metrics';
+import type { Metrics } from '#core/metrics';
 import { type Env, runPart } from '#core/run-part';
-import { adminAddress, sidecarSpec } from './config.ts';
+import { adminAddress, type SidecarConfig, sidecarSpec } from './config.ts';
 import { createSidecar } from './server.ts';
+
+/** After the start, when a sidecar that waits for its sandbox has nothing to do. */
+const SETTLED_MS = 300;
 
 /**
  * `outrider sidecar [--config FILE] [options]`: runs until a signal, until the one attachment ends (`exitWithAttachment`), or until stdin
@@ -18,7 +22,7 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
       start: async (config, log, giveUpRoot) => {
         await removeStaleSockets([config.listen, adminAddress(config)]); // they may be root's
         giveUpRoot();
-        const sidecar = createSidecar(config, { log, metrics: new Metrics('sidecar') });
+        const sidecar = createSidecar(config, { log, metrics: await metricsOf(config) });
         const over: Promise<unknown>[] = [];
         if (config.exitWithAttachment) over.push(sidecar.firstEnded);
         if (config.watchStdin) over.push(stdinEnded());
@@ -33,6 +37,7 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
           throw error;
         }
         const { listen } = config;
+        if (config.exitWithAttachment) setTimeout(collectGarbage, SETTLED_MS).unref();
         return {
           address: config.exitWithAttachment ? undefined : formatAddress(listen),
           stop,
@@ -43,6 +48,13 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
     argv,
     env,
   );
+}
+
+/** The process of one sandbox answers nobody who could ask, and is lighter without them. */
+async function metricsOf(config: SidecarConfig): Promise<Metrics | undefined> {
+  if (!adminAddress(config)) return undefined;
+  const { Metrics } = await import('#core/metrics');
+  return new Metrics('sidecar');
 }
 
 /** The parent holds the other end: its death, however it dies, closes it. */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TunnelTarget } from '#policies';
-import { assertBound, type Grant } from './binding.ts';
+import { assertBound, type Binding, type Grant } from './binding.ts';
 import type { Exchange } from './exchange.ts';
 import { intercept } from './intercept.ts';
 import type { Measures } from './measures.ts';
@@ -17,7 +17,7 @@ export interface Opening {
   readonly target: TunnelTarget;
   /** What says yes. */
   readonly accept: Buffer;
-  /** Whether the program may mean plain HTTP by it: by SOCKS5 it asks for every connection in the same way. */
+  /** Whether it may mean plain HTTP by it in any case: by SOCKS5 a program asks for every connection in the same way. */
   readonly mayBePlain: boolean;
   /** Whether all else that it said means the same target; asked after the decision. @throws {Refused} */
   readonly assertAgrees: () => void;
@@ -62,7 +62,8 @@ export class Openings {
     } catch (thrown) {
       // No tunnel, but a rule for this host and port: then it looks at plain requests.
       const refused = toRefused(thrown);
-      if (!opening.mayBePlain || refused.reason !== 'connect_not_allowed') throw refused;
+      if (refused.reason !== 'connect_not_allowed' || !mayBePlain(binding, opening)) throw refused;
+      opening.assertAgrees();
       this.#servePlain(opening);
       return;
     }
@@ -90,7 +91,9 @@ export class Openings {
       });
     const { helloTimeoutMs } = this.#deps.limits;
     try {
-      const secure = await intercept({ ...opening, authority, helloTimeoutMs });
+      const spoken = exchange.binding?.spokenTo(target, 'https');
+      const http2 = (spoken?.has('http2') ?? false) || (spoken?.has('grpc') ?? false);
+      const secure = await intercept({ ...opening, authority, http2, helloTimeoutMs });
       if (exchange.ended) return;
       exchange.becomeIntercepted();
       this.#deps.serve(secure, { scheme: 'https', target });
@@ -101,19 +104,32 @@ export class Openings {
     }
   }
 
-  async #tunnel(opening: Opening, grant: Grant): Promise<void> {
-    const { limits, measures, now, limit } = this.#deps;
-    const { exchange } = opening;
+  /** Takes the place of a tunnel, or of what will be as long as one. @throws {Refused} tunnel_limit */
+  occupy(exchange: Exchange): void {
+    const { limits, measures } = this.#deps;
     if (this.#tunnels >= limits.tunnels) throw new Refused('tunnel_limit');
-    limit(exchange, grant);
     this.#tunnels += 1;
     measures.tunnels.inc();
     exchange.onEnd(() => {
       this.#tunnels -= 1;
       measures.tunnels.dec();
     });
+  }
+
+  async #tunnel(opening: Opening, grant: Grant): Promise<void> {
+    const { limits, now, limit } = this.#deps;
+    const { exchange } = opening;
+    this.occupy(exchange);
+    limit(exchange, grant);
     const { helloTimeoutMs, idleTimeoutMs } = limits;
     const binding = assertBound(exchange.binding);
     await tunnel({ ...opening, grant, binding, helloTimeoutMs, idleTimeoutMs, now });
   }
+}
+
+/** Clients of WebSocket and gRPC open a tunnel even where they then speak plainly; no other asks CONNECT for plain HTTP. */
+function mayBePlain(binding: Binding, { mayBePlain: always, target }: Opening): boolean {
+  if (always) return true;
+  const spoken = binding.spokenTo(target, 'http');
+  return spoken.has('websocket') || spoken.has('grpc');
 }

@@ -7,12 +7,20 @@ export interface ProgramRequest
     Pick<IncomingMessage, 'complete' | 'httpVersion' | 'rawHeaders' | 'rawTrailers'> {
   readonly method?: string | undefined;
   readonly url?: string | undefined;
+  /** Of HTTP/2; what was reset has an end like what is complete. */
+  readonly stream?: { readonly closed: boolean };
 }
 
 /** The answer to it. Node's HTTP/1.1 answers are such. */
 export interface ProgramResponse {
   readonly headersSent: boolean;
   readonly writableFinished: boolean;
+  /** Of gRPC: what is refused is told by a status of its own. */
+  readonly grpc?: boolean;
+  /** Of HTTP/2: ends it with a code of RFC 9113, 7. */
+  reset?(code: number): void;
+  /** Of HTTP/2: the whole answer, pseudo fields and all. */
+  writeOnly?(headers: string[]): void;
   writeContinue(): void;
   /** Names and values in turn. */
   writeHead(status: number, headers: string[]): unknown;
@@ -20,6 +28,7 @@ export interface ProgramResponse {
   write(chunk: Buffer): boolean;
   end(): unknown;
   end(body: string): unknown;
+  end(body: string, encoding: 'latin1'): unknown;
   destroy(): unknown;
   /** Sent after the body, where the version and the framing have a place for them. */
   addTrailers(trailers: Readonly<Record<string, string>>): void;

@@ -1,9 +1,11 @@
 import { connect } from 'node:net';
-import { Pool } from 'undici';
 import { type Address, formatAddress, socketOptions } from '#core/address';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { DeliveryRefused } from './delivery.ts';
+import { intoOwnMemory } from './pour.ts';
+import { type ProxyTls, tlsConnector } from './proxy-tls.ts';
+import { Pool, request } from './undici.ts';
 
 /** Bounds of the hop to the proxy. */
 export interface LinkLimits {
@@ -23,12 +25,16 @@ const PROBE_TIMEOUT_MS = 1_000;
  * Connections to the proxy, and to nothing else whatever a request's target is: the pool has one address. Each exec has a pool
  * of its own, so that no connection outlives it. Nothing is pipelined; a connection in doubt is closed by undici.
  */
-export function proxyPool(proxy: Address, limits: LinkLimits): Pool {
+export function proxyPool(proxy: Address, limits: LinkLimits, tls?: ProxyTls): Pool {
   const unix = proxy.kind === 'unix' ? { socketPath: proxy.path } : {};
-  return new Pool(proxy.kind === 'unix' ? 'http://proxy' : `http://${formatAddress(proxy)}`, {
+  const origin = proxy.kind === 'unix' ? 'http://proxy' : `http://${formatAddress(proxy)}`;
+  return new Pool(origin, {
     connections: limits.connections,
     pipelining: 1,
-    connect: { ...unix, timeout: CONNECT_TIMEOUT_MS },
+    connect:
+      tls && proxy.kind === 'tcp'
+        ? tlsConnector(proxy, tls, CONNECT_TIMEOUT_MS)
+        : { ...unix, timeout: CONNECT_TIMEOUT_MS, onread: intoOwnMemory },
     headersTimeout: limits.proxyTimeoutMs,
     bodyTimeout: limits.idleTimeoutMs,
     keepAliveTimeout: 4_000,
@@ -37,19 +43,15 @@ export function proxyPool(proxy: Address, limits: LinkLimits): Pool {
 }
 
 /**
- * Sends lines of an audit chain and resolves to the last record stored.
+ * Sends lines of an audit chain, each with its line feed, and resolves to the last record stored.
  * @throws {OutriderError} AUDIT_UNAVAILABLE when the proxy did not say that it has them; `DeliveryRefused` when it will not take them
  */
-export async function postAudit(
-  pool: Pool,
-  token: string,
-  lines: readonly string[],
-): Promise<AuditHead> {
-  const { statusCode, body } = await pool.request({
+export async function postAudit(pool: Pool, token: string, lines: Buffer): Promise<AuditHead> {
+  const { statusCode, body } = await request.call(pool, {
     method: 'POST',
     path: AUDIT_PATH,
     headers: ['content-type', 'application/x-ndjson', 'proxy-authorization', `Bearer ${token}`],
-    body: lines.map((line) => `${line}\n`).join(''),
+    body: lines,
     headersTimeout: CONNECT_TIMEOUT_MS,
     bodyTimeout: CONNECT_TIMEOUT_MS,
   });

@@ -1,5 +1,6 @@
-import { STATUS_CODES } from 'node:http';
+import { ServerResponse, STATUS_CODES } from 'node:http';
 import { type ErrorCode, OutriderError } from '#core/errors';
+import { resetCode, trailersOnly } from '#core/grpc-status';
 import { REASONS, type Reason } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
 
@@ -26,10 +27,14 @@ export class Refused extends OutriderError {
 
   constructor(reason: Reason, details: RefusalDetails = {}) {
     const { text, status } = REASONS[reason];
+    // A refusal is an answer and no fault of ours: a stack would say nothing, and takes as long as all the rest of it.
+    const frames = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
     super(codeOf(reason), details.target === undefined ? text : `${details.target}: ${text}`, {
       cause: details.cause,
       ...(details.retryAfterMs === undefined ? {} : { retryAfterMs: details.retryAfterMs }),
     });
+    Error.stackTraceLimit = frames;
     this.reason = reason;
     this.rule = details.rule ?? null;
     this.status = details.status ?? status;
@@ -49,11 +54,18 @@ export function answerRefusal(
   close: boolean,
 ): void {
   if (response.headersSent) {
-    response.destroy();
+    if (response.reset) response.reset(resetCode(refused.failure.grpc));
+    else response.destroy();
     return;
   }
-  const { headers, body } = render(refused, requestId);
+  const { headers, body, ours } = render(refused, requestId);
+  if (response.grpc === true && response.writeOnly) {
+    const message = `${refused.message} (${refused.reason})`;
+    response.writeOnly(trailersOnly(refused.failure.grpc, message, ours));
+    return;
+  }
   if (close) headers.push('connection', 'close');
+  if (response instanceof ServerResponse) response.statusMessage = phraseOf(refused); // HTTP/2 has none
   response.writeHead(refused.status, headers);
   response.end(body);
 }
@@ -62,20 +74,28 @@ export function answerRefusal(
 export function refusalBytes(refused: Refused, requestId: string): Buffer {
   const { headers, body } = render(refused, requestId);
   headers.push('connection', 'close');
-  const lines = [`HTTP/1.1 ${refused.status} ${STATUS_CODES[refused.status] ?? 'Refused'}`];
+  const lines = [`HTTP/1.1 ${refused.status} ${phraseOf(refused)}`];
   for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`);
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'latin1');
 }
 
-function render(refused: Refused, requestId: string): { headers: string[]; body: string } {
+/** The status line is all that git, npm, pip, apt, Go and others show of a refusal. */
+function phraseOf({ status, reason }: Refused): string {
+  return `${STATUS_CODES[status] ?? 'Refused'} (Outrider: ${reason})`;
+}
+
+function render(
+  refused: Refused,
+  requestId: string,
+): { headers: string[]; ours: string[]; body: string } {
   const { code, message, reason, rule, retryAfterMs } = refused;
   const body = `${JSON.stringify({ error: { code, message, reason, rule, requestId } })}\n`;
   const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
-  headers.push('cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason);
-  if (rule !== null) headers.push('x-outrider-rule', rule);
+  const ours = ['cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason];
+  if (rule !== null) ours.push('x-outrider-rule', rule);
   if (retryAfterMs !== undefined)
-    headers.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
-  return { headers, body };
+    ours.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
+  return { headers: [...headers, ...ours], ours, body };
 }
 
 const CODE_BY_REASON: Partial<Record<Reason, ErrorCode>> = {

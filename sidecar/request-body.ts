@@ -31,7 +31,8 @@ export async function requestBody(
     },
     flush(done) {
       // The end of the body is written only after this: with a bad trailer the proxy never sees a whole request.
-      done(trailersForbidden(request.rawTrailers) ? new Refused('trailer_forbidden') : null);
+      if (request.stream?.closed === true) done(new Refused('client_gone'));
+      else done(trailersForbidden(request.rawTrailers) ? new Refused('trailer_forbidden') : null);
     },
   });
   const cut = (): void => void body.destroy(new Refused('client_gone'));

@@ -4,6 +4,8 @@ import {
   type DatasourceTarget,
   type HostTarget,
   hostTarget,
+  type Reason,
+  type RequestProtocol,
   splitAbsoluteForm,
   type TunnelTarget,
   targetAuthority,
@@ -34,20 +36,23 @@ export function ingressOf(url: string): Ingress {
  * The one target of a request in absolute form, or in origin form to the door itself.
  * @throws {Refused} what has no single meaning, and `https:` where no TLS was seen
  */
-export function requestTarget(request: ProgramRequest): HostTarget | DatasourceTarget {
+export function requestTarget(
+  request: ProgramRequest,
+  protocol: RequestProtocol,
+): HostTarget | DatasourceTarget {
   const { method = '', url = '', rawHeaders } = request;
   if (ingressOf(url) === 'alias') {
     if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
-      throw new Refused('host_not_allowed', { status: 400 });
+      throw new Refused('host_mismatch', { status: 400 });
     if (url.includes('#')) throw new Refused('path_malformed');
     const datasourceHeader = headerOf(rawHeaders, 'x-datasource');
-    return canonical(aliasTarget({ method, path: url, datasourceHeader }));
+    return canonical(aliasTarget({ method, path: url, datasourceHeader, protocol }));
   }
   const parts = splitAbsoluteForm(url);
   if (!parts.ok) throw new Refused(parts.reason);
   // Plain bytes that claim https would make the door encrypt what the program did not.
   if (parts.scheme !== 'http') throw new Refused('scheme_not_allowed');
-  const target = canonical(hostTarget({ ...parts, method }));
+  const target = canonical(hostTarget({ ...parts, method, protocol }));
   const named = headerOf(rawHeaders, 'x-datasource');
   if (target.kind === 'datasource' && named !== undefined && named !== target.name)
     throw new Refused('header_forbidden'); // two names for one target
@@ -58,13 +63,28 @@ export function requestTarget(request: ProgramRequest): HostTarget | DatasourceT
  * The target of a request inside a connection that is looked into: a path of the host that it was opened to.
  * @throws {Refused} what has no single meaning; a second CONNECT and a target with a host of its own are refused
  */
-export function insideTarget(request: ProgramRequest, { scheme, target: to }: Origin): HostTarget {
+export function insideTarget(
+  request: ProgramRequest,
+  { scheme, target: to }: Origin,
+  protocol: RequestProtocol,
+): HostTarget {
   const { method = '', url = '' } = request;
-  if (!url.startsWith('/')) throw new Refused('request_target_malformed');
   const authority = targetAuthority(to);
-  const target = canonical(hostTarget({ scheme, authority, method, path: url }));
+  if (!url.startsWith('/')) throw new Refused(notInside(url, to));
+  const target = canonical(hostTarget({ scheme, authority, method, path: url, protocol }));
   if (target.kind !== 'host') throw new Refused('request_target_malformed');
   return target;
+}
+
+/** A target that names its host has no place here; one that names another says more than that. */
+function notInside(url: string, to: TunnelTarget): Reason {
+  const parts = splitAbsoluteForm(url);
+  if (!parts.ok) return 'request_target_malformed';
+  const named = hostTarget({ ...parts, method: 'GET', path: '/' });
+  const { target } = named.ok ? named : {};
+  const same =
+    target?.kind === 'host' && target.host.text === to.host.text && target.port === to.port;
+  return same ? 'request_target_malformed' : 'host_mismatch';
 }
 
 /** The target of a CONNECT, or of the like in SOCKS5. @throws {Refused} */

@@ -13,6 +13,7 @@ import { CompiledPolicies } from './compiled-policies.ts';
 import { adminAddress, type SidecarConfig } from './config.ts';
 import { createMeasures } from './measures.ts';
 import { proxyProblem } from './proxy-link.ts';
+import { readProxyTls } from './proxy-tls.ts';
 import { type ServiceHost, sidecarService } from './service.ts';
 
 export interface Sidecar {
@@ -27,7 +28,11 @@ export interface Sidecar {
 /** A sidecar process: attachments driven over gRPC, and the admin routes. */
 export function createSidecar(
   config: SidecarConfig,
-  deps: { readonly log: Logger; readonly metrics: Metrics },
+  deps: {
+    readonly log: Logger;
+    /** Without them there are no admin routes. */
+    readonly metrics?: Metrics | undefined;
+  },
 ): Sidecar {
   const { listen: address } = config;
   if (address.kind !== 'unix')
@@ -42,7 +47,6 @@ export function createSidecar(
     sidecarService(host, (method, error, context) => logFailure(deps.log, method, error, context)),
   );
   const checks = [{ name: 'proxy', check: () => proxyProblem(config.proxy) }];
-  const routes = adminRoutes(checks, deps.metrics, () => ({ attachments: host.size }));
   let admin: HttpServer | undefined;
   let bound = false; // a socket that is not ours must not be removed
 
@@ -50,7 +54,10 @@ export function createSidecar(
     firstEnded: host.firstEnded,
     async start() {
       const wanted = adminAddress(config);
-      if (wanted) admin = createAdminServer(routes);
+      if (wanted && deps.metrics) {
+        const status = () => ({ attachments: host.size });
+        admin = createAdminServer(adminRoutes(checks, deps.metrics, status));
+      }
       const adminBound = wanted && admin ? await listen(admin, wanted) : undefined;
       await removeStaleSocket(address.path);
       await bindGrpc(grpc, address);
@@ -80,7 +87,10 @@ class Host implements ServiceHost {
   #ended: () => void = () => {};
   #stopping = false;
 
-  constructor(config: SidecarConfig, { log, metrics }: { log: Logger; metrics: Metrics }) {
+  constructor(
+    config: SidecarConfig,
+    { log, metrics }: { log: Logger; metrics?: Metrics | undefined },
+  ) {
     this.spoolRecords = config.spoolRecords;
     this.limits = {
       tunnels: config.tunnels,
@@ -95,6 +105,7 @@ class Host implements ServiceHost {
     };
     this.#deps = {
       proxy: config.proxy,
+      proxyTls: readProxyTls(config),
       proxyTimeoutMs: config.proxyTimeout,
       log,
       measures: createMeasures(metrics),
@@ -107,6 +118,10 @@ class Host implements ServiceHost {
 
   get size(): number {
     return this.#attachments.size;
+  }
+
+  get clientCertificate(): string {
+    return this.#deps.proxyTls?.thumbprint ?? '';
   }
 
   async open(

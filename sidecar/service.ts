@@ -37,6 +37,8 @@ export interface ServiceHost {
   readonly limits: DoorLimits;
   readonly spoolRecords: number;
   readonly policies: CompiledPolicies;
+  /** The thumbprint of the certificate that the proxy is shown; empty on one host. */
+  readonly clientCertificate: string;
 }
 
 /** SidecarService: translates between the wire and attachments. Only this file knows the generated messages. */
@@ -151,7 +153,10 @@ class Session {
     this.#attachment = opened;
     // The stream may have ended while the door was being made.
     if (this.#closed) return this.close();
-    this.#send({ $case: 'opened', value: { clientCertificateSha256: '' } });
+    this.#send({
+      $case: 'opened',
+      value: { clientCertificateSha256: this.#host.clientCertificate },
+    });
   }
 
   async #unbind(attachment: Attachment, execId: string): Promise<void> {

@@ -122,6 +122,12 @@ const REFUSED: readonly [what: string, wish: Buffer, reply: number, reason: stri
     2,
     'ip_forbidden_class',
   ],
+  [
+    'an address of IPv4 as one of IPv6',
+    request(4, Buffer.from('00000000000000000000ffff7f000001', 'hex'), 80),
+    2,
+    'ip_not_allowed',
+  ],
   ['an address as a name', byName('0x7f.1', 80), 2, 'ip_not_allowed'],
   ['BIND', request(3, Buffer.from('\x01a'), 80, 2), 7, 'method_not_allowed'],
   ['UDP ASSOCIATE', request(3, Buffer.from('\x01a'), 80, 3), 7, 'method_not_allowed'],

@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net';
-import { formatIp } from '#policies';
 import { Refused } from './refusal.ts';
 
 /** The first byte that a SOCKS5 client sends (RFC 1928, 3). No request line begins with it. */
@@ -85,7 +84,12 @@ function authorityOf(request: Buffer): string {
   if (request[3] === ADDRESS.name) return `${nameOf(address)}:${port}`;
   return request[3] === ADDRESS.ipv4
     ? `${address.join('.')}:${port}`
-    : `[${formatIp(address)}]:${port}`;
+    : `[${groupsOf(address)}]:${port}`;
+}
+
+/** All 16 bytes as they stand: an address that stands for another one is not written as that one. */
+function groupsOf(address: Buffer): string {
+  return (address.toString('hex').match(/.{4}/g) ?? []).join(':');
 }
 
 /** A name that would be more than a name in `host:port` is refused here; all else is for whoever reads that. */

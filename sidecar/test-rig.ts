@@ -3,7 +3,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Duplex } from 'node:stream';
 import type { TestContext } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import { hashLine, readLine } from '#core/audit';
 import { loadConfig } from '#core/config';
@@ -396,4 +398,21 @@ export function valuesOf(rawHeaders: readonly string[], name: string): string[] 
 function recorded(request: IncomingMessage): Recorded {
   const { method = '', url = '', rawHeaders } = request;
   return { method, url, headers: rawHeaders, body: '', complete: false };
+}
+
+/** The first bytes of OpenSSL for this server name. */
+export function helloFor(servername: string | undefined): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const wire = new Duplex({
+      read() {},
+      write(chunk: Buffer, _encoding, done) {
+        resolve(chunk);
+        done();
+      },
+    });
+    connectTls({ socket: wire, ...(servername === undefined ? {} : { servername }) }).on(
+      'error',
+      () => {},
+    );
+  });
 }

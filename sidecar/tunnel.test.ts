@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { connect as connectSocket, type Socket } from 'node:net';
-import { Duplex } from 'node:stream';
 import { test } from 'node:test';
-import { connect as connectTls } from 'node:tls';
 import {
+  helloFor,
   policyOf,
   type Rig,
   RULES,
@@ -20,23 +19,6 @@ import {
 
 const HOST = 'tls.allowed.test:443';
 const CONNECT = `CONNECT ${HOST} HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`;
-
-/** The first bytes of OpenSSL for this server name. */
-function helloFor(servername: string | undefined): Promise<Buffer> {
-  return new Promise((resolve) => {
-    const wire = new Duplex({
-      read() {},
-      write(chunk: Buffer, _encoding, done) {
-        resolve(chunk);
-        done();
-      },
-    });
-    connectTls({ socket: wire, ...(servername === undefined ? {} : { servername }) }).on(
-      'error',
-      () => {},
-    );
-  });
-}
 
 /** Opens a tunnel, waits for its 200, and sends the pieces. */
 async function throughTunnel(runner: Runner, ...pieces: Buffer[]): Promise<Tunnel> {

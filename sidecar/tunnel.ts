@@ -8,6 +8,7 @@ import { type Exchange, outcomeOfAnswer } from './exchange.ts';
 import { linkFailure } from './forward.ts';
 import { headerOf } from './framing.ts';
 import { headerText } from './header-fields.ts';
+import { pour } from './pour.ts';
 import { Refused, toRefused } from './refusal.ts';
 
 /** One allowed tunnel and everything that opening it needs. */
@@ -86,10 +87,12 @@ function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
   });
 }
 
-function splice(
-  { exchange, socket, grant }: TunnelCall,
+/** Connects the two ends within the limits of the grant, and ends the exchange with `status` when both are closed. `first` goes out before all. */
+export function splice(
+  { exchange, socket, grant }: Pick<TunnelCall, 'exchange' | 'socket' | 'grant'>,
   upstream: Duplex,
-  hello: Buffer,
+  first: Buffer,
+  status = 200,
 ): Promise<void> {
   const { requestBytes = Infinity, responseBytes = Infinity } = grant.limits;
   return new Promise((resolve) => {
@@ -99,7 +102,7 @@ function splice(
       // What has been read is still to be written; `end` lets it.
       if (open === 1) other.end(() => other.destroy());
       else {
-        exchange.end({ verdict: 'allow', status: 200 });
+        exchange.end({ verdict: 'allow', status });
         resolve();
       }
     };
@@ -113,13 +116,12 @@ function splice(
       exchange.bytesOut += chunk.length;
       if (exchange.bytesOut > requestBytes) exchange.cut(new Refused('body_too_large'));
     });
-    upstream.on('data', (chunk: Buffer) => {
-      exchange.bytesIn += chunk.length;
+    exchange.bytesOut += first.length;
+    if (first.length > 0) upstream.write(first);
+    socket.pipe(upstream);
+    pour(upstream, socket, (count) => {
+      exchange.bytesIn += count;
       if (exchange.bytesIn > responseBytes) exchange.cut(new Refused('body_too_large'));
     });
-    exchange.bytesOut += hello.length;
-    upstream.write(hello);
-    socket.pipe(upstream);
-    upstream.pipe(socket);
   });
 }

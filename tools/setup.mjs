@@ -1,4 +1,4 @@
-// Sets up whatever is missing, then does what was asked: start, test, demo, outrider, bench, fuzz, chaos, conformance. Runs on any Node from 20 on, with
+// Sets up whatever is missing, then does what was asked: start, test, demo, outrider, bench, fuzz, chaos, battery, conformance. Runs on any Node from 20 on, with
 // nothing installed: the rest of the project runs on the Node that package.json brings.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -24,10 +24,11 @@ const TASKS = {
   outrider: () => exec(node, [join(root, 'dist/cli/main.js'), ...rest], process.env.INIT_CWD),
   demo: () => exec(node, ['--conditions=outrider-source', 'examples/demo/demo.ts', ...rest]),
   bench: () => exec(node, ['--conditions=outrider-source', 'bench/main.ts', ...rest]),
-  fuzz: () => exec(node, ['--conditions=outrider-source', 'policies/testing/main.ts', ...rest]),
+  fuzz: () => exec(node, ['--conditions=outrider-source', 'test/fuzz/main.ts', ...rest]),
   chaos: () => exec(node, ['--conditions=outrider-source', 'test/chaos/main.ts', ...rest]),
   conformance: () =>
     exec(node, ['--conditions=outrider-source', 'test/conformance/main.ts', ...rest]),
+  battery: () => exec(node, ['--conditions=outrider-source', 'test/battery/main.ts', ...rest]),
   test: () => exec(node, ['tools/test.mjs', ...rest]),
 };
 

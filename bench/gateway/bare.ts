@@ -52,3 +52,4 @@ const server = createServer((request, response) => {
 });
 const address = await listen(server, { kind: 'tcp', host: '127.0.0.1', port: Number(port) });
 process.stdout.write(`${JSON.stringify({ address: formatAddress(address) })}\n`);
+process.once('SIGTERM', () => process.exit());

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
@@ -25,6 +25,7 @@ export interface Identity {
 export async function makeIdentity(): Promise<Identity> {
   const directory = mkdtempSync(join(tmpdir(), 'outrider-bench-'));
   const { publicKey, privateKey } = await generateKeyPair('ES256');
+  chmodSync(directory, 0o755); // a gateway that has given up root reads it again
   const path = (name: string) => join(directory, name);
   const key = { ...(await exportJWK(publicKey)), alg: 'ES256', kid: 'bench', use: 'sig' };
   writeFileSync(path('jwks.json'), JSON.stringify({ keys: [key] }));

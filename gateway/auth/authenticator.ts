@@ -13,7 +13,7 @@ export type Authenticate = (authorization: string | undefined) => Promise<TokenV
 
 export interface Authenticator {
   readonly authenticate: Authenticate;
-  /** What must be known before anybody can be let in. @throws {OutriderError} UPSTREAM_UNREACHABLE | CONFIG_INVALID */
+  /** What must be known before anybody can be let in. @throws {OutriderError} ERR_OAUTH_PROVIDER | CONFIG_INVALID */
   ready(): Promise<void>;
 }
 
@@ -51,6 +51,8 @@ export function createAuthenticator(
     if (authorization === undefined) return { ok: false, reason: 'missing', scopes: [] };
     const token = /^bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1];
     if (token === undefined) return { ok: false, reason: 'malformed', scopes: [] };
+    const principal = issued.known(token);
+    if (principal) return { ok: true, principal };
     if (isLocal?.(token)) return { ok: true, principal: LOCAL_PRINCIPAL };
     return staticTokens?.(token) ?? issued.verify(token);
   };

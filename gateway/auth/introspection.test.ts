@@ -44,7 +44,7 @@ async function startProvider(t: TestContext) {
   return { provider, clock, issuer, verify: createIntrospection(issuer, () => clock.now) };
 }
 
-test('a token that the provider calls active lets its subject in, any other nobody', async (t) => {
+test('B4: a token that the provider calls active lets its subject in, any other nobody', async (t) => {
   const { verify } = await startProvider(t);
   const verdict = await verify('opaque-token');
   assert.equal(verdict.ok && verdict.principal.subject, 'alice');
@@ -73,7 +73,7 @@ for (const [answer, reason, why] of REFUSED)
     assert.equal(verdict.ok ? undefined : verdict.reason, reason);
   });
 
-test('a yes is kept for 30 s and never past the end of the token', async (t) => {
+test('B5: a yes is kept for 30 s and never past the end of the token', async (t) => {
   const { provider, clock, verify } = await startProvider(t);
   provider.answer = { ...good, exp: NOW_S + 600 };
   await verify('opaque-token');
@@ -89,7 +89,7 @@ test('a yes is kept for 30 s and never past the end of the token', async (t) => 
   assert.equal(provider.asked, 3);
 });
 
-test('with the provider down, a token that it confirmed goes on, others are refused, and soon without asking', async (t) => {
+test('B5: with the provider down, a token that it confirmed goes on, others are refused, and soon without asking', async (t) => {
   const { provider, clock, verify } = await startProvider(t);
   await verify('opaque-token');
   provider.down = true;

@@ -20,7 +20,7 @@ export function createIntrospection(
   issuer: IssuerConfig,
   now: Clock = Date.now,
 ): (token: string) => Promise<TokenVerdict> {
-  const url = providerUrl(issuer.introspection ?? '', `introspection of ${issuer.issuer}`);
+  const url = introspectionUrl(issuer);
   const authorization = clientOf(issuer);
   const circuit = new ProviderCircuit(now);
   const cache = new Map<string, { readonly verdict: TokenVerdict; readonly until: number }>();
@@ -52,6 +52,18 @@ export function createIntrospection(
     if (cache.size > CACHE_MAX && oldest !== undefined) cache.delete(oldest);
     return verdict;
   };
+}
+
+/** Finds out whether the issuer answers this gateway at all. @throws {OutriderError} UPSTREAM_UNREACHABLE | CONFIG_INVALID */
+export async function reachIntrospection(issuer: IssuerConfig): Promise<void> {
+  await fetchJson(introspectionUrl(issuer), {
+    headers: { authorization: clientOf(issuer) },
+    form: new URLSearchParams({ token: 'of nobody', token_type_hint: 'access_token' }),
+  });
+}
+
+function introspectionUrl({ introspection, issuer }: IssuerConfig): URL {
+  return providerUrl(introspection ?? '', `introspection of ${issuer}`);
 }
 
 /** How the gateway shows the issuer who asks: HTTP Basic with the two form-encoded (RFC 6749 section 2.3.1). */

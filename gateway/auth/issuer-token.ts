@@ -1,9 +1,10 @@
 import { errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
-import { OutriderError } from '#core/errors';
+import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
+import type { Principal } from '#core/principal';
 import type { IssuerConfig } from '../config.ts';
 import type { AuthFailure } from './challenge.ts';
-import { createIntrospection } from './introspection.ts';
+import { createIntrospection, reachIntrospection } from './introspection.ts';
 import { createKeySource } from './key-source.ts';
 import { CLOCK_TOLERANCE_S, grantedTo, type TokenVerdict } from './token-claims.ts';
 import { VerdictCache } from './verdict-cache.ts';
@@ -12,8 +13,13 @@ const TOKEN_MAX_CHARACTERS = 16_384;
 
 /** Verifies what the configured issuers have issued. */
 export interface IssuerVerifier {
+  /** Whom a token stands for that was verified within 5 s; undefined says nothing. */
+  known(token: string): Principal | undefined;
   verify(token: string): Promise<TokenVerdict>;
-  /** Finds out what the issuers publish about themselves. @throws {OutriderError} UPSTREAM_UNREACHABLE */
+  /**
+   * Finds out what the issuers publish about themselves, and whether those answer that are to be asked about tokens.
+   * @throws {OutriderError} ERR_OAUTH_PROVIDER | CONFIG_INVALID
+   */
   ready(): Promise<void>;
 }
 
@@ -36,32 +42,50 @@ export function createIssuerVerifier(
   const signing = issuers
     .filter(({ introspection }) => introspection === undefined)
     .map((issuer) => ({ issuer, source: createKeySource(issuer, log) }));
-  const known = new Map(
-    signing.map(({ issuer, source }) => [issuer.issuer, jwtVerifier(issuer, source.keys)]),
+  const cache = new VerdictCache();
+  const verifiers = new Map(
+    signing.map(({ issuer, source }) => [issuer.issuer, jwtVerifier(issuer, source.keys, cache)]),
   );
   const [introspected] = asked;
   const introspect = introspected && createIntrospection(introspected);
   return {
+    known: (token) => cache.get(token),
     async verify(token) {
-      const verify = known.get(unverifiedIssuer(token)) ?? introspect;
+      const verify = verifiers.get(unverifiedIssuer(token)) ?? introspect;
       if (!verify || token.length > TOKEN_MAX_CHARACTERS)
         return { ok: false, reason: 'unknown', scopes: [] };
       return verify(token);
     },
     async ready() {
-      await Promise.all(signing.map(({ source }) => source.ready()));
+      await Promise.all([
+        ...signing.map(({ issuer, source }) => reached(issuer, source.ready())),
+        ...asked.map((issuer) => reached(issuer, reachIntrospection(issuer))),
+      ]);
     },
   };
+}
+
+/** @throws {OutriderError} ERR_OAUTH_PROVIDER where it is not the configuration that is wrong */
+async function reached({ issuer }: IssuerConfig, answer: Promise<void>): Promise<void> {
+  try {
+    await answer;
+  } catch (thrown) {
+    const cause = toOutriderError(thrown);
+    if (cause.code === 'CONFIG_INVALID') throw cause;
+    throw new OutriderError(
+      'ERR_OAUTH_PROVIDER',
+      `the identity provider ${issuer} of gateway.issuers did not answer as it should: see that it runs, that its certificate is one that this machine trusts, and that the client and secret are right`,
+      { cause },
+    );
+  }
 }
 
 function jwtVerifier(
   issuer: IssuerConfig,
   keys: JWTVerifyGetKey,
+  cache: VerdictCache,
 ): (token: string) => Promise<TokenVerdict> {
-  const cache = new VerdictCache();
   return async (token) => {
-    const principal = cache.get(token);
-    if (principal) return { ok: true, principal };
     try {
       const { payload } = await jwtVerify(token, keys, {
         issuer: issuer.issuer,

@@ -75,7 +75,7 @@ for (const [document, code] of DISCOVERIES)
 test('an issuer that cannot be reached keeps the gateway from starting', async (t) => {
   const issuers = issuersOf({ issuer: 'http://127.0.0.1:1', audience: 'gateway' });
   await assert.rejects(startGateway(t, [await echo(t)], { issuers }), {
-    code: 'UPSTREAM_UNREACHABLE',
+    code: 'ERR_OAUTH_PROVIDER',
   });
 });
 

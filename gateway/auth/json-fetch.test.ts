@@ -27,7 +27,7 @@ for (const [status, body, usable, why] of CASES)
     else await assert.rejects(fetched, { code: 'UPSTREAM_UNREACHABLE' });
   });
 
-test('a provider that does not answer is given up after its time', {
+test('B4: a provider that does not answer is given up after its time', {
   timeout: 5_000,
 }, async (t) => {
   const url = await startHttp(t, () => {});
@@ -38,7 +38,7 @@ test('a provider that does not answer is given up after its time', {
   assert.ok(performance.now() - started < 3_000);
 });
 
-test('a provider whose certificate nobody vouches for is refused', async (t) => {
+test('B4: a provider whose certificate nobody vouches for is refused', async (t) => {
   const directory = temporaryDirectory(t);
   const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
   const subject = [

@@ -109,7 +109,7 @@ async function startTrusting(t: TestContext, given: Record<string, unknown>, key
 }
 
 for (const key of [rsa, ec, ed])
-  test(`a good token is let in: ${key.alg}`, async (t) => {
+  test(`B2: a good token is let in: ${key.alg}`, async (t) => {
     const gateway = await startTrusting(t, {
       scopes: ['mcp:call'],
       tenantClaim: 'org',
@@ -167,7 +167,7 @@ const REFUSED: readonly (readonly [string, () => Promise<string> | string])[] = 
 ];
 
 for (const [what, make] of REFUSED)
-  test(`a bad token is 401: ${what}`, async (t) => {
+  test(`B2: a bad token is 401: ${what}`, async (t) => {
     const gateway = await startTrusting(t, {});
     const response = await gateway.call(await make());
     assert.equal(response.status, 401);
@@ -182,7 +182,7 @@ for (const [what, claims, status] of [
   ['no scope', { scope: undefined }, 403],
   ['a scope that only begins well', { scope: 'a bb' }, 403],
 ] as const)
-  test(`a token with ${what} is ${status} where two are demanded`, async (t) => {
+  test(`B2: a token with ${what} is ${status} where two are demanded`, async (t) => {
     const gateway = await startTrusting(t, { scopes: ['a', 'b'] });
     const response = await gateway.call(await sign(rsa, { ...good(), ...claims }));
     assert.equal(response.status, status);
@@ -208,7 +208,7 @@ test('without a token the challenge is bare, and the local token still works', a
   assert.equal((await gateway.caller()).subject, 'local');
 });
 
-test('rotated keys are picked up from the URL, and the old ones end', async (t) => {
+test('B2: rotated keys are picked up from the URL, and the old ones end', async (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
   const next = await signer('RS256', 'rsa-2');
   let served = await jwks(rsa);
@@ -227,7 +227,7 @@ test('rotated keys are picked up from the URL, and the old ones end', async (t) 
   assert.equal((await gateway.call(await sign(rsa, good()))).status, 401);
 });
 
-test('rotated keys are picked up from a file, and a broken file changes nothing', async (t) => {
+test('B2: rotated keys are picked up from a file, and a broken file changes nothing', async (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
   const path = join(temporaryDirectory(t), 'jwks.json');
   const put = (content: string) => {

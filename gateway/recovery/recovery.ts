@@ -7,7 +7,9 @@ import type { Message } from '../relay/message.ts';
 import type { Upstream } from '../relay/upstream.ts';
 import type { Session } from '../sessions/sessions.ts';
 import { endAt, initialiseAt } from './initialise.ts';
-import type { MovedSessions, SessionPlace } from './moved-sessions.ts';
+import type { MovedSessions } from './moved-sessions.ts';
+import type { SessionPlace } from './moves/store.ts';
+import { Places } from './places.ts';
 import { SettingsMemory } from './session-settings.ts';
 
 /** Gives sessions of servers that are gone a new place. */
@@ -25,10 +27,15 @@ export interface Recovery {
   /** Remembers what a client has set. */
   note(session: Session, messages: readonly Message[]): void;
   forget(session: Session): void;
+  close(): void;
 }
 
 /** A process that was killed refuses at once; one that takes longer to say anything has other troubles. */
 const SOUND_WITHIN_MS = 300;
+/** Sessions that are begun again at one time: a server that takes the sessions of another must still answer its own. */
+const AT_ONCE = 16;
+/** Servers that a session is offered to. */
+const OFFERS_MAX = 3;
 
 export function createRecovery(deps: {
   readonly balancer: Balancer;
@@ -38,25 +45,56 @@ export function createRecovery(deps: {
 }): Recovery {
   const { balancer, moved, log, metrics } = deps;
   const memory = new SettingsMemory();
+  const places = new Places(AT_ONCE);
   const underWay = new Map<string, Promise<SessionPlace>>();
   const recovered = metrics.counter(
     'outrider_sessions_recovered_total',
-    'Sessions whose server was gone, by what came of it',
+    'Sessions whose server was gone, by what came of it: begun again here, found where another gateway had, or failed',
     ['result'],
   );
+  const took = metrics.histogram(
+    'outrider_session_recovery_seconds',
+    'Time until a session whose server was gone had a place again',
+  );
 
-  async function begin(session: Session, lost: SessionPlace): Promise<SessionPlace> {
-    const known = moved.lookUp(lost);
-    if (known.upstreamId !== lost.upstreamId || known.backend !== lost.backend) return known;
-    if (!session.client) throw gone();
-    const except = balancer.upstreams.find(({ url }) => url.href === lost.backend);
-    const upstream = balancer.pick(except);
-    if (!upstream || upstream.url.href === lost.backend)
-      throw new OutriderError('UPSTREAM_UNREACHABLE', 'no server of the mesh can be reached');
-    const upstreamId = await initialiseAt(upstream, session.client, memory.settingsOf(session.id));
-    const place = moved.move(lost, { backend: upstream.url.href, upstreamId });
-    if (place.upstreamId !== upstreamId) void endAt(upstream, upstreamId);
+  async function find(session: Session, lost: SessionPlace): Promise<SessionPlace> {
+    const known = await moved.lookUp(lost);
+    if (known.upstreamId !== lost.upstreamId || known.backend !== lost.backend) {
+      recovered.inc({ result: 'found' });
+      return known;
+    }
+    const { client } = session;
+    if (!client) throw gone();
+    const begun = await places.within(() => begin(session.id, client, lost.backend));
+    const place = await moved.move(lost, { backend: begun.at.url.href, upstreamId: begun.id });
+    if (place.upstreamId !== begun.id) void endAt(begun.at, begun.id);
+    recovered.inc({ result: 'ok' });
     return place;
+  }
+
+  async function begin(
+    id: string,
+    client: NonNullable<Session['client']>,
+    lost: string,
+  ): Promise<{ at: Upstream; id: string }> {
+    let problem = nowhere();
+    const tried = balancer.upstreams.filter(({ url }) => url.href === lost);
+    for (let offer = 0; offer < OFFERS_MAX; offer++) {
+      const at = balancer.pick(...tried);
+      if (!at) break;
+      tried.push(at);
+      // Counted like any request, so that they spread over the servers that are left.
+      const finish = balancer.begin(at);
+      try {
+        const upstreamId = await initialiseAt(at, client, memory.settingsOf(id));
+        finish('answered');
+        return { at, id: upstreamId };
+      } catch (error) {
+        finish('failed');
+        problem = error instanceof OutriderError ? error : nowhere(error);
+      }
+    }
+    throw problem;
   }
 
   return {
@@ -65,27 +103,35 @@ export function createRecovery(deps: {
     recover(session, lost) {
       const running = underWay.get(session.id);
       if (running) return running;
-      const recovering = begin(session, lost).then(
-        (place) => {
-          recovered.inc({ result: 'ok' });
-          return place;
-        },
-        (error: unknown) => {
-          recovered.inc({ result: 'failed' });
-          log.warn('a session could not be begun again', { error });
-          throw error;
-        },
-      );
+      const started = performance.now();
+      const recovering = find(session, lost);
       underWay.set(session.id, recovering);
       const over = () => underWay.delete(session.id);
-      recovering.then(over, over);
+      recovering.then(
+        () => {
+          over();
+          took.observe((performance.now() - started) / 1_000);
+        },
+        (error: unknown) => {
+          over();
+          recovered.inc({ result: 'failed' });
+          log.warn('a session could not be begun again', { error });
+        },
+      );
       return recovering;
     },
     note: (session, messages) => memory.note(session.id, messages),
     forget: (session) => memory.forget(session.id),
+    close: () => moved.close(),
   };
 }
 
 function gone(): OutriderError {
   return new OutriderError('SESSION_NOT_FOUND', 'there is no such session: begin a new one');
+}
+
+function nowhere(cause?: unknown): OutriderError {
+  return new OutriderError('UPSTREAM_UNREACHABLE', 'no server of the mesh can be reached', {
+    cause,
+  });
 }

@@ -42,7 +42,14 @@ function isKey(text: string): boolean {
   return COLON.test(text);
 }
 
+/** Keys that nearly every message has, spelt as they nearly always are. */
+const USUAL = new Map(
+  ['jsonrpc', 'id', 'method', 'params', 'name', 'arguments', '_meta', 'uri', 'cursor'].map(
+    (key) => [`"${key}"`, key.toUpperCase()],
+  ),
+);
+
 /** Without case, also that of letters that other letters fold to: the Kelvin sign is a k, the long s an s. */
 function folded(token: string): string {
-  return String(JSON.parse(token)).toLowerCase().toUpperCase();
+  return USUAL.get(token) ?? String(JSON.parse(token)).toLowerCase().toUpperCase();
 }

@@ -1,15 +1,15 @@
 import type { Clock } from '#core/clock';
-import type { Metrics } from '#core/metrics';
+import type { GaugeSeries, Metrics } from '#core/metrics';
 import { Circuit, type ExchangeEnd } from './circuit.ts';
 import { connectUpstream, type ServerPlace, type Upstream } from './upstream.ts';
 
 export interface Balancer {
   /**
    * The server for a request that is bound to none: of two chosen at random by weight, the one with fewer requests in flight for
-   * its weight. Servers that are draining, down, ejected or failing are left out, unless there is no other. Undefined only where
-   * `except` was the last one.
+   * its weight. Servers that are draining, stopping, down, ejected or failing are left out, unless there is no other. Undefined only
+   * where all are in `except`.
    */
-  pick(except?: Upstream): Upstream | undefined;
+  pick(...except: readonly Upstream[]): Upstream | undefined;
   /** The server that has a session, whatever its health; undefined where it is gone, or three checks say that it is down. */
   find(url: string): Upstream | undefined;
   /**
@@ -17,6 +17,8 @@ export interface Balancer {
    * where that says nothing about the server.
    */
   begin(upstream: Upstream): (end: ExchangeEnd | undefined) => void;
+  /** Notes whether a server is about to stop, by its own word: while it is, it gets nothing new. */
+  leaves(upstream: Upstream, leaving: boolean): void;
   /** Notes what a check found. Returns whether that changed what is thought of the server. */
   checked(upstream: Upstream, sound: boolean): boolean;
   /**
@@ -24,6 +26,8 @@ export interface Balancer {
    * to do for 10 minutes.
    */
   update(places: readonly ServerPlace[]): void;
+  /** Those that have said that they are about to stop. */
+  readonly leaving: readonly Upstream[];
   /** Those that get requests now. */
   readonly upstreams: readonly Upstream[];
   close(): Promise<void>;
@@ -39,6 +43,10 @@ interface Member {
   /** No longer in the list. */
   left: boolean;
   usedAt: number;
+  readonly load: GaugeSeries;
+  readonly up: GaugeSeries;
+  /** What `up` says. */
+  shown: boolean | undefined;
 }
 
 export function createBalancer(
@@ -52,8 +60,11 @@ export function createBalancer(
   const members = new Map<string, Member>();
   const memberOf = ({ url }: Upstream): Member | undefined => members.get(url.href);
   const present = () => [...members.values()].filter(({ left }) => !left);
-  const show = ({ upstream, circuit }: Member) =>
-    up.set({ backend: upstream.label }, circuit.closed ? 1 : 0);
+  const show = (member: Member): void => {
+    const { closed } = member.circuit;
+    if (closed !== member.shown) member.up.set(closed ? 1 : 0);
+    member.shown = closed;
+  };
 
   function update(wanted: readonly ServerPlace[]): void {
     const hrefs = new Set(wanted.map(({ url }) => url.href));
@@ -67,9 +78,19 @@ export function createBalancer(
       } else {
         const upstream = connectUpstream(place, freeLabel(members.values()));
         const circuit = new Circuit(now);
-        const member = { upstream, circuit, inFlight: 0, left: false, usedAt: now() };
+        const backend = upstream.label;
+        const member: Member = {
+          upstream,
+          circuit,
+          inFlight: 0,
+          left: false,
+          usedAt: now(),
+          load: load.labels({ backend }),
+          up: up.labels({ backend }),
+          shown: undefined,
+        };
         members.set(place.url.href, member);
-        load.set({ backend: upstream.label }, 0);
+        member.load.set(0);
         show(member);
       }
     }
@@ -91,12 +112,26 @@ export function createBalancer(
     get upstreams() {
       return present().map(({ upstream }) => upstream);
     },
+    get leaving() {
+      return present().flatMap(({ upstream, circuit }) => (circuit.leaving ? [upstream] : []));
+    },
+    leaves(upstream, leaving) {
+      const member = memberOf(upstream);
+      if (!member || member.circuit.leaving === leaving) return;
+      member.circuit.leaving = leaving;
+      show(member);
+    },
     update,
-    pick(except) {
-      const others = present().filter(({ upstream }) => upstream.url.href !== except?.url.href);
+    pick(...except) {
+      const excepted = ({ upstream }: Member) =>
+        except.some(({ url }) => url.href === upstream.url.href);
+      const others = present().filter((member) => !excepted(member));
       const fit = others.filter(({ upstream, circuit }) => !upstream.draining && circuit.closed);
-      // With every server out, waiting helps nobody: the next request finds out whether one is back.
-      const [first, second] = twoOf(fit.length > 0 ? fit : others, random);
+      // With every server out, waiting helps nobody: the next request finds out whether one is back. One that says that it is about
+      // to stop is the last choice.
+      const staying = others.filter(({ circuit }) => !circuit.leaving);
+      const choice = [fit, staying].find(({ length }) => length > 0) ?? others;
+      const [first, second] = twoOf(choice, random);
       if (!first || !second) return first?.upstream;
       const share = ({ inFlight, upstream }: Member) => inFlight / upstream.weight;
       return (share(second) < share(first) ? second : first).upstream;
@@ -110,12 +145,12 @@ export function createBalancer(
       if (!member) return () => {};
       member.circuit.begun();
       member.usedAt = now();
-      load.set({ backend: upstream.label }, ++member.inFlight);
+      member.load.set(++member.inFlight);
       let over = false;
       return (end) => {
         if (over) return;
         over = true;
-        load.set({ backend: upstream.label }, --member.inFlight);
+        member.load.set(--member.inFlight);
         member.usedAt = now();
         if (end === undefined) member.circuit.abandoned();
         else member.circuit.ended(end);

@@ -25,7 +25,10 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Bu
       if (size > maxBytes) settle(() => reject(tooLarge()));
       else chunks.push(chunk);
     };
-    const whole = () => settle(() => resolve(Buffer.concat(chunks, size)));
+    const whole = () =>
+      settle(() =>
+        resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size)),
+      );
     const gone = () => settle(() => reject(new OutriderError('CANCELLED', 'the client went away')));
     request.on('data', take).on('end', whole).on('close', gone);
   });

@@ -18,6 +18,8 @@ export class Circuit {
   #openUntil = 0;
   #trying = false;
   #checksFailed = 0;
+  /** It has said that it is about to stop. */
+  leaving = false;
 
   constructor(now: Clock) {
     this.#now = now;
@@ -26,7 +28,8 @@ export class Circuit {
   /** Whether it may get something new. */
   get closed(): boolean {
     const now = this.#now();
-    if (this.down || this.#ejectedUntil > now || this.#openUntil > now) return false;
+    if (this.leaving || this.down || this.#ejectedUntil > now || this.#openUntil > now)
+      return false;
     return this.#openUntil === 0 || !this.#trying;
   }
 

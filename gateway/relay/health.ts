@@ -6,6 +6,9 @@ import type { Upstream } from './upstream.ts';
 const ANSWERS_WITHIN_MS = 2_000;
 
 /** What every revision answers without a session, if only by saying that it does not know it. */
+/** One that was about to stop is looked at more often: a restart takes a second. */
+const LEAVING_EVERY_MS = 500;
+
 const CHECK = JSON.stringify({
   jsonrpc: '2.0',
   id: 'health',
@@ -27,7 +30,8 @@ const HEADERS = {
 
 /**
  * Asks each server every `intervalMs` whether it answers MCP, and tells the balancer. One that refuses the gateway's own
- * `authorization` cannot serve either. Returns what ends it.
+ * `authorization` cannot serve either. One that was about to stop is asked every half second whether it is ready again. Returns what
+ * ends it.
  */
 export function startHealthChecks(
   balancer: Balancer,
@@ -50,10 +54,34 @@ export function startHealthChecks(
     if (sound) log.info('a server is back', { detail });
     else log.warn('a server is out: three checks have failed', { detail });
   };
-  const timer = setInterval(() => {
-    for (const upstream of balancer.upstreams) void look(upstream);
-  }, intervalMs).unref();
-  return () => clearInterval(timer);
+  const lookForReturn = async (upstream: Upstream): Promise<void> => {
+    if (await isReady(upstream, ANSWERS_WITHIN_MS)) balancer.leaves(upstream, false);
+  };
+  const timers = [
+    setInterval(() => {
+      for (const upstream of balancer.upstreams) void look(upstream);
+    }, intervalMs).unref(),
+    setInterval(() => {
+      for (const upstream of balancer.leaving) void lookForReturn(upstream);
+    }, LEAVING_EVERY_MS).unref(),
+  ];
+  return () => timers.forEach(clearInterval);
+}
+
+/** Whether a server of ours says within a time that it can serve. Never rejects. */
+export async function isReady({ pool, host }: Upstream, withinMs: number): Promise<boolean> {
+  try {
+    const { statusCode, body } = await pool.request({
+      method: 'GET',
+      path: '/readyz',
+      headers: host === undefined ? {} : { host },
+      signal: AbortSignal.timeout(withinMs),
+    });
+    await body.dump();
+    return statusCode === 200;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a server answers MCP within a time, also to `authorization` where that is given. Never rejects. */

@@ -182,7 +182,7 @@ test('a slow client slows the server down instead of filling the gateway', async
   assert.equal(read, total);
 });
 
-test('a body over the limit is 413, declared or chunked; one at the limit passes', async (t) => {
+test('A9: a body over the limit is 413, declared or chunked; one at the limit passes', async (t) => {
   let requests = 0;
   const server = await startHttp(t, async (request, response) => {
     requests += 1;

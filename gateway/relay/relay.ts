@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { type Dispatcher, errors } from 'undici';
 import { type ErrorCode, OutriderError } from '#core/errors';
-import type { SessionPlace } from '../recovery/moved-sessions.ts';
+import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
 import type { Session } from '../sessions/sessions.ts';
 import type { Balancer } from './balancer.ts';
@@ -142,7 +142,7 @@ async function exchange(
         }),
         body: body.length > 0 ? body : null,
       },
-      new Exchange(admitted, upstream, place, resolve),
+      new Exchange(admitted, upstream, place, balancer, resolve),
     );
   });
   finish(result.end);
@@ -160,6 +160,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #response: ServerResponse;
   readonly #upstream: Upstream;
   readonly #place: SessionPlace | undefined;
+  readonly #balancer: Balancer;
   readonly #settle: (result: ExchangeAnswer | ExchangeFailure) => void;
   #controller: Dispatcher.DispatchController | undefined;
   #rewrite: Rewrite | undefined;
@@ -173,12 +174,14 @@ class Exchange implements Dispatcher.DispatchHandler {
     admitted: Admitted,
     upstream: Upstream,
     place: SessionPlace | undefined,
+    balancer: Balancer,
     settle: (result: ExchangeAnswer | ExchangeFailure) => void,
   ) {
     this.#admitted = admitted;
     this.#response = admitted.response;
     this.#upstream = upstream;
     this.#place = place;
+    this.#balancer = balancer;
     this.#settle = settle;
     this.#response.once('close', this.#onClientGone);
   }
@@ -194,6 +197,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     headers: IncomingHttpHeaders,
   ): void {
     if (status < 200) return;
+    // So ours say that they are about to stop; with others it is a habit.
+    if (this.#admitted.assertion !== undefined && headers['connection'] === 'close')
+      this.#balancer.leaves(this.#upstream, true);
     // It was the gateway's word that was refused, not the client's token; asking the client for another would loop.
     if (status === 401) this.#ended = distrusted();
     else this.#answer(status, headers);

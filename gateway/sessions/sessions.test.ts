@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { GatewayConfig } from '../config.ts';
 import { sessionKeys, startGateway, startHttp, temporaryDirectory } from '../testing.ts';
@@ -117,7 +118,7 @@ async function startReplicas(t: TestContext, over: Partial<GatewayConfig> = {}) 
   };
 }
 
-test('sessions stay at their server through either gateway, and its own id is never shown', async (t) => {
+test('A4: sessions stay at their server through either gateway, and its own id is never shown', async (t) => {
   const { first, second, servers, alice } = await startReplicas(t);
   const names = new Set<string>();
   for (let n = 0; n < 12; n++) {
@@ -136,7 +137,7 @@ test('sessions stay at their server through either gateway, and its own id is ne
   assert.equal(servers[0].known.size + servers[1].known.size, 12);
 });
 
-test('no method uses a session that is not the caller’s, and no server hears of it', async (t) => {
+test('A6: no method uses a session that is not the caller’s, and no server hears of it', async (t) => {
   const { first, second, servers, alice, mallory } = await startReplicas(t);
   const id = await begin(first.origin, alice);
   const forged = `${id.slice(0, -2)}${id.endsWith('AA') ? 'BB' : 'AA'}`;
@@ -161,13 +162,77 @@ test('no method uses a session that is not the caller’s, and no server hears o
   assert.equal((await send(second.origin, alice, { id })).status, 200, 'control');
 });
 
-test('an ended session is 404 at every gateway, in every method', async (t) => {
+test('A6 A7: an ended session is 404 at every gateway, in every method', async (t) => {
   const { first, second, alice } = await startReplicas(t);
   const id = await begin(first.origin, alice);
   assert.equal((await send(first.origin, alice, { method: 'DELETE', id })).status, 200);
   for (const { origin } of [first, second])
     for (const method of ['POST', 'GET', 'DELETE'])
       assert.equal((await send(origin, alice, { method, id })).status, 404, method);
+});
+
+/** A server that keeps at most two sessions and forgets those that were idle for 300 ms, and says so in its own words. */
+async function startStrict(t: TestContext) {
+  const used = new Map<string, number>();
+  let made = 0;
+  let asked = 0;
+  const url = await startHttp(t, async (request, response) => {
+    const body = await text(request);
+    asked += 1;
+    for (const [id, at] of used) if (performance.now() - at > 300) used.delete(id);
+    const id = request.headers['mcp-session-id'];
+    if (id === undefined && used.size >= 2) {
+      const error = { code: -32_000, message: 'too many sessions', data: { code: 'SESSION_CAP' } };
+      const headers = { 'content-type': 'application/json', 'retry-after': '7' };
+      response.writeHead(429, headers).end(JSON.stringify({ jsonrpc: '2.0', id: 1, error }));
+    } else if (id === undefined && body.includes('"initialize"')) {
+      const begun = `strict-${made++}`;
+      used.set(begun, performance.now());
+      response.writeHead(200, { 'mcp-session-id': begun }).end('{}');
+    } else if (used.has(String(id))) {
+      used.set(String(id), performance.now());
+      response.writeHead(200).end('{}');
+    } else response.writeHead(404).end('{}');
+  });
+  return { url, asked: () => asked };
+}
+
+test('A7: a session that its server has let go of for idleness is 404 from then on in every method, and the metrics count it', async (t) => {
+  const server = await startStrict(t);
+  const { origin, authorization } = await startGateway(t, [server.url], { serversAre: 'foreign' });
+  const id = await begin(origin, authorization);
+  assert.equal((await send(origin, authorization, { id })).status, 200, 'control');
+  await sleep(400);
+  assert.equal((await send(origin, authorization, { id })).status, 404);
+  const asked = server.asked();
+  for (const method of ['POST', 'GET', 'DELETE'])
+    assert.equal((await send(origin, authorization, { method, id })).status, 404, method);
+  assert.equal(server.asked(), asked, 'and its server is not asked again');
+  const metrics = await (await fetch(`${origin}/metrics`)).text();
+  assert.match(metrics, /outrider_sessions_total\{event="lost",part="gateway"\} 1/);
+});
+
+test("A7: a server's own limit of sessions reaches the client as the server says it", async (t) => {
+  const server = await startStrict(t);
+  const { origin, authorization } = await startGateway(t, [server.url], { serversAre: 'foreign' });
+  const ids = [await begin(origin, authorization), await begin(origin, authorization)];
+  assert.equal(new Set(ids).size, 2, 'control');
+  const refused = await send(origin, authorization, { body: INITIALIZE });
+  assert.equal(refused.status, 429);
+  assert.equal(refused.headers.get('retry-after'), '7');
+  assert.equal(refused.headers.get('mcp-session-id'), null);
+  assert.equal(Object(await refused.json()).error.data.code, 'SESSION_CAP');
+});
+
+test('the 404 of a GET alone ends no session: its server may have no event streams', async (t) => {
+  const server = await startHttp(t, (request, response) => {
+    request.resume();
+    response.writeHead(request.method === 'GET' ? 404 : 200, { 'mcp-session-id': 's' }).end('{}');
+  });
+  const { origin, authorization } = await startGateway(t, [server], { serversAre: 'foreign' });
+  const id = await begin(origin, authorization);
+  assert.equal((await send(origin, authorization, { method: 'GET', id })).status, 404);
+  assert.equal((await send(origin, authorization, { id })).status, 200);
 });
 
 test('a session whose server refuses to end it goes on', async (t) => {
@@ -181,7 +246,7 @@ test('a session whose server refuses to end it goes on', async (t) => {
   assert.equal((await send(origin, authorization, { id })).status, 200);
 });
 
-test('a session expires, however much it is used, and the metrics say so', {
+test('A7: a session expires, however much it is used, and the metrics say so', {
   timeout: 10_000,
 }, async (t) => {
   const { first, alice } = await startReplicas(t, { sessionMax: 300 });

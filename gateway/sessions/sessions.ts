@@ -4,6 +4,7 @@ import type { Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
 import { EndedSessions } from './ended-sessions.ts';
 import type { KeyRing } from './key-ring.ts';
+import { OpenedSessions } from './opened-sessions.ts';
 import {
   type ClientParameters,
   openSession,
@@ -36,8 +37,11 @@ export interface Sessions {
     client: ClientParameters | undefined,
   ): string;
   /** From now on the session is not found. */
-  end(session: Session): void;
+  end(session: Session, how: SessionEnd): void;
 }
+
+/** `lost`: its server knows it no more, because it was idle for too long, or one too many, or the server began anew. */
+export type SessionEnd = 'ended' | 'lost';
 
 export function createSessions(deps: {
   readonly ring: () => KeyRing;
@@ -50,9 +54,10 @@ export function createSessions(deps: {
 }): Sessions {
   const { ring, route, lifeMs, metrics, now = Date.now } = deps;
   const ended = new EndedSessions(now);
+  const opened = new OpenedSessions<Session>();
   const events = metrics.counter(
     'outrider_sessions_total',
-    'Sessions of MCP: begun, unrecoverable (begun, and too large to carry what would begin it again), ended, and those not found, by why',
+    'Sessions of MCP: begun, unrecoverable (begun, and too large to carry what would begin it again), ended, lost by their server, and those not found, by why',
     ['event'],
   );
   const notFound = (event: string): never => {
@@ -62,10 +67,16 @@ export function createSessions(deps: {
 
   return {
     open(id, principal) {
-      const opened = openSession(id, { principal, route }, ring(), now());
-      if (typeof opened === 'string') return notFound(opened);
-      if (ended.has(keyOf(opened))) return notFound('replayed');
-      return { id, ...opened };
+      const keys = ring();
+      const at = now();
+      let session = opened.find(id, principal, keys);
+      if (!session || session.expiresAt <= at) {
+        const content = openSession(id, { principal, route }, keys, at);
+        if (typeof content === 'string') return notFound(content);
+        session = opened.note({ id, ...content }, principal, keys);
+      }
+      if (ended.has(keyOf(session))) return notFound('replayed');
+      return session;
     },
     begin(backend, upstreamId, principal, client) {
       const seal = (parameters: ClientParameters | null) =>
@@ -88,8 +99,8 @@ export function createSessions(deps: {
       events.inc({ event: 'unrecoverable' });
       return bare;
     },
-    end(session) {
-      events.inc({ event: 'ended' });
+    end(session, how) {
+      events.inc({ event: how });
       ended.add(keyOf(session), session.expiresAt);
     },
   };

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { verifyAudit } from '#core/audit';
+import { verifyAudit } from '#core/audit-verify';
 import type { GatewayConfig } from '../config.ts';
 import { startGateway, startHttp, temporaryDirectory } from '../testing.ts';
 
@@ -82,7 +82,7 @@ const RIGHTS = [
 
 for (const asEvents of [true, false])
   for (const [roles, expected, why] of RIGHTS)
-    test(`listed is callable, and the reverse (${asEvents ? 'events' : 'JSON'}): ${why}`, async (t) => {
+    test(`B7: listed is callable, and the reverse (${asEvents ? 'events' : 'JSON'}): ${why}`, async (t) => {
       const { send, bodies } = await startPoliced(t, roles, asEvents);
       const answer = await (await send(LIST)).text();
       const listed = [...answer.matchAll(/"name":"(\w+)"/g)].map(([, name]) => name);
@@ -129,7 +129,7 @@ test('without policies the servers alone say who may call what', async (t) => {
   assert.equal(bodies.length, 2);
 });
 
-test('a changed Role is in force within a second', { timeout: 10_000 }, async (t) => {
+test('B7: a changed Role is in force within a second', { timeout: 10_000 }, async (t) => {
   const { send, policies } = await startPoliced(t, { a: 'tools: [alpha]' });
   assert.equal((await send(call('beta'))).status, 403);
   roleFile(policies, 'a', 'tools: [beta]');
@@ -137,7 +137,7 @@ test('a changed Role is in force within a second', { timeout: 10_000 }, async (t
   assert.equal((await send(call('alpha'))).status, 403);
 });
 
-test('each call is one audit record and one measurement, refused ones as well, and no argument is in it', async (t) => {
+test('L2 L4: each call is one audit record and one measurement, refused ones as well, and no argument is in it', async (t) => {
   const { send, root, origin, stop } = await startPoliced(t, { a: 'tools: [alpha, gamma]' });
   const secret = { ...call('alpha'), params: { name: 'alpha', arguments: { code: 'hunter2' } } };
   await send(secret);
@@ -175,7 +175,7 @@ test('each call is one audit record and one measurement, refused ones as well, a
   assert.deepEqual((await verifyAudit(lines)).findings, []);
 });
 
-test('arguments are recorded where that is asked for, without what looks like a secret', async (t) => {
+test('B7: arguments are recorded where that is asked for, without what looks like a secret', async (t) => {
   const { send, root, stop } = await startPoliced(t, {}, false, {
     policies: undefined,
     auditArguments: true,

@@ -1,14 +1,16 @@
 import type { ClickhouseGuard, Limits } from '../projection.ts';
 import type { Reason } from '../reason.ts';
 import { type DatasourceCall, type Inspection, pass, refuse } from './inspection.ts';
-import { Parameters, withParameter } from './parameters.ts';
+import { Parameters, withoutParameters, withParameter } from './parameters.ts';
 import { sqlRefusal } from './sql.ts';
 
 /** Headers that name a user, a key, a database or a format of the caller's own choice. */
 const HEADERS = ['user', 'key', 'database', 'quota', 'format', 'ssl-certificate-auth', 'jwt'];
 /** Parameters of the HTTP interface that are no settings. */
 const CALLERS_OWN =
-  /^(?:user|password|quota_key|role|session_.*|param_.*|database|compress|decompress|query_id|replace_running_query)$/;
+  /^(?:user|password|quota_key|role|session_.*|param_.*|database|compress|decompress|replace_running_query)$/;
+/** What clients send by themselves and what means nothing to the rule: taken out of what is sent. */
+const DROPPED = ['query_id'];
 
 /**
  * ClickHouse over HTTP: one reading statement, in the URL or in the body, about granted tables, without settings but those of the
@@ -30,7 +32,7 @@ export function inspectClickhouse(
   if (!sql.ok) return refuse(sql.reason);
   const grant = guard ?? { tables: [], functions: [], settings: [] };
   const reason = parametersRefusal(parameters, grant.settings) ?? sqlRefusal(sql.text, grant);
-  return reason ? refuse(reason) : pass(withLimits(call.query, limits));
+  return reason ? refuse(reason) : pass(withLimits(withoutParameters(call.query, DROPPED), limits));
 }
 
 function sqlOf(
@@ -51,7 +53,7 @@ function parametersRefusal(
 ): Reason | undefined {
   for (const name of parameters.names) {
     if (parameters.all(name).length > 1) return 'param_duplicate';
-    if (name === 'query' || name === 'default_format') continue;
+    if (name === 'query' || name === 'default_format' || DROPPED.includes(name)) continue;
     if (CALLERS_OWN.test(name)) return 'ch_param_forbidden';
     if (!settings.includes(name)) return 'ch_setting_forbidden';
   }

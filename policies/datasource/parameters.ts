@@ -50,3 +50,12 @@ export function withParameter(query: string | null, name: string, value: string)
   const added = `${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
   return query === null || query === '' ? added : `${query}&${added}`;
 }
+
+/** A query, one that `Parameters.of` has read, without some parameters. */
+export function withoutParameters(query: string | null, names: readonly string[]): string | null {
+  if (query === null) return null;
+  return query
+    .split('&')
+    .filter((part) => !names.includes(decodeURIComponent(part.split('=')[0] ?? '')))
+    .join('&');
+}

@@ -111,7 +111,8 @@ function grantRefusal(
   key: string,
   parameters: Parameters,
 ): Reason | undefined {
-  const { names } = parameters;
+  // The SDKs name their operation in it; no server reads it.
+  const names = parameters.names.filter((name) => name !== 'x-id');
   const onKey = key !== '';
   const called = OPERATIONS.filter(
     (one) =>

@@ -8,6 +8,8 @@ from outrider_wire import CHUNK
 EGRESS = "/run/outrider/egress"
 BUFFER = 256 << 10
 CONNECTIONS = 256
+# Where every read goes: what the other side takes at once is never copied. Pages that nothing was read into cost nothing.
+SCRATCH = memoryview(bytearray(128 << 10))
 
 
 class Relays:
@@ -61,9 +63,9 @@ class Relay:
         other = self.other[sock]
         try:
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and sock not in self.ended:
-                data = sock.recv(CHUNK)
-                if data:
-                    self.buffer[other] += data
+                count = sock.recv_into(SCRATCH)
+                if count:
+                    self.carry(other, SCRATCH[:count])
                 else:
                     self.ended.add(sock)
             elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.buffer[sock]:
@@ -76,6 +78,17 @@ class Relay:
             return self.close()
         for sock in self.other:
             self.update(sock)
+
+    def carry(self, target, data):
+        """Sends what the target takes now, and keeps the rest. An error is found again, and handled, when that is written."""
+        sent = 0
+        if not self.buffer[target]:
+            try:
+                sent = target.send(data)
+            except OSError:
+                pass
+        if sent < len(data):
+            self.buffer[target] += data[sent:]
 
     def write(self, target):
         """Whether the connection is still usable."""

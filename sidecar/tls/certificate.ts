@@ -1,5 +1,5 @@
 import { createHash, type KeyObject, randomBytes, sign } from 'node:crypto';
-import { bits, octets, oid, sequence, set, tagged, time, truth, unsigned, utf8 } from './der.ts';
+import { bits, octets, oid, sequence, set, tagged, time, truth, unsigned, utf8 } from '#core/der';
 
 /** What every certificate says, and who signs it. */
 export interface CertificateSpec {

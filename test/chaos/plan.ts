@@ -1,4 +1,4 @@
-import { Random } from './random.ts';
+import { Random } from '../support/random.ts';
 
 /** What goes wrong, and how often beside the others: a part takes everything with it, so it is killed rarely. */
 const KINDS = [

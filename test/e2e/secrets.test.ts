@@ -9,7 +9,6 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
@@ -17,15 +16,9 @@ import { inflateSync } from 'node:zlib';
 import { keySetPaths, readSigningKey } from '#core/keys';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL, type Principal } from '#core/principal';
-import {
-  AssertionSigner,
-  AssertionVerifier,
-  ExecutionSigner,
-  publicIssuer,
-  type SigningKey,
-} from '#core/tokens';
 import { type ExampleApi, startExampleApi } from '../support/example-api.ts';
 import { type RunningMesh, startMesh, until } from '../support/mesh.ts';
+import { askAsSidecar, executionToken, keyOf, type TokenSays } from '../support/plays-sidecar.ts';
 import { readProc } from '../support/processes.ts';
 
 // Where the credential of a datasource and the tokens of the mesh are, and where they must never be.
@@ -113,7 +106,7 @@ test('the search finds a canary in the environment, in arguments and in the audi
   });
 });
 
-test('the credential of a datasource and the local token are nowhere but where they belong', () => {
+test('B6: the credential of a datasource and the local token are nowhere but where they belong', () => {
   assert.deepEqual(placesOf(SECRET), []);
   assert.deepEqual(placesOf(mesh.token), []);
   const assertion = readFileSync(join(mesh.runtime, 'local-assertion.jwt'), 'utf8').trim();
@@ -196,69 +189,29 @@ test('C10: a program that searches the memory of all that it can see finds its o
   assert.deepEqual(JSON.parse(control.stdout).found, ['credential', 'planted']);
 });
 
-interface Forgery {
-  readonly principal?: Principal;
-  /** Signs on whose behalf; default: the local key, which is the right one. */
-  readonly proofKey?: SigningKey;
-  readonly role?: string;
-}
 const root: Principal = {
   ...LOCAL_PRINCIPAL,
   issuer: 'https://idp.example',
   subject: 'root',
   tenant: '',
 };
-const keyOf = (name: 'runner' | 'local' | 'gateway') =>
-  readSigningKey(keySetPaths(join(mesh.runtime, 'keys'))[name]);
-
-/** Asks the proxy as a sidecar would, with a token that a runner signed with its real key. */
-async function ask({
-  principal = LOCAL_PRINCIPAL,
-  proofKey = keyOf('local'),
-  role = 'analyst',
-}: Forgery) {
-  const assertion = await new AssertionSigner(proofKey).sign(principal);
-  const { proof } = await new AssertionVerifier([publicIssuer(proofKey)]).verify(assertion);
-  const answer = await fetch(`http://127.0.0.1:${mesh.ports.proxy}/readyz`);
-  const { jwt } = await new ExecutionSigner(keyOf('runner')).sign({
-    sandboxId: 'sbx-forged',
-    execId: 'exec-forged',
-    role,
-    policyDigest: Object(await answer.json()).policyDigest,
-    proof,
-    startedAt: Math.floor(Date.now() / 1_000),
-    requestId: 'req-forged',
-  });
-  return new Promise<{ status: number | undefined; code: unknown }>((resolve, reject) => {
-    const sent = request({
-      socketPath: join(mesh.runtime, 'proxy.sock'),
-      path: 'http://http-example.outrider.internal/items',
-      headers: { host: 'http-example.outrider.internal', 'proxy-authorization': `Bearer ${jwt}` },
-    });
-    sent.on('error', reject);
-    sent.on('response', (response) => {
-      response.resume();
-      const code = response.headers['x-outrider-error'];
-      response.on('end', () => resolve({ status: response.statusCode, code }));
-    });
-    sent.end();
-  });
-}
+const runnersKey = () => keyOf(mesh, 'runner');
+const ask = async (says: TokenSays) => askAsSidecar(mesh, await executionToken(mesh, says));
 
 test('a runner with its real key is let through for the caller that it has, which shows that the door opens', async () => {
   assert.deepEqual(await ask({}), { status: 200, code: undefined });
 });
 
-const forgeries: readonly (readonly [string, () => Forgery, number, string])[] = [
+const forgeries: readonly (readonly [string, () => TokenSays, number, string])[] = [
   [
     "signs the caller's part itself",
-    () => ({ proofKey: { ...keyOf('runner'), issuer: 'outrider:local' } }),
+    () => ({ proofKey: { ...runnersKey(), issuer: 'outrider:local' } }),
     401,
     'UNAUTHENTICATED',
   ],
   [
     'names another subject with the key it has',
-    () => ({ principal: root, proofKey: keyOf('runner'), role: 'admin' }),
+    () => ({ principal: root, proofKey: runnersKey(), role: 'admin' }),
     401,
     'UNAUTHENTICATED',
   ],

@@ -71,7 +71,7 @@ async function connect(t: TestContext, mesh: McpMesh, era: Era): Promise<Officia
 }
 
 for (const era of ERAS) {
-  test(`the official client lists and calls execute_python (${nameOf(era)})`, async (t) => {
+  test(`A2: the official client lists and calls execute_python (${nameOf(era)})`, async (t) => {
     const client = await connect(t, await startMcpMesh(t, echo), era);
     const { tools } = await client.listTools();
     assert.deepEqual(
@@ -236,7 +236,7 @@ const RAW = [
   ['a good request', '{"jsonrpc":"2.0","id":1,"method":"tools/list"}', 200, undefined],
 ] as const;
 
-test('what the server says of a message passes the gateway unchanged', async (t) => {
+test('A9: what the server says of a message passes the gateway unchanged', async (t) => {
   const mesh = await startMcpMesh(t, echo);
   for (const [what, body, status, code] of RAW) {
     const response = await fetch(mesh.url, {

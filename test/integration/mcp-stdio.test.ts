@@ -10,7 +10,7 @@ const SCRIPT =
   "import { mcp } from './cli/mcp.ts'; process.exitCode = await mcp(process.argv.slice(1), process.env, process);";
 
 for (const era of ['legacy', 'auto', { pin: '2026-07-28' }] as const)
-  test(`the official client works over stdio, gateway and server (${JSON.stringify(era)})`, {
+  test(`A1: the official client works over stdio, gateway and server (${JSON.stringify(era)})`, {
     timeout: 20_000,
   }, async (t) => {
     const cancelled: string[] = [];

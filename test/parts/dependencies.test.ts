@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { credentials } from '@grpc/grpc-js';
 import {
@@ -16,6 +16,7 @@ import {
 } from '#proto';
 import type { ProgramOptions } from '#sdk';
 import { type RunningMesh, startMesh, until } from '../support/mesh.ts';
+import { tarball, wheel } from '../support/packages.ts';
 import { failureOf } from '../support/runner-client.ts';
 
 // Two phases: packages come from a registry that a policy of phase install allows, and the program that uses them cannot reach it.
@@ -378,11 +379,17 @@ function started(): Readonly<Record<string, unknown>>[] {
 /** A simple index (https://packaging.python.org/en/latest/specifications/simple-repository-api/) with wheels made by hand. */
 function pipIndex(): Record<string, [string, string]> {
   const files: readonly (readonly [string, string, Buffer])[] = [
-    wheel('greet', '1.0', 'from nouns import NOUN\ndef hello(): return "hello " + NOUN\n', 'nouns'),
-    wheel('nouns', '2.0', 'NOUN = "noun"\n'),
-    wheel('brings-bad', '1.0', '', 'bad_word'),
-    wheel('bad_word', '1.0', ''),
-    wheel('names-source', '1.0', '', `built @ http://${HOST}/files/built-1.0.tar.gz`),
+    wheel(
+      directory,
+      'greet',
+      '1.0',
+      'from nouns import NOUN\ndef hello(): return "hello " + NOUN\n',
+      'nouns',
+    ),
+    wheel(directory, 'nouns', '2.0', 'NOUN = "noun"\n'),
+    wheel(directory, 'brings-bad', '1.0', '', 'bad_word'),
+    wheel(directory, 'bad_word', '1.0', ''),
+    wheel(directory, 'names-source', '1.0', '', `built @ http://${HOST}/files/built-1.0.tar.gz`),
     ['built', 'built-1.0.tar.gz', readFileSync(builtArchive())],
     ['source-only', 'source-only-1.0.tar.gz', sourceArchive()],
   ];
@@ -398,31 +405,8 @@ function pipIndex(): Record<string, [string, string]> {
   );
 }
 
-function wheel(
-  name: string,
-  version: string,
-  code: string,
-  needs?: string,
-): [string, string, Buffer] {
-  const stem = name.replaceAll('-', '_');
-  const info = `${stem}-${version}.dist-info`;
-  const entries = {
-    [`${stem}.py`]: code,
-    [`${info}/METADATA`]: `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n${needs === undefined ? '' : `Requires-Dist: ${needs}\n`}`,
-    [`${info}/WHEEL`]:
-      'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
-    [`${info}/RECORD`]: `${stem}.py,,\n${info}/METADATA,,\n${info}/WHEEL,,\n${info}/RECORD,,\n`,
-  };
-  const file = `${stem}-${version}-py3-none-any.whl`;
-  const path = join(directory, file);
-  const zip =
-    'import json, sys, zipfile\nwith zipfile.ZipFile(sys.argv[1], "w") as z:\n  for n, t in json.loads(sys.argv[2]).items(): z.writestr(n, t)';
-  run('python3', '-c', zip, path, JSON.stringify(entries));
-  return [name, file, readFileSync(path)];
-}
-
 function sourceArchive(): Buffer {
-  return tarball('source-only-1.0', {
+  return tarball(directory, 'source-only-1.0', {
     'setup.py': 'from setuptools import setup\nsetup(name="source-only", version="1.0")\n',
     'PKG-INFO': 'Metadata-Version: 2.1\nName: source-only\nVersion: 1.0\n',
   });
@@ -435,7 +419,7 @@ pathlib.Path(tempfile.gettempdir(), "ran-while-built").touch()
 urllib.request.urlopen("http://${HOST}/ran-while-built")
 `;
   const path = join(directory, 'built-1.0.tar.gz');
-  const content = tarball('built-1.0', {
+  const content = tarball(directory, 'built-1.0', {
     'pyproject.toml':
       '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
     'backend.py': backend,
@@ -471,7 +455,10 @@ function npmRegistry(): Record<string, [string, string]> {
   return Object.fromEntries(
     packages.flatMap(([name, version, files, more]) => {
       const manifest = { name, version, type: 'module', exports: './index.js', ...more };
-      const content = tarball('package', { ...files, 'package.json': JSON.stringify(manifest) });
+      const content = tarball(directory, 'package', {
+        ...files,
+        'package.json': JSON.stringify(manifest),
+      });
       const path = `/npm/${name}/-/${name.split('/').at(-1)}-${version}.tgz`;
       const integrity = `sha512-${createHash('sha512').update(content).digest('base64')}`;
       const dist = { tarball: `http://${HOST}${path}`, integrity };
@@ -483,16 +470,6 @@ function npmRegistry(): Record<string, [string, string]> {
       ] as [string, [string, string]][];
     }),
   );
-}
-
-function tarball(top: string, files: Readonly<Record<string, string>>): Buffer {
-  const root = mkdtempSync(join(directory, 'tar-'));
-  for (const [path, content] of Object.entries(files)) {
-    const file = join(root, top, path);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, content);
-  }
-  return execFileSync('tar', ['-cz', '-C', root, top]);
 }
 
 function base64(text: string): string {

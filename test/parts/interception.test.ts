@@ -106,7 +106,7 @@ get(process.argv[2], { headers: { authorization: 'Bearer mine' } }, (answer) => 
 ];
 
 for (const [name, language, program] of CLIENTS)
-  test(`${name}: an allowed request reaches the host with the credential, and nothing else does`, async () => {
+  test(`E5: ${name}: an allowed request reaches the host with the credential, and nothing else does`, async () => {
     const profile = /\bNode\b/.test(name) ? 'node' : 'python';
     const fetched = async (url: string) => {
       const { stdout, stderr } = await mesh.sdk.run(program, { language, profile, args: [url] });

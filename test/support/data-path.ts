@@ -12,9 +12,9 @@ import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { AssertionSigner, AssertionVerifier, ExecutionSigner, publicIssuer } from '#core/tokens';
-import { canonicalJson, parseIp, projectRole } from '#policies';
+import { canonicalJson, parseIp, projectRole, type RoleProjection } from '#policies';
 import { loadDirectory } from '#policystore';
-import { type AttachRequest, SidecarServiceClient } from '#proto';
+import { type AttachRequest, type AttachResponse, SidecarServiceClient } from '#proto';
 import { createProxy, proxySpec } from '#proxy';
 import { createSidecar, sidecarSpec } from '#sidecar';
 
@@ -25,35 +25,68 @@ export interface DataPath {
   readonly policies: string;
   /** A door for a sandbox of the role, its program already bound; resolves to its path. */
   readonly sandbox: (role: string) => Promise<string>;
+  /** The same, with all that a runner knows of it. */
+  readonly open: (role: string) => Promise<OpenDoor>;
+  /** The role's policy without some of its allow rules: what a stricter version of it would be. */
+  readonly projection: (role: string, without: readonly string[]) => RoleProjection;
   /** The audit records of the proxy about requests, so far. */
   readonly requests: () => AuditRecord[];
+  /** Those of sidecars that the proxy has. */
+  readonly delivered: () => AuditRecord[];
   readonly stop: () => Promise<void>;
+}
+
+/** One door with an exec bound to it. */
+export interface OpenDoor {
+  readonly door: string;
+  /** What the program trusts; empty where nothing is intercepted. */
+  readonly ca: string;
+  /** Sends a request of the runner and waits for its answer. */
+  readonly ask: (request: RunnerRequest) => Promise<AttachResponse>;
+  readonly execId: string;
+}
+
+type RunnerRequest = NonNullable<AttachRequest['request']>;
+
+/** How the proxy and the sidecar are configured besides. */
+export interface DataPathOptions {
+  readonly proxyArgv?: readonly string[];
+  readonly sidecarArgv?: readonly string[];
+  /** What `env:NAME` of a policy names. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** What `file:NAME` of a policy names. */
+  readonly secrets?: Readonly<Record<string, string>>;
 }
 
 /** `names` is where names lead to; every other does not exist. */
 export async function startDataPath(
   policyText: string,
   names: Readonly<Record<string, readonly string[]>>,
+  options: DataPathOptions = {},
 ): Promise<DataPath> {
   const directory = mkdtempSync(join(tmpdir(), 'o-path-'));
   const paths = { runtime: join(directory, 'run'), state: join(directory, 'state') };
   const policies = join(directory, 'policies');
   for (const path of [policies, paths.runtime, paths.state]) mkdirSync(path, { mode: 0o700 });
   writeFileSync(join(policies, 'policy.yaml'), policyText);
+  mkdirSync(join(paths.state, 'secrets'), { mode: 0o700 });
+  for (const [name, value] of Object.entries(options.secrets ?? {}))
+    writeFileSync(join(paths.state, 'secrets', name), value, { mode: 0o600 });
   const keys = createKeySet(join(paths.runtime, 'keys'));
   const dns = await startNameServer(names);
-  const argv = ['--policies', policies, '--admin', '127.0.0.1:0', '--dns-servers', dns.address];
+  const argv = `--policies ${policies} --admin 127.0.0.1:0 --dns-servers ${dns.address} --limits-datasource none`;
   const metrics = (part: 'proxy' | 'sidecar') => ({
     log: silentLogger,
     metrics: new Metrics(part),
   });
-  const proxy = createProxy(loadConfig('proxy', proxySpec(paths), { argv, env: {} }), {
+  const proxyArgv = [...argv.split(' '), ...(options.proxyArgv ?? [])];
+  const proxy = createProxy(loadConfig('proxy', proxySpec(paths), { argv: proxyArgv, env: {} }), {
     ...metrics('proxy'),
-    env: {},
+    env: options.env ?? {},
   });
   await proxy.start();
   const settings = loadConfig('sidecar', sidecarSpec(paths), {
-    argv: ['--admin', '127.0.0.1:0'],
+    argv: ['--admin', '127.0.0.1:0', ...(options.sidecarArgv ?? [])],
     env: {},
   });
   const sidecar = createSidecar(settings, metrics('sidecar'));
@@ -68,7 +101,7 @@ export async function startDataPath(
   const executions = new ExecutionSigner(runner);
   let count = 0;
 
-  const sandbox = async (role: string): Promise<string> => {
+  const open = async (role: string): Promise<OpenDoor> => {
     count += 1;
     const [sandboxId, execId, door] = [
       `sbx-${count}`,
@@ -86,7 +119,7 @@ export async function startDataPath(
       requestId: `req-${count}`,
       proof,
     });
-    await attach(client, [
+    const { answers, ask } = await attach(client, [
       {
         $case: 'open',
         value: {
@@ -111,13 +144,25 @@ export async function startDataPath(
         },
       },
     ]);
-    return door;
+    const bound = answers.at(-1)?.response;
+    const ca = bound?.$case === 'bound' ? bound.value.caCertificate : '';
+    return { door, ca, ask, execId };
   };
 
   return {
     policies,
-    sandbox,
+    sandbox: async (role) => (await open(role)).door,
+    open,
+    projection(role, without) {
+      const whole = projectRole(set, role, LOCAL_PRINCIPAL.tenant);
+      const left = whole.policies.map((policy) => ({
+        ...policy,
+        allow: policy.allow.filter(({ id }) => !without.includes(id)),
+      }));
+      return { ...whole, policies: left };
+    },
     requests: () => requestRecords(join(paths.state, 'audit', 'proxy.jsonl')),
+    delivered: () => requestRecords(join(paths.state, 'audit', 'sidecar.jsonl')),
     stop: async () => {
       client.close();
       await sidecar.stop();
@@ -129,23 +174,36 @@ export async function startDataPath(
 }
 
 /** Sends requests of a runner one after the other, each when the one before has been answered. The stream stays open. */
-function attach(
+export async function attach(
   client: SidecarServiceClient,
-  requests: readonly NonNullable<AttachRequest['request']>[],
-): Promise<void> {
-  const [...left] = requests;
-  return new Promise((resolve, reject) => {
-    const call = client.attach();
-    const next = (): void => {
-      const request = left.shift();
-      if (request) call.write({ request });
-      else resolve();
-    };
-    call.on('error', reject);
-    call.on('data', next);
-    next();
+  requests: readonly RunnerRequest[],
+): Promise<{ readonly answers: readonly AttachResponse[]; readonly ask: OpenDoor['ask'] }> {
+  const call = client.attach();
+  const waiting: ((answer: AttachResponse) => void)[] = [];
+  let failed: Error | undefined;
+  call.on('error', (error: Error) => {
+    failed = error;
   });
+  // What the sidecar says unasked answers nobody.
+  call.on('data', (said: AttachResponse) => {
+    if (!UNASKED.has(said.response?.$case ?? '')) waiting.shift()?.(said);
+  });
+  const ask: OpenDoor['ask'] = (request) =>
+    new Promise((resolve, reject) => {
+      if (failed) reject(failed);
+      call.once('error', reject);
+      waiting.push((answer) => {
+        call.off('error', reject);
+        resolve(answer);
+      });
+      call.write({ request });
+    });
+  const answers: AttachResponse[] = [];
+  for (const request of requests) answers.push(await ask(request));
+  return { answers, ask };
 }
+
+const UNASKED: ReadonlySet<string> = new Set(['denied', 'spool', 'auditRecord']);
 
 function requestRecords(path: string): AuditRecord[] {
   return readFileSync(path, 'utf8')
@@ -154,13 +212,14 @@ function requestRecords(path: string): AuditRecord[] {
     .map((line): AuditRecord => Object(JSON.parse(line)));
 }
 
-/** Sends one request head to a door, and resolves to everything that came back until the door closed. */
-export function askDoor(door: string, head: string): Promise<string> {
+/** Sends one request head to a door, and `more` behind the first bytes of the answer; resolves to everything that came back until the door closed. */
+export function askDoor(door: string, head: string, more = ''): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ path: door });
     let answer = '';
     socket.on('error', () => {});
     socket.on('data', (bytes) => {
+      if (answer === '' && more !== '') socket.write(more);
       answer += bytes.toString('latin1');
     });
     socket.once('close', () => resolve(answer));

@@ -6,6 +6,7 @@ import { HEAP_FLAGS } from '#core/heap';
 import { createKeySet } from '#core/keys';
 import { packageRoot } from '#core/package-root';
 import { eventHub } from './event-hub.ts';
+import { watchReadiness } from './readiness.ts';
 import { Replica, type ReplicaOptions } from './replica.ts';
 import { type RoundRobin, roundRobin } from './round-robin.ts';
 
@@ -20,6 +21,8 @@ export interface FleetOptions {
   readonly backend?: (port: number, place: Place) => readonly string[];
   /** Ports of further servers, which others started. */
   readonly servers?: readonly number[];
+  /** Whether the balancer asks the gateways whether they are ready. Without it, it is as dumb as can be. */
+  readonly heedReadiness?: boolean;
   /** Whether those replicas are told who calls. */
   readonly ours?: boolean;
 }
@@ -73,7 +76,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }));
   // One after the other: the first makes the key that seals session ids, the others find it.
   for (const gateway of gateways) await gateway.start();
-  const balancer = await roundRobin(() => gateways.map(({ port }) => port), {
+  const readiness = options.heedReadiness ? watchReadiness(gateways) : undefined;
+  const targets = () => readiness?.ready() ?? gateways;
+  const balancer = await roundRobin(() => targets().map(({ port }) => port), {
     authorization: `Bearer ${place.token}`,
   });
   return {
@@ -83,6 +88,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     balancer,
     url: new URL(`http://localhost:${balancer.port}/mcp`),
     async stop() {
+      readiness?.end();
       await balancer.close();
       await Promise.all([...gateways, ...backends].map((replica) => replica.end('SIGKILL')));
       await hub.close();

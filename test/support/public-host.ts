@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from './mesh.ts';
+import { NAME_SERVER } from './name-server.ts';
 
 /** The host's address: a documentation range, which counts as public. */
 export const HOST = '203.0.113.10';
@@ -33,6 +34,14 @@ export interface PublicHost {
   readonly stop: () => Promise<void>;
 }
 
+/** Another server in place of the one that answers hello: a script, which is given certificate, key and names first, and then these. */
+export interface Serving {
+  readonly script: string;
+  readonly argv: readonly string[];
+}
+
+const HELLO: Serving = { script: join(import.meta.dirname, 'public-host-server.ts'), argv: [] };
+
 /**
  * Makes the namespace and starts both servers. `names`: what is answered for each name, one list after the other; the last one stays.
  * Needs root, iproute2, nsenter and openssl.
@@ -40,6 +49,7 @@ export interface PublicHost {
 export async function startPublicHost(
   names: Readonly<Record<string, readonly (readonly string[])[]>>,
   onSaid: (said: Said) => void,
+  serving = HELLO,
 ): Promise<PublicHost> {
   const namespace = `outrider-${process.pid}`;
   const within = ['nsenter', `--net=/run/netns/${namespace}`];
@@ -55,8 +65,8 @@ export async function startPublicHost(
     run('ip', '-n', namespace, 'address', 'add', `${HOST}/32`, 'dev', 'lo');
     const [certificateFile, key] = makeCertificate(directory, Object.keys(names));
     const [program = '', ...words] = within;
-    const script = join(import.meta.dirname, 'public-host-server.ts');
-    const argv = [process.execPath, script, certificateFile, key, JSON.stringify(names)];
+    const given = [certificateFile, key, JSON.stringify(names), ...serving.argv];
+    const argv = [process.execPath, serving.script, ...given];
     const server = spawn(program, [...words, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
     undo.push(() => {
       const ended = once(server, 'exit');
@@ -76,7 +86,7 @@ export async function startPublicHost(
     });
     await until('the host listens', () => ready);
     const certificate = readFileSync(certificateFile, 'utf8');
-    const env = { OUTRIDER_PROXY_DNS_SERVERS: '127.0.0.1:5353' };
+    const env = { OUTRIDER_PROXY_DNS_SERVERS: NAME_SERVER };
     return { within, certificate, certificateFile, env, stop };
   } catch (error) {
     await stop();

@@ -9,6 +9,8 @@ const ADDRESS = /"address":"([^"]+):(\d+)"/;
 export interface ReplicaOptions {
   readonly argv: (port: number) => readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Default 20 s. */
+  readonly startsWithinMs?: number;
 }
 
 /**
@@ -41,12 +43,17 @@ export class Replica {
     return child !== undefined && child.exitCode === null && child.signalCode === null;
   }
 
+  /** Of the last life; null where a signal ended it, or it runs. */
+  get exitCode(): number | null {
+    return this.#child?.exitCode ?? null;
+  }
+
   /** What it wrote, to stdout and stderr, in all its lives. */
   get said(): string {
     return this.#said;
   }
 
-  /** Resolves when it listens. @throws {Error} with what it said, where it ends before or takes longer than 20 s */
+  /** Resolves when it listens. @throws {Error} with what it said, where it ends before or takes longer than it may */
   async start(): Promise<void> {
     const child = spawn(process.execPath, [...this.#options.argv(this.#port)], {
       cwd: packageRoot,
@@ -57,8 +64,12 @@ export class Replica {
     let life = '';
     await new Promise<void>((resolve, reject) => {
       const fail = (how: string) => reject(new Error(`a process ${how}:\n${life}`));
-      const timer = setTimeout(() => fail('did not start in time'), STARTS_WITHIN_MS);
-      child.once('exit', () => fail('ended'));
+      const { startsWithinMs = STARTS_WITHIN_MS } = this.#options;
+      const timer = setTimeout(() => fail('did not start in time'), startsWithinMs);
+      child.once('close', () => {
+        clearTimeout(timer);
+        fail('ended');
+      });
       const hear = (chunk: Buffer): void => {
         life += chunk.toString();
         this.#said += chunk.toString();

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, readlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BoxIdentity, ResourceLimits } from '../backend.ts';
 
 /** The user inside every box, whatever the host's uid is. */
@@ -7,8 +7,15 @@ export const INSIDE_UID = 1000;
 /** File descriptors that bubblewrap is given besides 0 to 2. */
 export const FD = { status: 3, block: 4, seccomp: 5 } as const;
 
-/** Public parts of the host's /etc that programs expect; private keys stand beside some of them, so no more than these. */
-export const ETC_DIRECTORIES = ['ssl/certs', 'alternatives'] as const;
+/**
+ * Public parts of the host's /etc that programs expect; private keys stand beside some of them, so no more than these. Debian's Java has
+ * its own configuration there, without which it does not start.
+ */
+export const ETC_DIRECTORIES: readonly string[] = [
+  'ssl/certs',
+  'alternatives',
+  ...readdirSync('/etc').filter((name) => /^java-\d+-openjdk$/.test(name)),
+];
 export const ETC_FILES = ['ssl/openssl.cnf', 'mime.types', 'matplotlibrc'] as const;
 
 export interface BubblewrapInput {

@@ -5,6 +5,7 @@ import { KilledBy, RunResponse } from '#proto';
 import { command, type Fleet, startFleet } from '../../support/fleet.ts';
 import { playRunner } from '../../support/plays-runner.ts';
 import { quantile } from '../../support/quantile.ts';
+import { untilReady } from '../../support/readiness.ts';
 import type { Replica } from '../../support/replica.ts';
 import { countOn } from './count.ts';
 import { Load, type Work } from './load.ts';
@@ -36,6 +37,8 @@ const LIVES_WITHIN_MS = 20_000;
 const COUNTED_SESSIONS = 10;
 const COUNT_TO = 60;
 const COUNT_EVERY_MS = 50;
+/** The balancer looks every 200 ms, on a machine that may have better things to do. */
+const NOTICE = ['--drain-notice', '2s'];
 
 const FOREIGN: Work = { tool: 'test_tool_with_progress', given: {} };
 const OURS: Work = { tool: 'execute_python', given: { code: 'print(1)' } };
@@ -127,7 +130,9 @@ async function rollingRestart({ sessions, built }: TrialOptions): Promise<Verdic
         const code = await replica.end('SIGTERM');
         if (code !== 0) problems.push(`a replica ended with ${code}`);
         await replica.start();
-        await sleep(WARM_MS / 2);
+        if (!(await untilReady(replica))) problems.push('a replica did not become ready again');
+        // Whoever rolls out waits until the others have seen that.
+        await sleep(WARM_MS);
       }
       return { window: undefined, problems };
     });
@@ -223,8 +228,9 @@ function ourFleet(runner: string, built: boolean, argv: readonly string[] = []):
     gateways: 2,
     backends: 3,
     ours: true,
+    heedReadiness: true,
     built,
-    argv: () => argv,
+    argv: () => [...NOTICE, ...argv],
     backend: (port) => [
       ...command(built),
       'server',
@@ -232,6 +238,7 @@ function ourFleet(runner: string, built: boolean, argv: readonly string[] = []):
       `127.0.0.1:${port}`,
       '--runner',
       runner,
+      ...NOTICE,
     ],
   });
 }

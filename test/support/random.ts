@@ -14,6 +14,20 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
+  /** A whole number from 0, below `bound`. */
+  below(bound: number): number {
+    return Math.floor(this.next() * bound);
+  }
+
+  /** True once in `often` times. */
+  once(often: number): boolean {
+    return this.below(often) === 0;
+  }
+
+  pick<T>(list: readonly [T, ...(readonly T[])]): T {
+    return list[this.below(list.length)] ?? list[0];
+  }
+
   /** One of these, each as likely as its weight says. */
   weighted<T>(choices: readonly (readonly [T, number])[]): T {
     let rest = this.next() * choices.reduce((sum, [, weight]) => sum + weight, 0);

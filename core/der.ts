@@ -1,5 +1,5 @@
 /**
- * The part of DER (ITU-T X.690) that a certificate is written with. It only writes: nothing of ours reads foreign ASN.1.
+ * The part of DER (ITU-T X.690) that certificates and lists of them are written with. It only writes: nothing of ours reads foreign ASN.1.
  */
 
 /** One value with its tag; the length is written in the fewest bytes, as DER wants it. */

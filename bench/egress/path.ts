@@ -1,0 +1,124 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { OutriderError } from '#core/errors';
+import { type RunnerMesh, startRunnerMesh } from '../../test/support/runner-mesh.ts';
+import type { Group } from '../group.ts';
+import { quantile } from '../measure.ts';
+import { BODY_BYTES, startOrigin } from './origin.ts';
+import { benchDirectory, freePorts, run, Undo } from './processes.ts';
+
+const ROUNDS = 7;
+const WARM_UP_ROUNDS = 2;
+const REQUESTS = 1_000;
+
+/** Kept GETs of 1 KiB over one connection, one after the other; prints how long each took, in microseconds. */
+const CLIENT = `
+import http.client, json, sys, time
+host, port, path, count, length = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+connection = http.client.HTTPConnection(host, port, timeout=20)
+took = []
+for _ in range(count):
+    begun = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 200, (answer.status, answer.read())
+    assert len(answer.read()) == length
+    took.append(round((time.perf_counter() - begun) * 1e6))
+print(json.dumps(took))
+`;
+
+/**
+ * What the whole way out adds to a request: program in a sandbox, relay, sidecar, proxy, origin, against the same program on the host
+ * that asks the origin itself. The difference of the medians at one connection; every part as \`npm start\` runs it, on all cores.
+ */
+export const path: Group = {
+  figures: ['path_added_p50_ms', 'path_p50_ms', 'direct_p50_ms'],
+  async measure() {
+    const directory = benchDirectory();
+    const undo = new Undo();
+    undo.add(() => rmSync(directory, { recursive: true, force: true }));
+    try {
+      const [port = 0] = await freePorts(1);
+      await startOrigin(join(directory, 'origin'), port, undo);
+      const mesh = await startRunnerMesh({
+        policies: policies(port),
+        built: true,
+        sharing: 'none',
+      });
+      undo.add(() => mesh.stop());
+      const samples = { inside: [] as number[], direct: [] as number[] };
+      for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
+        const inside = await askInside(mesh);
+        const direct = await askDirectly(port);
+        if (round < WARM_UP_ROUNDS) continue;
+        samples.inside.push(...inside);
+        samples.direct.push(...direct);
+      }
+      const [inside, direct] = [samples.inside, samples.direct].map(
+        (took) => quantile(took, 0.5) / 1_000,
+      );
+      if (inside === undefined || direct === undefined)
+        throw new OutriderError('INTERNAL', 'both were measured');
+      return {
+        path_added_p50_ms: inside - direct,
+        path_p50_ms: inside,
+        direct_p50_ms: direct,
+        path_requests: samples.inside.length,
+      };
+    } finally {
+      await undo.all();
+    }
+  },
+};
+
+async function askInside(mesh: RunnerMesh): Promise<number[]> {
+  const { stdout, stderr } = await mesh.client.run({
+    code: CLIENT,
+    args: ['127.0.0.1', '3128', '/http/bench/v1/items', String(REQUESTS), String(BODY_BYTES)],
+    timeoutMs: 60_000,
+  });
+  return numbers(stdout.toString(), stderr.toString());
+}
+
+async function askDirectly(port: number): Promise<number[]> {
+  const args = ['127.0.0.1', String(port), '/v1/items', String(REQUESTS), String(BODY_BYTES)];
+  return numbers(await run(['/usr/bin/python3', '-c', CLIENT, ...args]), '');
+}
+
+function numbers(stdout: string, stderr: string): number[] {
+  const took: unknown = JSON.parse(stdout || 'null');
+  if (!Array.isArray(took) || took.length !== REQUESTS)
+    throw new OutriderError('INTERNAL', `the program did not end well: ${stderr.slice(-500)}`);
+  return took.map(Number);
+}
+
+/** A datasource on loopback: the one kind of origin on this machine that a program may reach. */
+function policies(port: number): string {
+  return `apiVersion: outrider/v1
+kind: Role
+metadata: {name: bench, owner: bench}
+spec:
+  members: [{issuer: "outrider:local"}]
+  sandbox: {timeout: 60s, memory: 256MiB, disk: 64MiB, concurrent: 4}
+---
+apiVersion: outrider/v1
+kind: Boundary
+metadata: {name: bench, owner: bench}
+spec: {mayLoopbackDatasources: true}
+---
+apiVersion: outrider/v1
+kind: Datasource
+metadata: {name: bench, owner: bench}
+spec: {type: http, endpoint: "http://127.0.0.1:${port}", allowLoopback: true, auth: {type: none}}
+---
+apiVersion: outrider/v1
+kind: EgressPolicy
+metadata: {name: bench, owner: bench}
+spec:
+  subjects: [{role: bench}]
+  mode: enforce
+  allow:
+    - {id: items, datasource: http/bench, methods: [GET], paths: ["/v1/**"], limits: {rate: 1000000/s, burst: 1000000, concurrent: 64}}
+  deny: []
+`;
+}

@@ -1,0 +1,174 @@
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import {
+  type AuditHead,
+  type AuditSink,
+  type AuditTurn,
+  hashLine,
+  readLine,
+} from './audit-line.ts';
+
+/** When a file is full, and how many of a series are kept, the current one included. */
+export interface AuditRotation {
+  readonly maxBytes: number;
+  readonly files: number;
+}
+
+export const AUDIT_ROTATION: AuditRotation = { maxBytes: 10 * 1_048_576, files: 5 };
+
+/** A file that could not be renamed grows on; this much later it is tried again. */
+const RETRY_BYTES = 1_048_576;
+
+/**
+ * A file of records, one a line, mode 0600, only ever appended to. A record is safe from the end of this process when `append`
+ * returns, and from a power cut at the next `flush`, which comes with every checkpoint. A last line that a crash cut short is ended
+ * first, and stays for `outrider audit verify` to report.
+ *
+ * `audit.jsonl` that is full becomes `audit.000001.jsonl`, and so on; of the series the newest are kept. Where this user may not rename
+ * it, the file grows on: no record is lost for the sake of the rotation.
+ */
+export class AuditFile implements AuditSink {
+  readonly previous: AuditHead | undefined;
+  readonly #path: string;
+  readonly #rotation: AuditRotation;
+  #fd: number;
+  #size: number;
+  /** The number that this file will have. */
+  #number: number;
+  #turnAt: number;
+
+  constructor(path: string, rotation = AUDIT_ROTATION) {
+    this.#path = path;
+    this.#rotation = rotation;
+    this.#turnAt = rotation.maxBytes;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    this.#fd = openSync(path, 'a+', 0o600);
+    const before = rotatedFiles(path).at(-1);
+    this.#number = (before?.number ?? 0) + 1;
+    const tail = readTail(this.#fd);
+    if (tail !== '' && !tail.endsWith('\n')) writeSync(this.#fd, '\n');
+    this.#size = fstatSync(this.#fd).size;
+    this.previous = lastHead(tail) ?? (before && lastHeadOf(before.path));
+  }
+
+  append(line: string): void {
+    const bytes = Buffer.from(`${line}\n`, 'utf8');
+    let at = 0;
+    try {
+      while (at < bytes.length) at += writeSync(this.#fd, bytes, at);
+    } catch (error) {
+      // A full disk may take half a line; the next record must not be glued to it.
+      if (at > 0) ftruncateSync(this.#fd, this.#size);
+      throw error;
+    }
+    this.#size += bytes.length;
+  }
+
+  turn(bytes: number): AuditTurn | undefined {
+    if (this.#size > 0 && this.#size + bytes > this.#turnAt) this.#rotate();
+    // Also where an earlier process got no further than the renaming.
+    return this.#size === 0 && this.#number > 1
+      ? { file: this.#number, keeps: this.#rotation.files }
+      : undefined;
+  }
+
+  flush(): void {
+    fsyncSync(this.#fd);
+  }
+
+  close(): void {
+    fsyncSync(this.#fd);
+    closeSync(this.#fd);
+  }
+
+  #rotate(): void {
+    fsyncSync(this.#fd);
+    try {
+      renameSync(this.#path, rotatedPath(this.#path, this.#number));
+    } catch {
+      this.#turnAt = this.#size + RETRY_BYTES;
+      return;
+    }
+    closeSync(this.#fd);
+    this.#number += 1;
+    this.#size = 0;
+    this.#turnAt = this.#rotation.maxBytes;
+    this.#fd = openSync(this.#path, 'a+', 0o600);
+    const kept = this.#rotation.files - 1;
+    for (const { path } of rotatedFiles(this.#path).slice(0, -kept || undefined))
+      rmSync(path, { force: true });
+  }
+}
+
+/** A full file of a series. */
+export interface RotatedFile {
+  readonly path: string;
+  readonly number: number;
+}
+
+/** The full files of the series that `path` is the current one of, the oldest first. */
+export function rotatedFiles(path: string): RotatedFile[] {
+  const directory = dirname(path);
+  if (!existsSync(directory)) return [];
+  const series = seriesOf(path);
+  return readdirSync(directory)
+    .map((name) => join(directory, name))
+    .flatMap((file) => {
+      const number = numberOf(file);
+      return number > 0 && seriesOf(file) === series ? [{ path: file, number }] : [];
+    })
+    .toSorted((a, b) => a.number - b.number);
+}
+
+/** What all files of one series have in common: `audit` of `audit.jsonl` and `audit.000001.jsonl`. */
+export function seriesOf(path: string): string {
+  return basename(path).replace(/(\.\d{6,})?\.jsonl$/, '');
+}
+
+/** The number of a full file; 0 of a current one. */
+function numberOf(path: string): number {
+  return Number(/\.(\d{6,})\.jsonl$/.exec(path)?.[1] ?? 0);
+}
+
+function rotatedPath(path: string, number: number): string {
+  return join(dirname(path), `${seriesOf(path)}.${String(number).padStart(6, '0')}.jsonl`);
+}
+
+function lastHeadOf(path: string): AuditHead | undefined {
+  const fd = openSync(path, 'r');
+  try {
+    return lastHead(readTail(fd));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The last 64 KiB, which hold the last line: records are far smaller. */
+function readTail(fd: number): string {
+  const size = fstatSync(fd).size;
+  const length = Math.min(size, 65_536);
+  const buffer = Buffer.alloc(length);
+  readSync(fd, buffer, 0, length, size - length);
+  return buffer.toString('utf8');
+}
+
+function lastHead(tail: string): AuditHead | undefined {
+  for (const line of tail.split('\n').toReversed()) {
+    const entry = readLine(line);
+    if (entry) return { writer: entry.writer, seq: entry.seq, hash: hashLine(line) };
+  }
+  return undefined;
+}

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { directoryMoves } from './moves/directory.ts';
+import { redisMoves } from './moves/redis.ts';
+import { RedisConnection, redisPlace } from './moves/redis-connection.ts';
+import type { MoveStore } from './moves/store.ts';
+import { begin, kill, pidOf, send, serverOf, startMesh } from './testing.ts';
+
+const KEEP_MS = 60_000;
+
+/** A Redis server with a password, of one test. */
+export interface Redis {
+  readonly url: string;
+  readonly passwordFile: string;
+  /** SIGKILL. */
+  readonly kill: () => Promise<void>;
+}
+
+/** Registers what must hold of both stores, and of gateways that share a Redis. */
+export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>): void {
+  // Two stores over one place, as two gateways have them.
+  const STORES: Readonly<Record<string, (t: TestContext) => Promise<[MoveStore, MoveStore]>>> = {
+    'a directory': async (t) => {
+      const directory = mkdtempSync(join(tmpdir(), 'outrider-moves-'));
+      t.after(() => rmSync(directory, { recursive: true }));
+      return [directoryMoves(directory, KEEP_MS), directoryMoves(directory, KEEP_MS)];
+    },
+    'a Redis': async (t) => {
+      const { url, passwordFile } = await startRedis(t);
+      const place = redisPlace(url, passwordFile);
+      return [redisMoves(place, KEEP_MS), redisMoves(place, KEEP_MS)];
+    },
+  };
+
+  for (const [name, open] of Object.entries(STORES))
+    test(`in ${name} a move is written by whoever is first, and read by the other`, async (t) => {
+      const [first, second] = await open(t);
+      t.after(() => [first, second].forEach((store) => store.close()));
+      const place = (upstreamId: string) => ({ backend: 'http://10.0.0.2:8790/mcp', upstreamId });
+      assert.equal(await first.read('move-a'), undefined);
+      const both = await Promise.all([
+        first.write('move-a', place('one')),
+        second.write('move-a', place('two')),
+      ]);
+      assert.deepEqual(both[0], both[1], 'both have the one in force');
+      assert.deepEqual(await second.read('move-a'), both[0]);
+      assert.deepEqual(await first.write('move-a', place('three')), both[0]);
+      assert.equal(await second.read('move-b'), undefined);
+    });
+
+  test('gateways tell each other through Redis where sessions went: written once a move, read only on a miss', async (t) => {
+    const redis = await startRedis(t);
+    const mesh = await startMesh(t, {
+      recoveryDirectory: undefined,
+      recoveryRedis: redis.url,
+      recoveryRedisPasswordFile: redis.passwordFile,
+    });
+    const [{ origin: first }, { origin: second }] = mesh.gateways;
+    const ids = await Promise.all(Array.from({ length: 12 }, () => begin(first)));
+    const stays = await begin(first);
+    const victims = new Set(await Promise.all(ids.map((id) => serverOf(mesh, first, id))));
+    victims.delete(await serverOf(mesh, first, stays));
+    assert.deepEqual(await used(redis), { get: 0, set: 0 }, 'no call asks it');
+    for (const victim of victims) await kill(victim);
+    const places = await Promise.all(ids.map((id) => pidOf(first, id)));
+    const { set } = await used(redis);
+    assert.ok(set > 0, 'some of them had been there');
+    const found = await Promise.all(ids.map((id) => pidOf(second, id)));
+    assert.deepEqual(found, places, 'the other gateway finds the place');
+    const after = await used(redis);
+    assert.equal(after.set, set, 'and moves nothing itself');
+    for (const id of ids) assert.equal((await send(first, id, 'ping')).status, 200);
+    for (const id of ids) assert.equal((await send(second, id, 'ping')).status, 200);
+    assert.deepEqual(await used(redis), after, 'what is known is not asked again');
+  });
+
+  test('with Redis away each gateway keeps its own sessions alive, and says so', async (t) => {
+    const redis = await startRedis(t);
+    const mesh = await startMesh(t, {
+      recoveryDirectory: undefined,
+      recoveryRedis: redis.url,
+      recoveryRedisPasswordFile: redis.passwordFile,
+    });
+    const [{ origin }] = mesh.gateways;
+    const id = await begin(origin);
+    await redis.kill();
+    await kill(await serverOf(mesh, origin, id));
+    assert.equal((await send(origin, id, 'ping')).status, 200);
+    assert.equal((await send(origin, id, 'ping')).status, 200);
+    const metrics = await (await fetch(`${origin}/metrics`)).text();
+    assert.match(metrics, /^outrider_recovery_store_failures_total\{.*\} [1-9]/m);
+  });
+}
+
+/** How often Redis was asked for a move and given one. */
+async function used({ url, passwordFile }: Redis) {
+  const connection = new RedisConnection(redisPlace(url, passwordFile));
+  const said = await connection.ask(['INFO', 'commandstats']);
+  connection.close();
+  const calls = (command: string) =>
+    Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(String(said))?.[1] ?? 0);
+  return { get: calls('get'), set: calls('set') };
+}

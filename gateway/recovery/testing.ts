@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { GatewayConfig } from '../config.ts';
+import { sessionKeys, startGateway, temporaryDirectory } from '../testing.ts';
+
+/** A server that keeps its sessions in memory. It answers with what it has been told in one; the first call of all kills its server. */
+const STATEFUL = `
+import { appendFileSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { text } from 'node:stream/consumers';
+const sessions = new Map();
+const answer = (response, status, body, headers = {}) => response.writeHead(status, headers).end(JSON.stringify(body));
+createServer(async (request, response) => {
+  const message = JSON.parse((await text(request)) || '{}');
+  let id = request.headers['mcp-session-id'];
+  if (message.method === 'tools/call') {
+    appendFileSync(process.argv[1], '.');
+    if (readFileSync(process.argv[1], 'utf8') === '.') process.exit(1);
+  }
+  if (message.method === 'initialize') {
+    id = process.pid + '-' + sessions.size;
+    sessions.set(id, { client: message.params.clientInfo.name, told: [] });
+    const result = { protocolVersion: '2025-06-18' };
+    return answer(response, 200, { jsonrpc: '2.0', id: message.id, result }, { 'mcp-session-id': id });
+  }
+  const session = sessions.get(id);
+  if (!session) return answer(response, 404, {});
+  const { method, params } = message;
+  if (method && method !== 'ping') session.told.push(method + ' ' + (params?.level ?? params?.uri ?? request.headers['mcp-protocol-version']));
+  answer(response, method?.startsWith('notifications/') ? 202 : 200, { ...session, pid: process.pid }, { 'mcp-session-id': id });
+}).listen(Number(process.argv[2]), '127.0.0.1', function () { console.log(this.address().port); });
+`;
+
+/** One of them. */
+export interface Server {
+  readonly child: ChildProcess;
+  readonly url: string;
+}
+
+/** Starts one; `log` gets a character for each call of a tool. */
+export async function spawnServer(t: TestContext, log: string, port = 0): Promise<Server> {
+  const child = spawn(
+    process.execPath,
+    ['--input-type=module', '-e', STATEFUL, '--', log, String(port)],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  t.after(() => child.kill('SIGKILL'));
+  const [bound]: unknown[] = await once(child.stdout, 'data');
+  return { child, url: `http://127.0.0.1:${String(bound).trim()}` };
+}
+
+/** SIGKILL. */
+export async function kill({ child }: Server): Promise<void> {
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** Two gateways that share keys and, where told, moves, before three servers. */
+export async function startMesh(t: TestContext, over: Partial<GatewayConfig> = {}) {
+  const root = temporaryDirectory(t);
+  const log = join(root, 'calls.log');
+  writeFileSync(log, '');
+  const keys = join(root, 'keys.json');
+  writeFileSync(keys, sessionKeys('shared'), { mode: 0o600 });
+  const servers = await Promise.all([1, 2, 3].map(() => spawnServer(t, log)));
+  const config = {
+    serversAre: 'foreign',
+    recovery: true,
+    recoveryDirectory: join(root, 'moves'),
+    sessionKeys: keys,
+    insecure: true,
+    ...over,
+  } as const;
+  const urls = servers.map(({ url }) => url);
+  const gateways = [
+    await startGateway(t, urls, config),
+    await startGateway(t, urls, config),
+  ] as const;
+  const calls = () => readFileSync(log, 'utf8').length;
+  return { servers, gateways, calls, moves: () => readdirSync(join(root, 'moves')) };
+}
+
+/** Sends one message to a gateway, in a session where one is named. */
+export function send(
+  origin: string,
+  session: string | undefined,
+  method: string,
+  params: object = {},
+) {
+  const isRequest = !method.startsWith('notifications/');
+  return fetch(`${origin}/mcp`, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'mcp-protocol-version': '2025-06-18',
+      ...(session === undefined ? {} : { 'mcp-session-id': session }),
+    },
+    body: JSON.stringify({ jsonrpc: '2.0', ...(isRequest ? { id: 1 } : {}), method, params }),
+  });
+}
+
+/** Begins a session. */
+export const begin = async (origin: string, name = 'me') => {
+  const params = { protocolVersion: '2025-06-18', capabilities: {}, clientInfo: { name } };
+  const response = await send(origin, undefined, 'initialize', params);
+  const id = response.headers.get('mcp-session-id') ?? assert.fail('no session');
+  await send(origin, id, 'notifications/initialized');
+  return id;
+};
+
+/** The process that has a session. */
+export const pidOf = async (origin: string, id: string) =>
+  Object(await (await send(origin, id, 'ping')).json()).pid as unknown;
+
+/** The same, of those of the mesh. */
+export async function serverOf(mesh: { servers: readonly Server[] }, origin: string, id: string) {
+  const pid = await pidOf(origin, id);
+  return mesh.servers.find(({ child }) => child.pid === pid) ?? assert.fail('no such server');
+}

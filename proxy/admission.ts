@@ -1,0 +1,116 @@
+import type { Socket } from 'node:net';
+import type { DatasourceTarget, HostTarget } from '#policies';
+import { CheckedAddresses } from './addresses.ts';
+import type { Caller } from './authority.ts';
+import { type Prepared, WHOLE_ANSWER } from './credential.ts';
+import type { ExchangeRecord } from './exchange-record.ts';
+import { type FlatHeaders, upstreamHeaders, valuesOf } from './headers.ts';
+import type { OpenExchange } from './open-exchanges.ts';
+import type { Parts } from './parts.ts';
+import { assertBodyFits, type TakenPlace, takePlace } from './places.ts';
+import type { UpstreamRoute } from './pools.ts';
+import { createRedactor, type Redactor } from './redaction.ts';
+import { authorizeUpstream, type PreparedFrom, type Upstream } from './upstream.ts';
+
+/** The head of a request, whichever version of HTTP carried it: names and values in turn. */
+export interface RequestHead {
+  readonly rawHeaders: string[];
+  /** What it came over. */
+  readonly socket: Socket;
+}
+
+/** A request that both signatures and this proxy's own policy allow, with its place under the limits taken. */
+export interface Admitted {
+  readonly target: HostTarget | DatasourceTarget;
+  readonly upstream: Upstream;
+  readonly open: OpenExchange;
+  readonly place: TakenPlace;
+}
+
+/** Who calls. @throws {OutriderError} UNAUTHENTICATED, ROLE_DENIED, POLICY_MISMATCH, AUDIT_UNAVAILABLE */
+export async function identified(
+  parts: Parts,
+  request: RequestHead,
+  record: ExchangeRecord,
+): Promise<Caller> {
+  parts.audit.assertWritable();
+  const caller = parts.authority.callerOf(await parts.identifier.identify(request));
+  record.calledBy(caller);
+  return caller;
+}
+
+/**
+ * Decides, takes a place, and runs `send` while it holds it. The order is the protection: each step needs the one before.
+ * @throws {OutriderError} EGRESS_DENIED, DATASOURCE_UNKNOWN, RATE_LIMITED, QUOTA_EXCEEDED, BODY_TOO_LARGE, and what `send` throws
+ */
+export async function admitted<T>(
+  parts: Parts,
+  caller: Caller,
+  target: HostTarget | DatasourceTarget,
+  { rawHeaders }: Pick<RequestHead, 'rawHeaders'>,
+  record: ExchangeRecord,
+  send: (allowed: Admitted) => Promise<T>,
+): Promise<T> {
+  record.aimedAt(target);
+  const upstream = authorizeUpstream(caller, target, Date.now());
+  record.allowedBy(upstream.decision);
+  const { limits, rule } = upstream.decision;
+  const { path, query } = target;
+  parts.held.assertAbsent(caller.set, `${path.text}?${query ?? ''}`, rawHeaders, rule);
+  assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], limits);
+  // Of what is allowed only, and before anything is asked or dialled.
+  const place = await takePlace(parts, caller, target, upstream.decision);
+  const open = parts.open.begin(caller, target, limits);
+  try {
+    return await send({ target, upstream, open, place });
+  } finally {
+    open.close();
+    place.release();
+  }
+}
+
+/** Where an admitted request goes and what it says there. */
+export interface Addressed
+  extends Pick<
+    Prepared,
+    'path' | 'method' | 'inject' | 'transform' | 'announce' | 'abandonment' | 'onRejected'
+  > {
+  readonly route: UpstreamRoute;
+  /** `Host` first. */
+  readonly headers: FlatHeaders;
+  /** Set where a credential was injected: it must not come back. */
+  readonly redactor: Redactor | undefined;
+  /** The first status whose answers are searched for it. */
+  readonly redactsFrom: number;
+}
+
+/**
+ * Resolves the name, checks every address, and only then reads the secret and writes the head anew.
+ * @throws {OutriderError} EGRESS_DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
+ */
+export async function addressed(
+  parts: Parts,
+  { upstream }: Admitted,
+  inspected: PreparedFrom,
+): Promise<Addressed> {
+  const addresses = CheckedAddresses.check(
+    upstream.grant,
+    await parts.resolver.resolve(upstream.host),
+  );
+  const prepared = await upstream.prepare(parts, inspected);
+  const { trust, signs, inject, secrets, strip } = prepared;
+  const sendsCredential = (inject.length > 0 || secrets.length > 0) && !signs;
+  const whole = sendsCredential ? WHOLE_ANSWER : { strip: [], inject: [] };
+  return {
+    ...prepared,
+    route: { ...upstream, addresses, trust },
+    headers: upstreamHeaders(inspected.rawHeaders, {
+      host: upstream.authority,
+      anonymous: upstream.anonymous,
+      strip: [...strip, ...whole.strip],
+      inject: [...inject, ...whole.inject],
+    }),
+    redactor: secrets.length > 0 ? createRedactor(secrets) : undefined,
+    redactsFrom: signs ? 400 : 0,
+  };
+}

@@ -1,0 +1,21 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+
+const thumbprints = new WeakMap<Socket, string | undefined>();
+
+/**
+ * The SHA-256 thumbprint of the client certificate that a request came over (RFC 8705 3.1: base64url of the DER); undefined on a socket of this
+ * machine, which shows none. A listener with TLS has refused a client without one.
+ */
+export function channelOf({ socket }: Pick<IncomingMessage, 'socket'>): string | undefined {
+  if (!(socket instanceof TLSSocket)) return undefined;
+  if (!thumbprints.has(socket)) thumbprints.set(socket, thumbprintOf(socket));
+  return thumbprints.get(socket);
+}
+
+function thumbprintOf(socket: TLSSocket): string | undefined {
+  const raw = socket.getPeerX509Certificate()?.raw;
+  return raw && createHash('sha256').update(raw).digest('base64url');
+}

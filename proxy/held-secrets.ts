@@ -1,0 +1,84 @@
+import type { PolicySet } from '#policies';
+import { refused } from './refusal.ts';
+import type { Secrets } from './secrets.ts';
+
+/** Bytes of a secret that is looked for: a shorter one stands in requests by chance. */
+const LENGTH_MIN = 12;
+/** A secret that was rotated is looked for after this. */
+const FRESH_MS = 5_000;
+
+/**
+ * The secrets that a policy names, for noticing one on its way out. Programs never get them: who sends one has it from elsewhere, and is
+ * not helped to bring it anywhere. Looks at target and headers, as they stand, percent-decoded and in Basic; not at bodies.
+ */
+export class HeldSecrets {
+  readonly #secrets: Secrets;
+  readonly #now: () => number;
+  #of: PolicySet | undefined;
+  #values: readonly string[] = [];
+  #readAt = 0;
+
+  constructor(secrets: Secrets, now = () => performance.now()) {
+    this.#secrets = secrets;
+    this.#now = now;
+  }
+
+  /** `pathAndQuery` as the target has them; headers as names and values in turn. @throws {OutriderError} EGRESS_DENIED, secret_egress */
+  assertAbsent(
+    set: PolicySet,
+    pathAndQuery: string,
+    rawHeaders: readonly string[],
+    rule: string | null,
+  ): void {
+    const values = this.#valuesOf(set);
+    if (values.length === 0) return;
+    const said = [pathAndQuery, percentDecoded(pathAndQuery)];
+    for (let at = 0; at < rawHeaders.length; at += 2) {
+      // The token of the hop is the sidecar's own.
+      if (rawHeaders[at]?.toLowerCase() === 'proxy-authorization') continue;
+      const value = rawHeaders[at + 1] ?? '';
+      said.push(value, basicDecoded(value));
+    }
+    const text = said.join('\n');
+    if (values.some((value) => text.includes(value)))
+      throw refused('EGRESS_DENIED', 'the request carries a secret of the mesh', 'secret_egress', {
+        rule,
+      });
+  }
+
+  #valuesOf(set: PolicySet): readonly string[] {
+    const now = this.#now();
+    if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#values;
+    const refs = [...set.datasources.values(), ...set.credentials.values()].map(
+      ({ spec }) => spec.secretRef,
+    );
+    this.#values = [...new Set(refs)].flatMap((ref) => (ref === undefined ? [] : this.#read(ref)));
+    this.#of = set;
+    this.#readAt = now;
+    return this.#values;
+  }
+
+  /** One that cannot be read cannot be noticed either, and nothing else is to fail for it. */
+  #read(ref: string): string[] {
+    try {
+      const value = this.#secrets.read(ref);
+      return value.length < LENGTH_MIN ? [] : [value];
+    } catch {
+      return [];
+    }
+  }
+}
+
+function percentDecoded(text: string): string {
+  if (!text.includes('%')) return '';
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return '';
+  }
+}
+
+function basicDecoded(value: string): string {
+  const [, credentials] = /^basic +(\S+)$/i.exec(value) ?? [];
+  return credentials === undefined ? '' : Buffer.from(credentials, 'base64').toString('latin1');
+}

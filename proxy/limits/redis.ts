@@ -1,0 +1,178 @@
+import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { OutriderError } from '#core/errors';
+import { encode, RedisError, type Reply, ReplyReader } from './resp.ts';
+
+export interface RedisAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: boolean;
+  readonly database: number;
+  readonly username: string | undefined;
+}
+
+/** Reads `redis://[user@]host[:port][/database]`, or `rediss://` for TLS. @throws {Error} saying what is expected */
+export function parseRedisUrl(text: string): RedisAddress {
+  const expected = 'must be redis://[user@]host[:port][/database], or rediss:// for TLS';
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^rediss?:$/.test(url.protocol) || url.hostname === '') throw new Error(expected);
+  if (url.password !== '') throw new Error(`${expected}; the password is a secret of its own`);
+  const database = url.pathname.replace(/^\//, '');
+  if (!/^\d*$/.test(database) || url.search !== '' || url.hash !== '') throw new Error(expected);
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? 6_379 : Number(url.port),
+    tls: url.protocol === 'rediss:',
+    database: Number(database),
+    username: url.username === '' ? undefined : decodeURIComponent(url.username),
+  };
+}
+
+export interface RedisOptions {
+  readonly address: RedisAddress;
+  /** Asked for at each connection; undefined: none is needed. */
+  readonly password: () => string | undefined;
+  /** What takes longer is taken for a connection that is dead. */
+  readonly answerMs?: number;
+  /** Sent after each connection, before it counts as available. */
+  readonly greet: readonly (readonly (string | number)[])[];
+  /** Told of each change. */
+  readonly onAvailable?: (available: boolean, why?: unknown) => void;
+}
+
+const ANSWER_MS = 250;
+const RETRY_FIRST_MS = 50;
+const RETRY_MAX_MS = 2_000;
+
+interface Waiting {
+  readonly replies: Reply[];
+  readonly wanted: number;
+  readonly timer: NodeJS.Timeout;
+  readonly resolve: (replies: readonly Reply[]) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * One connection to Redis, made anew whenever it breaks. A command is never repeated: whoever asked decides. Without it there is no
+ * waiting: what is asked while it is away is rejected at once.
+ */
+export class Redis {
+  readonly #options: RedisOptions;
+  readonly #answerMs: number;
+  readonly #waiting: Waiting[] = [];
+  #socket: Socket | undefined;
+  #reader = new ReplyReader();
+  #available = false;
+  #retryMs = RETRY_FIRST_MS;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: RedisOptions) {
+    this.#options = options;
+    this.#answerMs = options.answerMs ?? ANSWER_MS;
+    this.#connect();
+  }
+
+  get available(): boolean {
+    return this.#available;
+  }
+
+  /** Sends commands together; one reply for each. @throws {Error} where they are not all answered in time */
+  send(commands: readonly (readonly (string | number)[])[]): Promise<readonly Reply[]> {
+    if (!this.#available) return Promise.reject(new Error('Redis is away'));
+    return this.#exchange(commands);
+  }
+
+  /** Gives this connection up and makes another: what it was greeted with is no longer there. */
+  renew(why: unknown): void {
+    this.#drop(why);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#drop(new Error('closed'));
+  }
+
+  #exchange(commands: readonly (readonly (string | number)[])[]): Promise<readonly Reply[]> {
+    if (commands.length === 0) return Promise.resolve([]);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#drop(new Error('no answer in time')), this.#answerMs);
+      this.#waiting.push({ replies: [], wanted: commands.length, timer, resolve, reject });
+      this.#socket?.write(commands.map(encode).join(''));
+    });
+  }
+
+  #connect(): void {
+    const { host, port, tls } = this.#options.address;
+    const socket = tls
+      ? connectTls({ host, port, servername: host })
+      : connect({ host, port, noDelay: true });
+    this.#socket = socket;
+    this.#reader = new ReplyReader();
+    const late = setTimeout(() => this.#drop(new Error('no connection in time')), this.#answerMs);
+    socket.unref();
+    socket.on('error', (error) => this.#drop(error, socket));
+    socket.on('close', () => this.#drop(new Error('the connection broke'), socket));
+    socket.on('data', (chunk: Buffer) => this.#read(socket, chunk));
+    socket.once(tls ? 'secureConnect' : 'connect', () => {
+      void this.#greet().catch((error: unknown) => this.#drop(error, socket));
+    });
+    socket.once('close', () => clearTimeout(late));
+    socket.once(tls ? 'secureConnect' : 'connect', () => clearTimeout(late));
+  }
+
+  async #greet(): Promise<void> {
+    const { address, password, greet } = this.#options;
+    const secret = password();
+    const replies = await this.#exchange([
+      ...(secret === undefined
+        ? []
+        : [['AUTH', ...(address.username === undefined ? [] : [address.username]), secret]]),
+      ...(address.database === 0 ? [] : [['SELECT', address.database]]),
+      ...greet,
+    ]);
+    const refused = replies.find((reply) => reply instanceof RedisError);
+    if (refused) throw refused;
+    this.#retryMs = RETRY_FIRST_MS;
+    this.#available = true;
+    this.#options.onAvailable?.(true);
+  }
+
+  #read(socket: Socket, chunk: Buffer): void {
+    if (socket !== this.#socket) return;
+    try {
+      for (const reply of this.#reader.push(chunk)) this.#take(reply);
+    } catch (error) {
+      this.#drop(error, socket);
+    }
+  }
+
+  #take(reply: Reply): void {
+    const [first] = this.#waiting;
+    if (!first) throw new Error('an answer that nobody asked for');
+    first.replies.push(reply);
+    if (first.replies.length < first.wanted) return;
+    this.#waiting.shift();
+    clearTimeout(first.timer);
+    first.resolve(first.replies);
+  }
+
+  /** Gives a connection up, and all that was asked over it; tries another after a while. */
+  #drop(why: unknown, socket = this.#socket): void {
+    if (socket === undefined || socket !== this.#socket) return;
+    this.#socket = undefined;
+    socket.destroy();
+    const was = this.#available;
+    this.#available = false;
+    const error = new OutriderError('UPSTREAM_LOST', 'Redis did not answer', { cause: why });
+    for (const { timer, reject } of this.#waiting.splice(0)) {
+      clearTimeout(timer);
+      reject(error);
+    }
+    if (was) this.#options.onAvailable?.(false, why);
+    if (this.#closed) return;
+    this.#retry = setTimeout(() => this.#connect(), this.#retryMs).unref();
+    this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+  }
+}

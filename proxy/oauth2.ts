@@ -1,0 +1,190 @@
+import { createHash } from 'node:crypto';
+import type { OutriderError } from '#core/errors';
+import type { DatasourceGrant, DatasourceSpec } from '#policies';
+import { CheckedAddresses } from './addresses.ts';
+import { endpointOf } from './endpoint.ts';
+import type { UpstreamPools } from './pools.ts';
+import { refused } from './refusal.ts';
+import type { Resolver } from './resolver.ts';
+
+type OAuth2 = Extract<DatasourceSpec['auth'], { type: 'oauth2' }>;
+
+/** Whose token is wanted. */
+export interface TokenRequest {
+  /** `<type>/<name>` of the datasource. */
+  readonly datasource: string;
+  readonly auth: OAuth2;
+  readonly clientSecret: string;
+  /** Says which addresses the token endpoint may have: those that the datasource's own endpoint may. */
+  readonly grant: DatasourceGrant;
+}
+
+/** Gets tokens with the client credentials grant (RFC 6749, 4.4) and keeps them until shortly before they expire. */
+export interface ClientTokens {
+  /**
+   * A token that is valid now. However many ask, one request is under way for each client; a token that is near its end is
+   * replaced while it still serves.
+   * @throws {OutriderError} CREDENTIAL_UNAVAILABLE, answered 502
+   */
+  token(request: TokenRequest): Promise<string>;
+  /** To be called when the other side does not take the token: the next call gets another one. */
+  forget(token: string): void;
+}
+
+/** What a token of an unknown life is taken to have (RFC 6749, 5.1 leaves it open). */
+const LIFE_DEFAULT_S = 300;
+/** The last part of a life in which another token is got already. */
+const EARLY = 0.2;
+const ANSWER_MAX_BYTES = 65_536;
+/** After a failure nobody asks again for so long: those who wait are told of that failure. */
+const PAUSE_MS = 1_000;
+const KEPT_MAX = 256;
+
+interface Kept {
+  token: string;
+  /** By `performance.now`. */
+  refreshAt: number;
+  expiresAt: number;
+}
+
+/** `timeoutMs` bounds one request for a token, from dialling to the last byte. */
+export function createClientTokens(parts: {
+  readonly resolver: Resolver;
+  readonly pools: UpstreamPools;
+  readonly timeoutMs: number;
+}): ClientTokens {
+  const kept = new Map<string, Kept>();
+  const underWay = new Map<string, Promise<Kept>>();
+  const failed = new Map<string, { until: number; error: unknown }>();
+
+  const get = (key: string, request: TokenRequest): Promise<Kept> => {
+    const running = underWay.get(key);
+    if (running) return running;
+    const pause = failed.get(key);
+    if (pause && performance.now() < pause.until) return Promise.reject(pause.error);
+    const started = requestToken(parts, request)
+      .then(
+        (one) => {
+          failed.delete(key);
+          if (kept.size >= KEPT_MAX) kept.clear();
+          kept.set(key, one);
+          return one;
+        },
+        (error: unknown) => {
+          if (failed.size >= KEPT_MAX) failed.clear();
+          failed.set(key, { until: performance.now() + PAUSE_MS, error });
+          throw error;
+        },
+      )
+      .finally(() => underWay.delete(key));
+    underWay.set(key, started);
+    return started;
+  };
+
+  return {
+    async token(request) {
+      const key = keyOf(request);
+      const known = kept.get(key);
+      const now = performance.now();
+      if (!known || now >= known.expiresAt) return (await get(key, request)).token;
+      // A failure here is nobody's yet: the old token still serves, and the next call tries again.
+      if (now >= known.refreshAt) get(key, request).catch(() => {});
+      return known.token;
+    },
+    forget(token) {
+      for (const [key, one] of kept) if (one.token === token) kept.delete(key);
+    },
+  };
+}
+
+/** Another secret, scope or address is another client; the secret itself is not kept. */
+function keyOf({ datasource, auth, clientSecret }: TokenRequest): string {
+  return createHash('sha256')
+    .update(JSON.stringify([datasource, auth, clientSecret]))
+    .digest('base64');
+}
+
+async function requestToken(
+  { resolver, pools, timeoutMs }: Parameters<typeof createClientTokens>[0],
+  { datasource, auth, clientSecret, grant }: TokenRequest,
+): Promise<Kept> {
+  const endpoint = endpointOf(auth.tokenUrl);
+  const asked = performance.now();
+  try {
+    const addresses = CheckedAddresses.check(grant, await resolver.resolve(endpoint.host));
+    const url = new URL(auth.tokenUrl);
+    const answer = await pools
+      .for({ ...endpoint, credential: `oauth2:${datasource}`, addresses })
+      .request({
+        method: 'POST',
+        path: `${url.pathname}${url.search}`,
+        headers: {
+          host: endpoint.authority,
+          accept: 'application/json',
+          'accept-encoding': 'identity',
+          'content-type': 'application/x-www-form-urlencoded',
+          authorization: `Basic ${clientPair(auth.clientId, clientSecret)}`,
+        },
+        body: tokenForm(auth),
+        signal: AbortSignal.timeout(timeoutMs),
+      });
+    const text = await bounded(answer.body);
+    if (answer.statusCode !== 200) throw new Error(`it answered ${answer.statusCode}`);
+    return readToken(text, asked);
+  } catch (error) {
+    throw noToken(error);
+  }
+}
+
+/** RFC 6749, 2.3.1: both are form-encoded before they are joined. */
+function clientPair(id: string, secret: string): string {
+  const encode = (text: string) => new URLSearchParams([['', text]]).toString().slice(1);
+  return Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64');
+}
+
+function tokenForm({ scopes, audience }: OAuth2): string {
+  const form = new URLSearchParams({ grant_type: 'client_credentials' });
+  if (scopes) form.set('scope', scopes.join(' '));
+  if (audience !== undefined) form.set('audience', audience);
+  return form.toString();
+}
+
+async function bounded(body: AsyncIterable<Buffer>): Promise<string> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of body) {
+    length += piece.length;
+    if (length > ANSWER_MAX_BYTES) throw new Error('its answer is too long');
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString('utf8');
+}
+
+function readToken(text: string, asked: number): Kept {
+  const answer: unknown = JSON.parse(text);
+  if (typeof answer !== 'object' || answer === null) throw new Error('its answer is no object');
+  const field = (name: string): unknown =>
+    Object.entries(answer).find(([key]) => key === name)?.[1];
+  const [token, type, life] = [field('access_token'), field('token_type'), field('expires_in')];
+  if (typeof type !== 'string' || type.toLowerCase() !== 'bearer')
+    throw new Error('it gave a token that is no bearer token');
+  if (typeof token !== 'string' || !/^[\x21-\x7e]{1,8192}$/.test(token))
+    throw new Error('it gave no token that could stand in a header');
+  const seconds = life === undefined ? LIFE_DEFAULT_S : Number(life);
+  if (!(seconds > 0)) throw new Error('it gave a token that has expired');
+  return {
+    token,
+    refreshAt: asked + seconds * 1_000 * (1 - EARLY),
+    expiresAt: asked + seconds * 1_000,
+  };
+}
+
+/** What the token endpoint said is not the caller's business: it could tell of the client. */
+function noToken(because: unknown): OutriderError {
+  return refused(
+    'CREDENTIAL_UNAVAILABLE',
+    'the datasource could not be authenticated to: no token was given',
+    'credential_unavailable',
+    { status: 502, because },
+  );
+}

@@ -1,0 +1,83 @@
+import { CLOCK_TOLERANCE_S, TOKEN_LIFE_S, type VerifiedExecution } from '#core/tokens';
+import { REASONS } from '#policies';
+import { refused } from './refusal.ts';
+
+/** What a revocation can name; `all` is every token that was issued until now, where it is not understood what is meant. */
+export type RevokedSubject =
+  | { readonly kind: 'exec' | 'sandbox' | 'token'; readonly id: string }
+  | { readonly kind: 'all' };
+
+type Tokens = Pick<VerifiedExecution, 'execId' | 'sandboxId' | 'tokenId' | 'issuedAt'>;
+
+/** Longer than any token that a revocation can concern is valid. */
+const KEEP_MAX_MS = (TOKEN_LIFE_S + 2 * CLOCK_TOLERANCE_S) * 1_000;
+/** About 100 bytes each; beyond it whatever is nearest to its end is forgotten first. */
+const ENTRIES_MAX = 500_000;
+
+/** What runners have said is over. Held against every token on every request, whether its signature was checked just now or not. */
+export class Revocations {
+  /** By kind and id, when it may be forgotten: in the order of arrival, which is nearly that of the ends. */
+  readonly #entries = new Map<string, number>();
+  readonly #now: () => number;
+  #allIssuedBefore = 0;
+  /** Told of each that is news, so that what is under way can be cut. */
+  onRevoked: (subject: RevokedSubject) => void = () => {};
+
+  constructor(now: () => number = () => Date.now()) {
+    this.#now = now;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** `expiresAtMs` is bounded: by then every token that it concerns has run out, whatever the runner says. */
+  add(subject: RevokedSubject, expiresAtMs: number): void {
+    const now = this.#now();
+    if (subject.kind === 'all') this.#allIssuedBefore = Math.ceil(now / 1_000);
+    else {
+      const key = keyOf(subject.kind, subject.id);
+      if (this.#entries.has(key)) return;
+      this.#forget(now);
+      this.#entries.set(key, Math.min(expiresAtMs, now + KEEP_MAX_MS));
+    }
+    this.onRevoked(subject);
+  }
+
+  has({ execId, sandboxId, tokenId, issuedAt }: Tokens): boolean {
+    return (
+      this.#entries.has(keyOf('exec', execId)) ||
+      this.#entries.has(keyOf('sandbox', sandboxId)) ||
+      this.#entries.has(keyOf('token', tokenId)) ||
+      issuedAt <= this.#allIssuedBefore
+    );
+  }
+
+  /** @throws {OutriderError} TOKEN_REVOKED */
+  assertGood(execution: Tokens): void {
+    if (this.has(execution)) throw tokenRevoked();
+  }
+
+  #forget(now: number): void {
+    for (const [key, until] of this.#entries) {
+      if (until > now && this.#entries.size < ENTRIES_MAX) return;
+      this.#entries.delete(key);
+    }
+  }
+}
+
+/** What a caller is told whose execution is over, and why what it had begun is cut. */
+export function tokenRevoked() {
+  return refused('TOKEN_REVOKED', REASONS.jwt_revoked.text, 'jwt_revoked');
+}
+
+/** Whether a revocation is about this execution. */
+export function concerns(subject: RevokedSubject, execution: Tokens): boolean {
+  if (subject.kind === 'all') return true;
+  const { execId, sandboxId, tokenId } = execution;
+  return { exec: execId, sandbox: sandboxId, token: tokenId }[subject.kind] === subject.id;
+}
+
+function keyOf(kind: string, id: string): string {
+  return `${kind} ${id}`;
+}

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { startOrigin } from './testing.ts';
+import { connectVia, parseUpstreamProxy } from './via-proxy.ts';
+
+/** An organisation's proxy that leads every tunnel to one port of this machine, or refuses it. */
+async function corporate(t: TestContext, to: number, status = 200) {
+  const seen: IncomingMessage[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer();
+  server.on('connect', (request, client) => {
+    seen.push(request);
+    client.on('error', () => {});
+    if (status !== 200) {
+      client.end(`HTTP/1.1 ${status} No\r\n\r\n`);
+      return;
+    }
+    const upstream = connect(to, '127.0.0.1', () => {
+      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+      upstream.pipe(client).pipe(upstream);
+    });
+    sockets.add(upstream);
+    upstream.on('error', () => client.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  return { seen, proxy: { host: '127.0.0.1', port, authorization: () => 'Basic dTpw' } };
+}
+
+test('a tunnel leads to the very address that was given, with the credential of the proxy', async (t) => {
+  const origin = await startOrigin(t);
+  const { seen, proxy } = await corporate(t, origin.port);
+  const socket = await connectVia(proxy, '203.0.113.7', 443, 2_000);
+  t.after(() => socket.destroy());
+  assert.equal(seen[0]?.url, '203.0.113.7:443');
+  assert.equal(seen[0]?.headers['proxy-authorization'], 'Basic dTpw');
+  socket.write('GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n');
+  let answer = '';
+  for await (const piece of socket) answer += String(piece);
+  assert.match(answer, /^HTTP\/1\.1 200 OK[\s\S]*hello/);
+  const six = await connectVia(proxy, '2001:db8::7', 443, 2_000);
+  six.destroy();
+  assert.equal(seen[1]?.url, '[2001:db8::7]:443');
+});
+
+test('a proxy that refuses, or says nothing, is an error within the time', async (t) => {
+  const { proxy } = await corporate(t, 9, 403);
+  await assert.rejects(connectVia(proxy, '203.0.113.7', 443, 2_000), /403/);
+  const silent = createServer();
+  silent.on('connect', (_request, socket) => void socket.on('error', () => {}));
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.after(() => {
+    silent.closeAllConnections();
+    silent.close();
+  });
+  const address = silent.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  await assert.rejects(connectVia({ ...proxy, port }, '203.0.113.7', 443, 200), /in time/);
+});
+
+test('the place of a proxy is a URL without path or password', () => {
+  assert.deepEqual(parseUpstreamProxy('http://proxy.corp:3128'), {
+    host: 'proxy.corp',
+    port: 3128,
+  });
+  for (const bad of [
+    'proxy.corp:3128',
+    'https://proxy.corp',
+    'http://u:p@proxy.corp',
+    'http://p/x',
+  ])
+    assert.throws(() => parseUpstreamProxy(bad), /http:\/\/host:port/);
+});

@@ -1,0 +1,97 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { OutriderError } from '#core/errors';
+import { acceptsHandshake, handshakeKey, switchingProtocols } from '#core/websocket';
+import { refusedTarget } from './answer.ts';
+import type { Outbound, Upgraded } from './forward.ts';
+import { downstreamText, valuesOf } from './headers.ts';
+import { answerTooLarge, requestTooLarge } from './places.ts';
+import { malformed, refused } from './refusal.ts';
+import { splice } from './tunnel.ts';
+
+/** The caller's connection, which nobody reads requests from any more. */
+export interface Upgrading {
+  readonly socket: Socket;
+  /** What came behind the request. */
+  readonly head: Buffer;
+}
+
+/**
+ * What is wrong with a wish for a WebSocket is said before anything is decided or looked up.
+ * @throws {OutriderError} INVALID_REQUEST: no complete handshake, or something said before its answer
+ */
+export function assertHandshake(request: IncomingMessage, { head }: Upgrading): void {
+  if (handshakeKey(request.rawHeaders) === undefined)
+    throw refused(
+      'INVALID_REQUEST',
+      'the opening handshake of the WebSocket is not complete',
+      'upgrade_not_allowed',
+    );
+  if (head.length > 0) throw refusedTarget('upgrade_with_body');
+}
+
+/**
+ * A request that asks to go on as a WebSocket (RFC 6455). Only an answer to its own key connects the two ends; then their bytes are
+ * counted, and those of the other side redacted, until either leaves. Any other answer is one like that of any request.
+ */
+export function asWebSocket(
+  request: IncomingMessage,
+  response: ServerResponse,
+  outbound: Outbound,
+  { socket }: Upgrading,
+): Outbound {
+  const key = handshakeKey(request.rawHeaders) ?? '';
+  const { open } = outbound;
+  const speaks = (): void => open.cut(refusedTarget('upgrade_with_body'));
+  const leaves = (): void => open.cut(new OutriderError('CANCELLED', 'the caller gave up'));
+  socket.on('data', speaks).on('end', leaves).resume();
+  response.once('finish', () => socket.off('data', speaks).off('end', leaves));
+  return {
+    ...outbound,
+    async carry({ rawHeaders, upstream, exchanged }) {
+      socket.off('data', speaks).off('end', leaves).pause();
+      if (!(upstream instanceof Socket)) throw malformed('not a connection');
+      // With a credential none was offered: what is compressed cannot be searched for it.
+      const packed =
+        outbound.redactor && valuesOf(rawHeaders, 'sec-websocket-extensions').length > 0;
+      if (exchanged.status !== 101 || packed || !acceptsHandshake(rawHeaders, key)) {
+        upstream.destroy();
+        throw malformed('no answer to the handshake');
+      }
+      response.detachSocket(socket);
+      await connect(outbound, socket, { rawHeaders, upstream, exchanged });
+    },
+  };
+}
+
+async function connect(
+  { open, anonymous, redactor, limits, spend, idleMs }: Outbound,
+  socket: Socket,
+  { rawHeaders, upstream, exchanged }: Upgraded & { readonly upstream: Socket },
+): Promise<void> {
+  const { requestBytes = Infinity, responseBytes = Infinity } = limits;
+  open.onCut(() => {
+    socket.destroy();
+    upstream.destroy();
+  });
+  const fields = downstreamText(rawHeaders, {
+    anonymous,
+    cover: redactor ? (text) => redactor.text(text) : (text) => text,
+  });
+  socket.write(switchingProtocols(fields), 'latin1');
+  const cover = redactor?.stream();
+  let counted = 0;
+  const spliced = await splice(socket, upstream, Buffer.alloc(0), {
+    idleMs,
+    cover,
+    onBytes(bytesIn, bytesOut) {
+      if (bytesIn > requestBytes) open.cut(requestTooLarge());
+      else if (bytesOut > responseBytes) open.cut(answerTooLarge());
+      const why = spend(bytesIn + bytesOut - counted);
+      counted = bytesIn + bytesOut;
+      if (why) open.cut(why);
+    },
+  });
+  Object.assign(exchanged, spliced, { redactions: cover?.found ?? 0 });
+  if (open.cutBy) throw open.cutBy;
+}

@@ -1,0 +1,100 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { connect, type TLSSocket } from 'node:tls';
+import type { buildConnector } from 'undici';
+import type { Address } from '#core/address';
+import { OutriderError } from '#core/errors';
+import type { SidecarConfig } from './config.ts';
+
+/** What a sidecar shows the proxy between hosts, and how it knows the proxy. PEM. */
+export interface ProxyTls {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string;
+  /** SHA-256 of the certificate, base64url (RFC 8705 3.1): the runner binds execution tokens to it. */
+  readonly thumbprint: string;
+}
+
+const KEYS = ['cert', 'key', 'ca'] as const;
+
+/**
+ * The configured certificate; undefined where there is none.
+ * @throws {OutriderError} CONFIG_INVALID where it is configured in part, cannot be read, or the proxy is on a unix socket
+ */
+export function readProxyTls(config: SidecarConfig): ProxyTls | undefined {
+  const given = KEYS.filter((key) => config[`proxyTls.${key}`] !== undefined);
+  if (given.length === 0) return undefined;
+  if (given.length < KEYS.length)
+    throw invalid('needs all of cert, key and ca: the proxy knows sidecars by their certificates');
+  if (config.proxy.kind === 'unix')
+    throw invalid('is for a proxy that is called over TCP, and sidecar.proxy is a unix socket');
+  const [cert, key, ca] = KEYS.map((name) => read(name, config[`proxyTls.${name}`] ?? ''));
+  return { cert: cert ?? '', key: key ?? '', ca: ca ?? '', thumbprint: thumbprintOf(cert ?? '') };
+}
+
+/** Begins a TLS connection to the proxy, which has to show its certificate. */
+export function tlsToProxy(
+  { host, port }: Address & { kind: 'tcp' },
+  { cert, key, ca }: ProxyTls,
+  protocols: readonly string[] = [],
+): TLSSocket {
+  return connect({
+    host,
+    port,
+    cert,
+    key,
+    ca,
+    minVersion: 'TLSv1.3',
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    ...(protocols.length > 0 ? { ALPNProtocols: [...protocols] } : {}),
+  });
+}
+
+/**
+ * Connects to the proxy over TLS. undici would ask for the name in a request's `Host`, which is that of the program's target: here it is always the
+ * proxy that has to show its certificate.
+ */
+export function tlsConnector(
+  proxy: Address & { kind: 'tcp' },
+  tls: ProxyTls,
+  timeoutMs: number,
+): buildConnector.connector {
+  return (_options, callback) => {
+    const socket = tlsToProxy(proxy, tls);
+    const timer = setTimeout(
+      () => socket.destroy(new Error('no TLS with the proxy in time')),
+      timeoutMs,
+    ).unref();
+    const failed = (error: Error): void => {
+      clearTimeout(timer);
+      callback(error, null);
+    };
+    socket.once('error', failed);
+    socket.once('secureConnect', () => {
+      clearTimeout(timer);
+      socket.off('error', failed).setNoDelay(true);
+      callback(null, socket);
+    });
+  };
+}
+
+function thumbprintOf(pem: string): string {
+  try {
+    return createHash('sha256').update(new X509Certificate(pem).raw).digest('base64url');
+  } catch (error) {
+    throw invalid('cert is no certificate in PEM', error);
+  }
+}
+
+function read(name: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw invalid(`${name}: ${path} cannot be read`, error);
+  }
+}
+
+function invalid(message: string, cause?: unknown): OutriderError {
+  return new OutriderError('CONFIG_INVALID', `sidecar.proxyTls ${message}`, { cause });
+}

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { type RunningMesh, startMesh } from '../support/mesh.ts';
+import { descendantsOf } from '../support/processes.ts';
+
+// Calls that take longer than clients wait, that are given up, and that run when the mesh is told to stop: real programs in a real mesh.
+
+const LONG_S = 90;
+const WITHIN_MS = 20_000;
+
+const patient = (text: string): string => text.replace('timeout: 60s', 'timeout: 120s');
+
+async function connected(
+  t: TestContext,
+  { url, token }: RunningMesh,
+  mode: 'legacy' | { readonly pin: string },
+): Promise<Client> {
+  const client = new Client({ name: 'test', version: '1' }, { versionNegotiation: { mode } });
+  const headers = { authorization: `Bearer ${token}` };
+  await client.connect(new StreamableHTTPClientTransport(url, { requestInit: { headers } }));
+  t.after(() => client.close());
+  return client;
+}
+
+const python = (code: string, timeout?: number) => ({
+  name: 'execute_python',
+  arguments: { code, ...(timeout === undefined ? {} : { timeout }) },
+});
+
+const MODES = ['legacy', { pin: '2026-07-28' }] as const;
+
+describe('A11: a call that takes long', { concurrency: true }, () => {
+  let mesh: RunningMesh;
+  before(async () => {
+    mesh = await startMesh({ policy: patient });
+  });
+  after(() => mesh.stop());
+
+  for (const mode of MODES) {
+    const era = mode === 'legacy' ? 'legacy' : 'modern';
+
+    test(`of ${LONG_S} s ends well for a client that waits for 60 s, if its progress counts (${era})`, async (t) => {
+      const client = await connected(t, mesh, mode);
+      let told = 0;
+      const from = performance.now();
+      const { structuredContent } = await client.callTool(
+        python(`import time; time.sleep(${LONG_S}); print("done")`, 120),
+        { onprogress: () => (told += 1), resetTimeoutOnProgress: true },
+      );
+      assert.equal(Object(structuredContent).stdout, 'done\n');
+      assert.ok(performance.now() - from >= LONG_S * 1_000);
+      assert.ok(told >= LONG_S / 10, `told ${told} times`);
+    });
+
+    test(`of ${LONG_S} s is given up after 60 s where it does not: control (${era})`, async (t) => {
+      const client = await connected(t, mesh, mode);
+      const call = client.callTool(python(`import time; time.sleep(${LONG_S})`, 120));
+      await assert.rejects(call, /timed out/i);
+    });
+  }
+
+  test('and is cancelled has its sandbox ended within 2 s', async (t) => {
+    const client = await connected(t, mesh, { pin: '2026-07-28' });
+    const mark = `cancelled-${process.pid}`;
+    const runs = () =>
+      descendantsOf(mesh.supervisor.pid ?? 0).some(({ argv }) => argv.includes(mark));
+    const abort = new AbortController();
+    const call = client.callTool(
+      {
+        name: 'run_shell',
+        arguments: { code: `exec python3 -c 'import time; time.sleep(100)' ${mark}` },
+      },
+      { signal: abort.signal },
+    );
+    call.catch(() => {});
+    await until(runs);
+    abort.abort();
+    const from = performance.now();
+    await assert.rejects(call);
+    await until(() => !runs());
+    assert.ok(performance.now() - from < 2_000, `${performance.now() - from} ms`);
+  });
+});
+
+test('A12: told to stop during 10 calls, the mesh is not ready at once, answers them all, ends with 0 and leaves nothing', async (t) => {
+  const mesh = await startMesh({
+    env: { OUTRIDER_GATEWAY_DRAIN_NOTICE: '2s' },
+    policy: (text) => text.replace('timeout: 60s', 'timeout: 60s\n    concurrent: 10'),
+  });
+  t.after(() => mesh.stop()); // where it was not stopped below
+  const client = await connected(t, mesh, 'legacy');
+  const readyz = async () =>
+    (await fetch(new URL('/readyz', mesh.url), { signal: AbortSignal.timeout(WITHIN_MS) })).status;
+  assert.equal(await readyz(), 200, 'control');
+  let begun = 0;
+  const calls = Array.from({ length: 10 }, (_, n) =>
+    client.callTool(python(`import time; time.sleep(8); print(${n})`), {
+      onprogress: () => (begun += 1),
+    }),
+  );
+  await until(() => begun >= 10); // each has run for 5 s
+  const stopped = mesh.stop('SIGTERM');
+  await until(async () => (await readyz()) === 503);
+  const results = await Promise.all(calls);
+  assert.deepEqual(
+    results.map(({ structuredContent }) => Object(structuredContent).stdout),
+    Array.from({ length: 10 }, (_, n) => `${n}\n`),
+  );
+  await stopped;
+});
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + WITHIN_MS;
+  while (!(await condition())) {
+    assert.ok(performance.now() < deadline, `not within ${WITHIN_MS} ms`);
+    await sleep(20);
+  }
+}
