@@ -127,7 +127,10 @@ test('`outrider up` takes a bundle, and no directory where a bundle is required'
   const directory = await place.outrider(['up', ...given]);
   place.remove();
   assert.equal(directory.code, 1);
-  assert.match(directory.stderr, /is a directory, and (gateway|runner|proxy)\.policyRequire wants a bundle/);
+  assert.match(
+    directory.stderr,
+    /is a directory, and (gateway|runner|proxy)\.policyRequire wants a bundle/,
+  );
   const whole = await startMesh({ argv: ['--policies', bundle, ...given] });
   try {
     const { stdout } = await whole.sdk.run('print(6 * 7)');
