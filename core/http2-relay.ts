@@ -131,12 +131,14 @@ export function relayStreams(
         throw new StreamReset('answerer', answerer.rstCode ?? 0);
       const trailers = fieldsOf(steps.trailers(withoutPseudo(rawTrailers)));
       const rest = steps.complete();
-      asker.once('wantTrailers', () => asker.sendTrailers(trailers));
+      asker.once('wantTrailers', () => sendTrailers(asker, trailers));
       if (rest.length > 0) asker.end(rest);
       else asker.end();
       succeed();
     }),
   );
+  // It may have gone while the other side was dialled.
+  if (asker.closed || asker.destroyed) fail(new StreamReset('asker', asker.rstCode ?? 0));
   const say = (more: Buffer): void => {
     if (!over && !asker.write(more)) answerer.pause();
   };
@@ -159,6 +161,18 @@ export function discardRest(asker: ServerHttp2Stream): void {
 /** The same head with nothing behind it, or with trailers to come. */
 function respond(asker: ServerHttp2Stream, head: string[], endStream: boolean): void {
   asker.respond(head, { endStream, waitForTrailers: !endStream });
+}
+
+/**
+ * Ends a stream with trailers of the other side, whatever they are: Node throws at those that HTTP/2 forbids (RFC 9113, 8.2.2), and at
+ * some that come twice, in a callback of its own where nobody would catch it. The stream is then reset.
+ */
+export function sendTrailers(stream: ServerHttp2Stream, trailers: OutgoingHttpHeaders): void {
+  try {
+    stream.sendTrailers(trailers);
+  } catch {
+    resetStream(stream, constants.NGHTTP2_PROTOCOL_ERROR);
+  }
 }
 
 /** As Node wants them: a name that comes more than once has a list. */

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
 import { requestIdFrom } from '#core/ids';
+import { REASONS } from '#policies';
 import type { RequestHead } from './admission.ts';
 import {
   answerConnectRefusal,
@@ -21,7 +22,7 @@ import { type Exchanged, exchangedOf } from './forward.ts';
 import { valuesOf } from './headers.ts';
 import { unreadable } from './parse-failure.ts';
 import type { Parts } from './parts.ts';
-import { denialOf } from './refusal.ts';
+import { denialOf, refused } from './refusal.ts';
 import { reportReturned } from './returned-secret.ts';
 import { exchangeStream, protocolOfStream, type StreamRequest } from './stream-exchange.ts';
 import { TOKEN_PATH } from './token-exchange.ts';
@@ -49,7 +50,11 @@ const DELIVERY_PATH = '/.outrider/audit';
 
 export function createHandler(parts: Parts): Handler {
   const running = new Set<Promise<void>>();
-  const busy = new WeakSet<Duplex>();
+  /** Requests of a connection that are not answered yet. */
+  const pending = new WeakMap<Duplex, number>();
+  const isBusy = (socket: Duplex): boolean => (pending.get(socket) ?? 0) > 0;
+  const count = (socket: Duplex, step: 1 | -1): void =>
+    void pending.set(socket, (pending.get(socket) ?? 0) + step);
   const track = async (call: Promise<void>): Promise<void> => {
     running.add(call);
     try {
@@ -62,8 +67,9 @@ export function createHandler(parts: Parts): Handler {
   return {
     request: (request, response, expectsContinue) => {
       response.on('error', () => {});
-      busy.add(request.socket);
-      response.once('close', () => busy.delete(request.socket));
+      const { socket } = request;
+      count(socket, 1);
+      response.once('close', () => count(socket, -1));
       return track(
         request.url === DELIVERY_PATH
           ? answerDelivery(parts, request, response)
@@ -75,11 +81,13 @@ export function createHandler(parts: Parts): Handler {
 
     connect: (request, socket, head) => {
       socket.on('error', () => {});
+      if (isBusy(socket)) return track(cutBehind(parts, request, socket, 'connect'));
       return track(answerConnect(parts, request, socket, head));
     },
 
     upgrade: (request, socket, head) => {
       socket.on('error', () => {});
+      if (isBusy(socket)) return track(cutBehind(parts, request, socket, 'forward'));
       const response = new ServerResponse(request);
       response.shouldKeepAlive = false;
       response.assignSocket(socket);
@@ -98,7 +106,7 @@ export function createHandler(parts: Parts): Handler {
       // In the middle of an answer another one must not begin; the request that is cut writes its own record. A caller that
       // only went away has asked for nothing.
       const parsed = 'code' in error && /^(HPE_|ERR_HTTP_)/.test(String(error.code));
-      if (busy.has(socket) || !parsed || !socket.writable) {
+      if (isBusy(socket) || !parsed || !socket.writable) {
         socket.destroy();
         return;
       }
@@ -107,6 +115,18 @@ export function createHandler(parts: Parts): Handler {
       answerConnectRefusal(socket, failure, record.egressId);
     },
   };
+}
+
+/** Behind an answer that is still to come there is no place for what takes the connection over. */
+async function cutBehind(
+  parts: Parts,
+  request: IncomingMessage,
+  socket: Duplex,
+  ingress: 'connect' | 'forward',
+): Promise<void> {
+  const record = new ExchangeRecord(egressIdOf(request), ingress, request.method);
+  refuse(parts, record, refused('INVALID_REQUEST', REASONS.pipeline_limit.text, 'pipeline_limit'));
+  socket.destroy();
 }
 
 async function answerRequest(

@@ -104,6 +104,25 @@ for (const [what, head, answer] of REFUSED)
     assert.equal(mesh.records().filter(({ event }) => event === 'request').length, 1);
   });
 
+const TAKING_OVER: readonly (readonly [what: string, (token: string) => string])[] = [
+  ['a WebSocket', (token) => wish('ws', token)],
+  [
+    'a tunnel',
+    (token) =>
+      `CONNECT pages.example:443 HTTP/1.1\r\nHost: pages.example:443\r\nProxy-Authorization: Bearer ${token}\r\n\r\n`,
+  ],
+];
+for (const [what, takingOver] of TAKING_OVER)
+  test(`${what} behind a request that is not answered yet ends the connection, and nothing else`, async (t) => {
+    const { mesh } = await built(t);
+    const token = await mesh.token();
+    const first = `GET https://pages.example/ HTTP/1.1\r\nHost: pages.example\r\nProxy-Authorization: Bearer ${token}\r\n\r\n`;
+    const said = await raw(mesh, `${first}${takingOver(token)}`);
+    assert.doesNotMatch(said, /^HTTP\/1\.1 (?:101|200)/m);
+    assert.ok(mesh.records().some(({ reason }) => reason === 'pipeline_limit'));
+    assert.match(await raw(mesh, wish('ws', token)), /^HTTP\/1\.1 502 /, 'control: it goes on');
+  });
+
 const CALLS: readonly (readonly [
   what: string,
   authority: string,

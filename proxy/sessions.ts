@@ -52,19 +52,21 @@ export class UpstreamSessions {
   }
 
   /**
-   * Sends the head of a request; its body is open unless `endStream`.
-   * @throws {OutriderError} UPSTREAM_UNREACHABLE; UPSTREAM_LOST where the other side does not speak HTTP/2
+   * Sends the head of a request; its body is open unless `endStream`. `assertWanted` is asked at the last moment before.
+   * @throws {OutriderError} UPSTREAM_UNREACHABLE; UPSTREAM_LOST where the other side does not speak HTTP/2; what `assertWanted` throws
    */
   async request(
     route: UpstreamRoute,
     headers: string[],
     endStream: boolean,
+    assertWanted: () => void,
   ): Promise<ClientHttp2Stream> {
     const session = this.#sessionFor(route);
     session.open += 1;
     clearTimeout(session.idle);
     try {
       const connection = await session.connection;
+      assertWanted();
       const stream = connection.request(headers, { endStream });
       stream.once('close', () => this.#released(session));
       return stream;

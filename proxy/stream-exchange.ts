@@ -84,6 +84,12 @@ async function carry(
     route,
     http2Headers(target.method, route.scheme, path, headers),
     stream.endAfterHeaders,
+    () => {
+      // Either may have happened while the name was resolved and the host dialled.
+      if (open.cutBy) throw open.cutBy;
+      if (stream.closed || stream.destroyed)
+        throw new OutriderError('CANCELLED', 'the caller gave up');
+    },
   );
   const relay: Relay = relayStreams(stream, answerer, {
     asked(chunk) {

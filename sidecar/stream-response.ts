@@ -1,4 +1,5 @@
 import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { sendTrailers } from '#core/http2-relay';
 import { resetStream } from '#core/http2-reset';
 import type { ProgramResponse } from './program-side.ts';
 
@@ -36,7 +37,7 @@ export class StreamResponse implements ProgramResponse {
     const { stream } = this;
     // It is asked of a stream that was reset, too.
     stream.once('wantTrailers', () => {
-      if (!this.#over) stream.sendTrailers(this.#trailers);
+      if (!this.#over) sendTrailers(stream, this.#trailers);
     });
     stream.respond([':status', String(status), ...http2Fields(headers)], { waitForTrailers: true });
   }
