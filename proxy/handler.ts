@@ -53,7 +53,7 @@ export function createHandler(parts: Parts): Handler {
   /** Requests of a connection that are not answered yet. */
   const pending = new WeakMap<Duplex, number>();
   const isBusy = (socket: Duplex): boolean => (pending.get(socket) ?? 0) > 0;
-  const count = (socket: Duplex, step: 1 | -1): void =>
+  const note = (socket: Duplex, step: 1 | -1): void =>
     void pending.set(socket, (pending.get(socket) ?? 0) + step);
   const track = async (call: Promise<void>): Promise<void> => {
     running.add(call);
@@ -68,8 +68,8 @@ export function createHandler(parts: Parts): Handler {
     request: (request, response, expectsContinue) => {
       response.on('error', () => {});
       const { socket } = request;
-      count(socket, 1);
-      response.once('close', () => count(socket, -1));
+      note(socket, 1);
+      response.once('close', () => note(socket, -1));
       return track(
         request.url === DELIVERY_PATH
           ? answerDelivery(parts, request, response)
