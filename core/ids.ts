@@ -6,8 +6,13 @@ const block = Buffer.alloc(256 * ID_BYTES);
 let used = block.length;
 
 /** `prefix-` and 128 random bits in lower-case base 32: cannot be guessed, fits a file name, a DNS label and a JWT. */
-export function newId(prefix: 'sbx' | 'exec' | 'att' | 'req' | 'jti' | 'w'): string {
+export function newId(prefix: 'sbx' | 'exec' | 'att' | 'req' | 'jti' | 'w' | 'ids'): string {
   return `${prefix}-${base32(nextRandom())}`;
+}
+
+/** Whether `text` is what `newId('ids')` makes: the space in which one client's JSON-RPC ids are its own. */
+export function isIdSpace(text: unknown): text is string {
+  return typeof text === 'string' && /^ids-[a-z2-7]{26}$/.test(text);
 }
 
 /** Whether a caller's request id may be used as it is: 1 to 128 visible ASCII characters, as logs and headers allow. */

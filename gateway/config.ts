@@ -126,7 +126,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'Directory in which the gateways of one machine tell each other where such sessions went.',
     ),
     recoveryRedis: optionalText(
-      'Redis in which gateways of any machine do so instead: redis://host[:port][/database], rediss:// with TLS.',
+      'Redis in which gateways of any machine do so instead: redis://[user@]host[:port][/database], rediss:// with TLS.',
     ),
     recoveryRedisPasswordFile: optionalText('File with its password.'),
     safeTools: list(

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { toOutriderError } from '#core/errors';
+import { isIdSpace } from '#core/ids';
 import type { Principal } from '#core/principal';
 import type { GatewayAudit } from './audit.ts';
 import type { CallFacts, CallResult } from './call-record.ts';
@@ -27,6 +28,8 @@ export interface ServeDeps {
   readonly recovery: Recovery | undefined;
   readonly mayRepeat: (messages: readonly Message[]) => boolean;
   readonly maxBody: number;
+  /** Whether the servers are ours: then an id space is no session, and passes as it is. */
+  readonly ours: boolean;
   /** The gateway's word for who calls; undefined for servers that are not ours. */
   readonly assertionFor: (principal: Principal) => Promise<string> | undefined;
   readonly rightsOf: (principal: Principal) => ToolRights;
@@ -52,7 +55,8 @@ export interface Entered {
 export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void> {
   const { request, response, requestId, principal } = entered;
   const era = eraOf(request.headers);
-  const session = sessionOf(entered, deps.sessions);
+  const idSpace = deps.ours ? idSpaceOf(request) : undefined;
+  const session = idSpace === undefined ? sessionOf(entered, deps.sessions) : undefined;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
@@ -82,9 +86,10 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
         requestId,
         assertion: await deps.assertionFor(principal),
         session,
+        idSpace,
         // A body that cannot be read may be anything.
         again: (body.length === 0 || messages.length > 0) && deps.mayRepeat(messages),
-        begin: era === 'modern' ? undefined : beginFor(principal, messages, deps.sessions),
+        begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
         rewrite: rewriteFor(rights, request, messages),
         watch: calls ? (piece) => watch.see(piece) : undefined,
       },
@@ -129,10 +134,19 @@ function sessionOf({ request, principal }: Entered, sessions: Sessions): Session
 function beginFor(
   principal: Principal,
   messages: readonly Message[],
-  sessions: Sessions,
+  { sessions, ours }: ServeDeps,
 ): Admitted['begin'] {
   const client = messages.map(clientOf).find((found) => found !== undefined);
-  return ({ url }, upstreamId) => sessions.begin(url.href, upstreamId, principal, client);
+  return ({ url }, upstreamId) =>
+    ours && isIdSpace(upstreamId)
+      ? upstreamId
+      : sessions.begin(url.href, upstreamId, principal, client);
+}
+
+/** Where a server of ours gave a client of the session era one: no server keeps it, so any of them may have the request. */
+function idSpaceOf({ headers }: IncomingMessage): string | undefined {
+  const id = headers['mcp-session-id'];
+  return isIdSpace(id) && eraOf(headers) === 'legacy' ? id : undefined;
 }
 
 function clientOf({ method, params }: Message): ClientParameters | undefined {

@@ -194,6 +194,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
         recovery,
         mayRepeat: (messages) => mayRepeat(messages, safeTools),
         maxBody: config.maxBody,
+        ours,
         assertionFor: (principal) => (ours ? signed(principal) : undefined),
         rightsOf: (principal) =>
           policies ? toolRights(policies.current.set, principal, Date.now()) : EVERY_TOOL,

@@ -3,7 +3,6 @@ export { SIDECAR_FILE } from './audit-sink.ts';
 export { type ProxyConfig, proxySpec } from './config.ts';
 export type { LeaseStore } from './limits/lease-store.ts';
 export type { Limit, Taken } from './limits/limit.ts';
-export { parseRedisUrl } from './limits/redis.ts';
 export { createRedisStore } from './limits/redis-store.ts';
 export { SharedLimits } from './limits/shared.ts';
 export * as sigv4 from './s3/sigv4.ts';

@@ -95,7 +95,7 @@ describe('who may', () => {
         'EXEC_NOT_FOUND',
       );
       assert.equal(
-        await codeOf(call(service.rig.execs, 'cancelExec', { execId }, who)),
+        await codeOf(call(service.rig.execs, 'cancelExec', { execId, cancelKey: '' }, who)),
         'EXEC_NOT_FOUND',
       );
     }

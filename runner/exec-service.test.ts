@@ -396,12 +396,39 @@ describe('D1: Exec', () => {
     const { execId } = await startOf(stream);
     const running = await call(service.rig.execs, 'getExec', { execId }, service.alice);
     assert.equal(running.end, undefined);
-    await call(service.rig.execs, 'cancelExec', { execId }, service.alice);
+    await call(service.rig.execs, 'cancelExec', { execId, cancelKey: '' }, service.alice);
     const end = endOf(await stream.rest());
     assert.deepEqual([end?.killedBy, end?.errorCode], [KilledBy.DISCONNECT, 'CANCELLED']);
-    await call(service.rig.execs, 'cancelExec', { execId }, service.alice);
+    await call(service.rig.execs, 'cancelExec', { execId, cancelKey: '' }, service.alice);
     const { end: remembered } = await call(service.rig.execs, 'getExec', { execId }, service.alice);
     assert.equal(remembered?.killedBy, KilledBy.DISCONNECT);
+  });
+
+  test('CancelExec ends what the caller runs under a key, whichever call it is, and nobody else’s', async () => {
+    const cancel = (who: typeof service.alice, execId: string, cancelKey: string) =>
+      call(service.rig.execs, 'cancelExec', { execId, cancelKey }, who);
+    const waits = run(python(FOREVER, { cancelKey: 'k' }));
+    const streams = ['k', 'other'].map((cancelKey) => open(python(FOREVER, { cancelKey })));
+    const bobs = open(python(FOREVER, { cancelKey: 'k' }), service.bob);
+    await Promise.all([...streams, bobs].map(startOf));
+    await cancel(service.alice, '', 'nothing runs under it');
+    await cancel(service.alice, '', 'k');
+    const [streamed, other] = streams;
+    assert.ok(streamed && other);
+    assert.equal(endOf(await streamed.rest())?.killedBy, KilledBy.DISCONNECT);
+    assert.equal((await waits).end?.killedBy, KilledBy.DISCONNECT);
+    // The others run on: what ends them is their own key.
+    await cancel(service.alice, '', 'other');
+    assert.equal(endOf(await other.rest())?.killedBy, KilledBy.DISCONNECT);
+    await cancel(service.bob, '', 'k');
+    assert.equal(endOf(await bobs.rest())?.killedBy, KilledBy.DISCONNECT);
+    for (const [execId, key] of [
+      ['', ''],
+      ['exec-x', 'k'],
+    ] as const)
+      assert.equal(await codeOf(cancel(service.alice, execId, key)), 'INVALID_REQUEST');
+    const long = run(python('', { cancelKey: 'k'.repeat(129) }));
+    assert.equal(await codeOf(long), 'INVALID_REQUEST');
   });
 
   test('D3: 100 MB to a slow reader do not grow the runner by 64 MiB, and all of it arrives', async () => {

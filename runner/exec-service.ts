@@ -17,6 +17,7 @@ import {
 } from '#proto';
 import type { Artefact, ArtefactStore } from './artefacts.ts';
 import type { IdentifyCaller } from './callers.ts';
+import type { CancelKeys } from './cancel-keys.ts';
 import { collect, type ExecEvent } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import { keptAlive } from './keep-alive.ts';
@@ -41,6 +42,7 @@ export interface ExecServiceDeps {
   readonly artefacts: Pick<ArtefactStore, 'open'>;
   /** Of Run and Exec. */
   readonly calls: OpenCalls;
+  readonly cancelKeys: CancelKeys;
 }
 
 /** ExecService over a `Runner`: what is sent becomes ours, what is ours is sent. */
@@ -49,14 +51,17 @@ export function execService(
   identify: IdentifyCaller,
   report: Report,
 ): ExecServiceServer {
-  const { runner, runs, artefacts, calls } = deps;
+  const { runner, runs, artefacts, calls, cancelKeys } = deps;
   return {
     run: unary(
       'Run',
       async ({ spec }, context): Promise<RunResponse> => {
         const caller = await identify(context);
-        calls.enter(principalKey(caller.principal), context.signal);
-        const ask = { ...execAsk(spec, context), outputMaxBytes: RUN_OUTPUT_MAX_BYTES };
+        const owner = principalKey(caller.principal);
+        calls.enter(owner, context.signal);
+        const signal = cancelKeys.enter(owner, spec?.cancelKey ?? '', context.signal);
+        const heeded = { requestId: context.requestId, signal };
+        const ask = { ...execAsk(spec, heeded), outputMaxBytes: RUN_OUTPUT_MAX_BYTES };
         const attached = await runs.begin(
           caller,
           ask,
@@ -100,9 +105,13 @@ export function execService(
 
     cancelExec: unary(
       'CancelExec',
-      async ({ execId }, context) => {
-        const { exec } = runner.findExec(await identify(context), execId);
-        exec?.kill('disconnect', 'cancelled', 'CANCELLED');
+      async ({ execId, cancelKey }, context) => {
+        const caller = await identify(context);
+        if ((execId === '') === (cancelKey === ''))
+          throw new OutriderError('INVALID_REQUEST', 'name one of exec_id and cancel_key');
+        if (cancelKey === '')
+          runner.findExec(caller, execId).exec?.kill('disconnect', 'cancelled', 'CANCELLED');
+        else cancelKeys.cancel(principalKey(caller.principal), cancelKey);
         return {};
       },
       report,
@@ -153,20 +162,22 @@ export function execService(
 }
 
 async function* execStream(
-  { runner, runs, calls }: ExecServiceDeps,
+  { runner, runs, calls, cancelKeys }: ExecServiceDeps,
   identify: IdentifyCaller,
   requests: AsyncIterable<ExecRequest>,
   context: CallContext,
 ): AsyncGenerator<ExecResponse> {
   const caller = await identify(context);
-  calls.enter(principalKey(caller.principal), context.signal);
+  const owner = principalKey(caller.principal);
+  calls.enter(owner, context.signal);
   const incoming = requests[Symbol.asyncIterator]();
   const { value: first } = await incoming.next();
   const request: ExecRequest['request'] = first?.request;
   if (request?.$case !== 'start')
     throw new OutriderError('INVALID_REQUEST', 'the first request must be start');
   const spec = request.value;
-  const ask = execAsk(spec, context);
+  const signal = cancelKeys.enter(owner, spec.cancelKey, context.signal);
+  const ask = execAsk(spec, { requestId: context.requestId, signal });
   const attached = await runs.begin(caller, ask, spec.idempotencyKey, asked('Exec', spec));
   const { facts, events } = attached;
   void control(attached, incoming).catch(() => {

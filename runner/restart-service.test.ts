@@ -42,7 +42,7 @@ describe('D5: a runner that was killed says in its next life', () => {
     assert.deepEqual({ ...(await get(second.execId)).labels }, { team: 'data' });
     assert.equal(await codeOf(get(execId, service.bob)), 'EXEC_NOT_FOUND');
     assert.deepEqual(
-      await call(service.rig.execs, 'cancelExec', { execId }, service.alice),
+      await call(service.rig.execs, 'cancelExec', { execId, cancelKey: '' }, service.alice),
       {},
       'cancelling what has ended changes nothing',
     );

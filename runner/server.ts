@@ -21,6 +21,7 @@ import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
 import { PolicyStore, policyRecord, readyPolicy } from '#policystore';
 import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
+import { CancelKeys } from './cancel-keys.ts';
 import type { RunnerConfig } from './config.ts';
 import { exchangedTokens, type TokenSource } from './exchanged-tokens.ts';
 import { becomeUser, policySource } from './give-up-root.ts';
@@ -195,6 +196,7 @@ async function start(
     runs,
     made,
     calls,
+    cancelKeys: new CancelKeys(),
     artefacts,
     backends: () => known.all,
     pool,

@@ -216,6 +216,7 @@ function specOf(code: string, options: ProgramOptions, openStdin: boolean): Exec
     labels: { ...labels },
     purpose: 'sdk',
     detachGrace: undefined,
+    cancelKey: '',
   };
 }
 

@@ -2,6 +2,7 @@ import type { CallToolResult, McpServer, ServerContext } from '@modelcontextprot
 import { z } from 'zod';
 import { toOutriderError } from '#core/errors';
 import { ExecSpec, RunRequest, type RunResponse } from '#proto';
+import { cancelKeyOf } from './cancellation.ts';
 import { execResultSchema, toolError, toolResult } from './exec-result.ts';
 import { reportProgress } from './progress.ts';
 import type { Runner } from './runner-client.ts';
@@ -12,6 +13,8 @@ export interface Caller {
   /** principalKey of who calls. */
   readonly owner: string;
   readonly requestId: string;
+  /** Of its JSON-RPC ids; absent where the client has none. */
+  readonly idSpace: string | undefined;
 }
 
 /** Told of every call at its end. */
@@ -113,8 +116,9 @@ async function run<Input extends CommonInput>(
   const longestS = timeout ?? TIMEOUT_MAX_S;
   const stopReporting = reportProgress(context, timeout);
   try {
+    const cancelKey = cancelKeyOf(caller, context.mcpReq.id);
     const spec = specOf(tool.name, tool.program(input), input);
-    const response = await runner.run(RunRequest.fromPartial({ spec }), {
+    const response = await runner.run(RunRequest.fromPartial({ spec: { ...spec, cancelKey } }), {
       ...caller,
       deadlineMs: (longestS + GRACE_S) * 1_000,
       signal: context.mcpReq.signal,

@@ -37,6 +37,12 @@ export interface Runner {
   readArtefact(execId: string, path: string, context: RunContext): Promise<Buffer>;
   /** Ends one by its name; one that is gone is no error. @throws {OutriderError} as `run` */
   endSession(name: string, context: RunContext): Promise<void>;
+  /**
+   * Ends what the caller runs under a key, whichever runner runs it. Where that is nothing, nothing changes. What is at no runner yet, or
+   * at one that does not answer, goes on.
+   * @throws {OutriderError} as `run`
+   */
+  cancel(cancelKey: string, context: RunContext): Promise<void>;
   /** Undefined when the runner answers within `timeoutMs`, otherwise what a person should know. */
   problem(timeoutMs: number): Promise<string | undefined>;
   close(): void;
@@ -148,6 +154,14 @@ export function connectRunner(address: Address): RunnerClient {
       new Promise((resolve, reject) => {
         const options = { deadline: Date.now() + context.deadlineMs };
         sandboxes.deleteSandbox({ sandboxId: '', name }, metadataOf(context), options, (error) =>
+          error ? reject(fromServiceError(error)) : resolve(),
+        );
+      }),
+    cancel: (cancelKey, context) =>
+      new Promise((resolve, reject) => {
+        const options = { deadline: Date.now() + context.deadlineMs };
+        const request = { execId: '', cancelKey };
+        client.cancelExec(request, metadataOf(context), options, (error) =>
           error ? reject(fromServiceError(error)) : resolve(),
         );
       }),

@@ -70,6 +70,13 @@ class Played implements RunnerClient {
     this.kept = this.kept.filter((one) => one !== name);
   }
 
+  /** Keys that it was to cancel. */
+  cancelled: string[] = [];
+
+  async cancel(key: string): Promise<void> {
+    this.cancelled.push(key);
+  }
+
   /** The exec whose artefacts it has. */
   has = '';
 
@@ -292,6 +299,17 @@ test('there is a problem only where none of them answers', async (t) => {
   assert.equal(await runners.problem(), 'no runner answers');
   runners.close();
   assert.ok(played.every(({ closed }) => closed));
+});
+
+test('A11: a cancellation goes to every runner that answers, since any may run the call', async (t) => {
+  const { played, byId, runners, context, asked } = await rig(t);
+  byId('b').silent = true;
+  await asked();
+  await runners.cancel('k', context('alice'));
+  assert.deepEqual(
+    played.map(({ cancelled }) => cancelled),
+    [['k'], [], ['k']],
+  );
 });
 
 describe('C6: a file that a program left', () => {

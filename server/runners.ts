@@ -96,6 +96,10 @@ export class Runners implements Runner {
     await this.#everywhere((client) => client.endSession(name, context));
   }
 
+  async cancel(cancelKey: string, context: RunContext): Promise<void> {
+    await this.#everywhere((client) => client.cancel(cancelKey, context));
+  }
+
   /** Of whichever runner ran it. */
   async readArtefact(execId: string, path: string, context: RunContext): Promise<Buffer> {
     await this.#asked;

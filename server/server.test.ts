@@ -121,6 +121,22 @@ test('a notification gets 202 and no body', async (t) => {
   assert.equal(await response.text(), '');
 });
 
+test('A11: what can be the initialize of the session era is told a space for its ids; what has a version or one already, is not', async (t) => {
+  const { post } = await start(t);
+  const initialize = call('initialize', {
+    protocolVersion: '2025-11-25',
+    capabilities: {},
+    clientInfo: { name: 'test', version: '1' },
+  });
+  const told = async (headers: Record<string, string>, body = call('ping')) =>
+    (await post(body, headers)).headers.get('mcp-session-id');
+  const idSpace = await told({}, initialize);
+  assert.match(idSpace ?? '', /^ids-[a-z2-7]{26}$/);
+  assert.notEqual(await told({}, initialize), idSpace);
+  assert.equal(await told({ 'mcp-session-id': idSpace ?? '' }), null);
+  assert.equal(await told({ 'mcp-protocol-version': '2025-11-25' }), null);
+});
+
 test('a body over the limit is 413, one below it is not', async (t) => {
   const { post } = await start(t);
   assert.equal((await post(call('ping', { _meta: { x: 'x'.repeat(2_048) } }))).status, 413);

@@ -5,7 +5,7 @@ import type { Address } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
 import { OutriderError } from '#core/errors';
 import { adminRoutes, answerError, closeServer, listen } from '#core/http';
-import { requestIdFrom } from '#core/ids';
+import { newId, requestIdFrom } from '#core/ids';
 import { readTrustedIssuers } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
@@ -13,6 +13,7 @@ import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import { AssertionVerifier } from '#core/tokens';
 import { addArtefacts } from './artefacts.ts';
+import { hearCancellations, idSpaceOf } from './cancellation.ts';
 import type { ServerConfig } from './config.ts';
 import { addExecutePython } from './execute-python.ts';
 import { addManageSession } from './manage-session.ts';
@@ -51,7 +52,7 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
   const version = packageVersion();
 
   const mcp = createMcpHandler(
-    ({ authInfo, requestInfo }) => {
+    ({ era, authInfo, requestInfo }) => {
       const server = new McpServer(
         { name: 'outrider', title: 'Outrider', version },
         { capabilities: { resources: { listChanged: false } } }, // which files there are is told by the tools
@@ -60,7 +61,9 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
         assertion: authInfo?.token ?? '',
         owner: ownerOf(authInfo),
         requestId: requestIdFrom(requestInfo?.headers.get('x-request-id')),
+        idSpace: era === 'legacy' ? idSpaceOf(requestInfo?.headers) : undefined,
       };
+      if (caller.idSpace !== undefined) hearCancellations(server, runner, caller, log);
       const deps = { server, runner, caller, observe };
       addExecutePython(deps);
       addRunJs(deps);
@@ -106,6 +109,7 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     if (request.url?.split('?', 1)[0] !== '/mcp') throw new OutriderError('NOT_FOUND', 'not found');
     requestedAt = performance.now();
     const auth = await authenticate(request, verifier);
+    if (mayInitialize(request)) response.setHeader('mcp-session-id', newId('ids'));
     await answerMcp(
       {
         method: request.method ?? 'GET',
@@ -141,6 +145,18 @@ function lastOn(response: ServerResponse): Parameters<ReturnType<typeof toNodeHa
       return response.destroyed;
     },
   };
+}
+
+/**
+ * Whether a request can be the `initialize` of a client of the session era: it has neither a version nor a session yet. The session that
+ * such a client is told is no more than the space of its ids: nothing is kept of it, and it ends with the client.
+ */
+function mayInitialize({ method, headers }: IncomingMessage): boolean {
+  return (
+    method === 'POST' &&
+    headers['mcp-protocol-version'] === undefined &&
+    headers['mcp-session-id'] === undefined
+  );
 }
 
 /** @throws {OutriderError} UNAUTHENTICATED */

@@ -3,9 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { Redis as RedisConnection } from '#core/redis';
 import { directoryMoves } from './moves/directory.ts';
 import { redisMoves } from './moves/redis.ts';
-import { RedisConnection, redisPlace } from './moves/redis-connection.ts';
+import { redisPlace } from './moves/redis-place.ts';
 import type { MoveStore } from './moves/store.ts';
 import { begin, kill, pidOf, send, serverOf, startMesh } from './testing.ts';
 
@@ -97,8 +98,10 @@ export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>)
 
 /** How often Redis was asked for a move and given one. */
 async function used({ url, passwordFile }: Redis) {
-  const connection = new RedisConnection(redisPlace(url, passwordFile));
-  const said = await connection.ask(['INFO', 'commandstats']);
+  const { address, password } = redisPlace(url, passwordFile);
+  const connection = new RedisConnection({ address, password: () => password, greet: [['PING']] });
+  await connection.tried;
+  const [said] = await connection.send([['INFO', 'commandstats']]);
   connection.close();
   const calls = (command: string) =>
     Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(String(said))?.[1] ?? 0);

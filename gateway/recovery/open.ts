@@ -6,7 +6,7 @@ import type { Balancer } from '../relay/balancer.ts';
 import { createMovedSessions } from './moved-sessions.ts';
 import { directoryMoves } from './moves/directory.ts';
 import { redisMoves } from './moves/redis.ts';
-import { redisPlace } from './moves/redis-connection.ts';
+import { redisPlace } from './moves/redis-place.ts';
 import type { MoveStore } from './moves/store.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
 

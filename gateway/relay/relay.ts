@@ -20,6 +20,8 @@ export interface Admitted {
   readonly assertion: string | undefined;
   /** Binds the request to the server that has it. */
   readonly session: Session | undefined;
+  /** Goes to the server as the session's id, and binds the request to none; never beside `session`. */
+  readonly idSpace: string | undefined;
   /**
    * The client's id for a session that a server has begun; absent where none can begin.
    * @throws {OutriderError} where it cannot be carried
@@ -126,7 +128,7 @@ async function exchange(
   balancer: Balancer,
   place?: SessionPlace,
 ): Promise<Omit<Relayed, 'failedOver'> | ExchangeFailure> {
-  const { request, body, requestId, assertion } = admitted;
+  const { request, body, requestId, assertion, idSpace } = admitted;
   const begun = performance.now();
   const finish = balancer.begin(upstream);
   const result = await new Promise<ExchangeAnswer | ExchangeFailure>((resolve) => {
@@ -137,7 +139,7 @@ async function exchange(
         headers: requestHeaders(request.headers, {
           assertion,
           requestId,
-          sessionId: place?.upstreamId,
+          sessionId: place?.upstreamId ?? idSpace,
           host: upstream.host,
         }),
         body: body.length > 0 ? body : null,

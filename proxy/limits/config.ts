@@ -6,9 +6,9 @@ import {
   parseBytes,
   type Spec,
 } from '#core/config';
+import { parseRedisUrl, type RedisAddress } from '#core/redis';
 import { rateOf } from '#policies';
 import type { ConfiguredLimits, RateAndBurst } from './limits-of.ts';
-import { parseRedisUrl, type RedisAddress } from './redis.ts';
 
 const REQUESTS = /^(\d+\/(?:s|min|h|day))(?: burst (\d+))?$/;
 const BYTES = /^(\d+(?:B|KiB|MiB|GiB))\/(s|min|h|day)(?: burst (\d+(?:B|KiB|MiB|GiB)))?$/;

@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { Redis, type RedisOptions } from '#core/redis';
+import type { Reply } from '#core/resp';
 import {
   forgetAfterMs,
   type LeaseAnswer,
@@ -6,8 +8,6 @@ import {
   type LeaseStore,
   MEMBER_MS,
 } from './lease-store.ts';
-import { Redis, type RedisOptions } from './redis.ts';
-import type { Reply } from './resp.ts';
 
 /** As `MemoryLeases.answer`, by the clock of Redis: those of the proxies do not matter. */
 const SCRIPT = `

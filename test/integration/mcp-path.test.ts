@@ -70,6 +70,35 @@ async function connect(t: TestContext, mesh: McpMesh, era: Era): Promise<Officia
   return client;
 }
 
+test('A11: a cancellation of the session era ends its call from another server than the one that has it', async (t) => {
+  const ends: unknown[] = [];
+  const begun = deferred();
+  const over = deferred();
+  const mesh = await startMcpMesh(
+    t,
+    async (_request, { signal }) => {
+      begun.resolve();
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      ends.push(Object(signal.reason).message);
+      over.resolve();
+      return ended();
+    },
+    2,
+  );
+  const client = await connect(t, mesh, 'legacy');
+  const abort = new AbortController();
+  const call = client.callTool(
+    { name: 'execute_python', arguments: { code: 'x' } },
+    { signal: abort.signal },
+  );
+  call.catch(() => {});
+  await begun.promise;
+  abort.abort(); // one of two has a request in flight, so that the next one goes to the other
+  await assert.rejects(call);
+  await over.promise;
+  assert.deepEqual(ends, ['cancelled']);
+});
+
 for (const era of ERAS) {
   test(`A2: the official client lists and calls execute_python (${nameOf(era)})`, async (t) => {
     const client = await connect(t, await startMcpMesh(t, echo), era);

@@ -61,11 +61,8 @@ describe('A11: a call that takes long', { concurrency: true }, () => {
     });
   }
 
-  test('and is cancelled has its sandbox ended within 2 s', async (t) => {
-    const client = await connected(t, mesh, { pin: '2026-07-28' });
-    const mark = `cancelled-${process.pid}`;
-    const runs = () =>
-      descendantsOf(mesh.supervisor.pid ?? 0).some(({ argv }) => argv.includes(mark));
+  /** A program that runs for 100 s, and what ends it as its client does. */
+  function begin(client: Client, mark: string) {
     const abort = new AbortController();
     const call = client.callTool(
       {
@@ -75,12 +72,65 @@ describe('A11: a call that takes long', { concurrency: true }, () => {
       { signal: abort.signal },
     );
     call.catch(() => {});
-    await until(runs);
-    abort.abort();
-    const from = performance.now();
-    await assert.rejects(call);
-    await until(() => !runs());
-    assert.ok(performance.now() - from < 2_000, `${performance.now() - from} ms`);
+    const runs = () =>
+      descendantsOf(mesh.supervisor.pid ?? 0).some(({ argv }) => argv.includes(mark));
+    return { call, runs, abort: () => abort.abort() };
+  }
+
+  for (const mode of MODES)
+    test(`and is cancelled has its sandbox ended within 2 s, and no other with its id (${JSON.stringify(mode)})`, async (t) => {
+      const mark = `cancelled-${mode === 'legacy' ? 'legacy' : 'modern'}-${process.pid}`;
+      const [mine, other] = [
+        begin(await connected(t, mesh, mode), mark),
+        // Of the same principal, and with the same JSON-RPC id.
+        begin(await connected(t, mesh, mode), `${mark}-other`),
+      ];
+      await until(() => mine.runs() && other.runs());
+      mine.abort();
+      const from = performance.now();
+      await assert.rejects(mine.call);
+      await until(() => !mine.runs());
+      assert.ok(performance.now() - from < 2_000, `${performance.now() - from} ms`);
+      assert.ok(other.runs());
+      other.abort();
+      await until(() => !other.runs());
+    });
+
+  test('goes on where what cancels it has another id, another id space, or none (legacy)', async () => {
+    const { url, token } = mesh;
+    const post = (message: object, idSpace?: string) =>
+      fetch(url, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${token}`,
+          'content-type': 'application/json',
+          accept: 'application/json, text/event-stream',
+          ...(idSpace === undefined ? {} : { 'mcp-session-id': idSpace }),
+        },
+        body: JSON.stringify({ jsonrpc: '2.0', ...message }),
+      });
+    const idSpaceOf = async () =>
+      (await post({ id: 1, method: 'ping' })).headers.get('mcp-session-id') ?? '';
+    const [mine, another] = [await idSpaceOf(), await idSpaceOf()];
+    const mark = (id: number) => `raw-${id}-${process.pid}`;
+    const call = async (id: number) => {
+      const code = `exec python3 -c 'import time; time.sleep(4)' ${mark(id)}`;
+      const params = { name: 'run_shell', arguments: { code } };
+      return (await post({ id, method: 'tools/call', params }, mine)).text();
+    };
+    const cancel = async (requestId: unknown, idSpace?: string) => {
+      const cancelled = { method: 'notifications/cancelled', params: { requestId } };
+      assert.equal((await post(cancelled, idSpace)).status, 202);
+    };
+    const calls = [call(7), call(8)];
+    await until(() => {
+      const running = descendantsOf(mesh.supervisor.pid ?? 0).flatMap(({ argv }) => argv);
+      return running.includes(mark(7)) && running.includes(mark(8));
+    });
+    await Promise.all([cancel(7), cancel(7, another), cancel('7', mine), cancel(8, mine)]);
+    const [goesOn, control] = await Promise.all(calls);
+    assert.match(goesOn ?? '', /"killed_by":"exit"/);
+    assert.match(control ?? '', /"killed_by":"disconnect"/);
   });
 });
 

@@ -1,19 +1,21 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type Address, formatAddress, parseAddress } from '#core/address';
+import { OutriderError } from '#core/errors';
 import { type CallContext, unary, unimplemented } from '#core/grpc';
 import {
+  type CancelExecRequest,
   type ExecServiceServer,
   ExecServiceService,
   type RunRequest,
   type RunResponse,
 } from '#proto';
 
-/** How the player answers a `Run`. */
+/** How the player answers a `Run`; it is aborted by `CancelExec` with its key, too. */
 export type Play = (request: RunRequest, context: CallContext) => Promise<RunResponse>;
 
 /**
  * A gRPC server that plays the runner in tests of the parts before it: a real ExecService on a free port of 127.0.0.1 that
- * answers `Run` as told and runs no program.
+ * answers `Run` as told, takes all callers for one, and runs no program.
  */
 export async function playRunner(play: Play): Promise<{ address: Address; close: () => void }> {
   const server = new Server();
@@ -23,15 +25,33 @@ export async function playRunner(play: Play): Promise<{ address: Address; close:
       async () => unimplemented(method),
       () => {},
     );
+  const running = new Map<string, AbortController>();
   const service: ExecServiceServer = {
-    run: unary('Run', play, () => {}),
+    run: unary(
+      'Run',
+      (request: RunRequest, context) => {
+        const cancelled = new AbortController();
+        const key = request.spec?.cancelKey ?? '';
+        if (key !== '') running.set(key, cancelled);
+        const signal = AbortSignal.any([context.signal, cancelled.signal]);
+        return play(request, { ...context, signal }).finally(() => running.delete(key));
+      },
+      () => {},
+    ),
     exec: (call) => call.end(),
     resumeExec: (call) => call.end(),
     readArtefact: (call) => call.end(),
     watchEvents: (call) => call.end(),
     holdPlace: (call) => call.end(),
     getExec: absent('GetExec'),
-    cancelExec: absent('CancelExec'),
+    cancelExec: unary(
+      'CancelExec',
+      async ({ cancelKey }: CancelExecRequest) => {
+        running.get(cancelKey)?.abort(new OutriderError('CANCELLED', 'cancelled'));
+        return {};
+      },
+      () => {},
+    ),
   };
   server.addService(ExecServiceService, service);
   const port = await new Promise<number>((resolve, reject) => {

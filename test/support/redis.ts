@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createRedisStore, type LeaseStore, parseRedisUrl } from '#proxy';
+import { parseRedisUrl } from '#core/redis';
+import { createRedisStore, type LeaseStore } from '#proxy';
 
 /** A real Redis, on a port of its own and with nothing in it. */
 export interface TestRedis {

@@ -94,7 +94,9 @@ export class RunnerClient {
   }
 
   async cancelExec(execId: string): Promise<void> {
-    await answer((done) => this.#execs.cancelExec({ execId }, new Metadata(), within(5_000), done));
+    await answer((done) =>
+      this.#execs.cancelExec({ execId, cancelKey: '' }, new Metadata(), within(5_000), done),
+    );
   }
 
   capabilities(): Promise<GetCapabilitiesResponse> {

@@ -158,7 +158,14 @@ export interface ExecSpec {
   /** The MCP server, tool or other caller on whose behalf the exec runs, for audit only. At most 256 characters. */
   purpose: string;
   /** How long the exec goes on without any caller attached. 0: it ends with the call. */
-  detachGrace?: Duration | undefined;
+  detachGrace?:
+    | Duration
+    | undefined;
+  /**
+   * A name of the caller's choice under which CancelExec ends this call before its exec has an id that the caller knows. At most 128
+   * characters; unlike an idempotency key it joins nothing. Keys of different principals never meet.
+   */
+  cancelKey: string;
 }
 
 export interface ExecSpec_EnvEntry {
@@ -435,8 +442,11 @@ export interface HoldPlaceRequest {
 export interface HoldPlaceResponse {
 }
 
+/** Exactly one of the two. */
 export interface CancelExecRequest {
   execId: string;
+  /** As in ExecSpec. */
+  cancelKey: string;
 }
 
 export interface CancelExecResponse {
@@ -506,6 +516,7 @@ function createBaseExecSpec(): ExecSpec {
     labels: {},
     purpose: "",
     detachGrace: undefined,
+    cancelKey: "",
   };
 }
 
@@ -571,6 +582,9 @@ export const ExecSpec: MessageFns<ExecSpec> = {
     }
     if (message.detachGrace !== undefined) {
       Duration.encode(message.detachGrace, writer.uint32(154).fork()).join();
+    }
+    if (message.cancelKey !== "") {
+      writer.uint32(162).string(message.cancelKey);
     }
     return writer;
   },
@@ -746,6 +760,14 @@ export const ExecSpec: MessageFns<ExecSpec> = {
             message.detachGrace = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.cancelKey = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -835,6 +857,7 @@ export const ExecSpec: MessageFns<ExecSpec> = {
     message.detachGrace = (object.detachGrace !== undefined && object.detachGrace !== null)
       ? Duration.fromPartial(object.detachGrace)
       : undefined;
+    message.cancelKey = object.cancelKey ?? "";
     return message;
   },
 };
@@ -3679,13 +3702,16 @@ export const HoldPlaceResponse: MessageFns<HoldPlaceResponse> = {
 };
 
 function createBaseCancelExecRequest(): CancelExecRequest {
-  return { execId: "" };
+  return { execId: "", cancelKey: "" };
 }
 
 export const CancelExecRequest: MessageFns<CancelExecRequest> = {
   encode(message: CancelExecRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.execId !== "") {
       writer.uint32(10).string(message.execId);
+    }
+    if (message.cancelKey !== "") {
+      writer.uint32(18).string(message.cancelKey);
     }
     return writer;
   },
@@ -3711,6 +3737,14 @@ export const CancelExecRequest: MessageFns<CancelExecRequest> = {
             message.execId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.cancelKey = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3729,6 +3763,7 @@ export const CancelExecRequest: MessageFns<CancelExecRequest> = {
   fromPartial<I extends Exact<DeepPartial<CancelExecRequest>, I>>(object: I): CancelExecRequest {
     const message = createBaseCancelExecRequest();
     message.execId = object.execId ?? "";
+    message.cancelKey = object.cancelKey ?? "";
     return message;
   },
 };
@@ -4339,7 +4374,10 @@ export const ExecServiceService = {
     responseSerialize: (value: GetExecResponse): Buffer => Buffer.from(GetExecResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetExecResponse => GetExecResponse.decode(value),
   },
-  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
+  /**
+   * Ends a running exec, or all calls of the caller's that came with a cancel_key and still run; they end with
+   * KILLED_BY_DISCONNECT. Cancelling what has ended, or a key that nothing runs under, changes nothing.
+   */
   cancelExec: {
     path: "/outrider.runner.v1.ExecService/CancelExec" as const,
     requestStream: false as const,
@@ -4412,7 +4450,10 @@ export interface ExecServiceServer extends UntypedServiceImplementation {
    * KILLED_BY_RUNNER with the error code EXEC_LOST, and is remembered for an hour, through further restarts, among the newest 2 000.
    */
   getExec: handleUnaryCall<GetExecRequest, GetExecResponse>;
-  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
+  /**
+   * Ends a running exec, or all calls of the caller's that came with a cancel_key and still run; they end with
+   * KILLED_BY_DISCONNECT. Cancelling what has ended, or a key that nothing runs under, changes nothing.
+   */
   cancelExec: handleUnaryCall<CancelExecRequest, CancelExecResponse>;
   /**
    * One artefact of an exec that ended at most 10 minutes ago. Where the runner's room for artefacts is used up (512 MiB unless it is
@@ -4484,7 +4525,10 @@ export interface ExecServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetExecResponse) => void,
   ): ClientUnaryCall;
-  /** Ends a running exec; it ends with KILLED_BY_DISCONNECT. Cancelling an ended exec changes nothing. */
+  /**
+   * Ends a running exec, or all calls of the caller's that came with a cancel_key and still run; they end with
+   * KILLED_BY_DISCONNECT. Cancelling what has ended, or a key that nothing runs under, changes nothing.
+   */
   cancelExec(
     request: CancelExecRequest,
     callback: (error: ServiceError | null, response: CancelExecResponse) => void,

@@ -1,13 +1,16 @@
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import { OutriderError } from '#core/errors';
+import { OutriderError } from './errors.ts';
 import { encode, RedisError, type Reply, ReplyReader } from './resp.ts';
 
+/** Where a Redis is. */
 export interface RedisAddress {
   readonly host: string;
   readonly port: number;
+  /** Whether TLS is spoken; its certificate is checked. */
   readonly tls: boolean;
   readonly database: number;
+  /** Of a password with a name; undefined: that of the server. */
   readonly username: string | undefined;
 }
 
@@ -18,7 +21,8 @@ export function parseRedisUrl(text: string): RedisAddress {
   if (!url || !/^rediss?:$/.test(url.protocol) || url.hostname === '') throw new Error(expected);
   if (url.password !== '') throw new Error(`${expected}; the password is a secret of its own`);
   const database = url.pathname.replace(/^\//, '');
-  if (!/^\d*$/.test(database) || url.search !== '' || url.hash !== '') throw new Error(expected);
+  if (!/^\d{0,4}$/.test(database) || url.search !== '' || url.hash !== '')
+    throw new Error(expected);
   return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
     port: url.port === '' ? 6_379 : Number(url.port),
@@ -28,14 +32,17 @@ export function parseRedisUrl(text: string): RedisAddress {
   };
 }
 
+/** Its name and arguments. */
+export type RedisCommand = readonly (string | number)[];
+
 export interface RedisOptions {
   readonly address: RedisAddress;
   /** Asked for at each connection; undefined: none is needed. */
   readonly password: () => string | undefined;
-  /** What takes longer is taken for a connection that is dead. */
+  /** What takes longer is taken for a connection that is dead. Default 250. */
   readonly answerMs?: number;
-  /** Sent after each connection, before it counts as available. */
-  readonly greet: readonly (readonly (string | number)[])[];
+  /** Sent after each connection, before it counts as available: at least one command, since only an answer tells that it is Redis. */
+  readonly greet: readonly [RedisCommand, ...RedisCommand[]];
   /** Told of each change. */
   readonly onAvailable?: (available: boolean, why?: unknown) => void;
 }
@@ -53,10 +60,12 @@ interface Waiting {
 }
 
 /**
- * One connection to Redis, made anew whenever it breaks. A command is never repeated: whoever asked decides. Without it there is no
- * waiting: what is asked while it is away is rejected at once.
+ * One connection to Redis (RESP2, as every version speaks it), made anew whenever it breaks, after 50 ms at first and 2 s at most. A
+ * command is never repeated: whoever asked decides. Without it there is no waiting: what is asked while it is away is rejected at once.
  */
 export class Redis {
+  /** Resolves when the first connection stands or has failed, after twice `answerMs` at most: until then nothing is available. */
+  readonly tried: Promise<void>;
   readonly #options: RedisOptions;
   readonly #answerMs: number;
   readonly #waiting: Waiting[] = [];
@@ -66,10 +75,14 @@ export class Redis {
   #retryMs = RETRY_FIRST_MS;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
+  #isTried = (): void => {};
 
   constructor(options: RedisOptions) {
     this.#options = options;
     this.#answerMs = options.answerMs ?? ANSWER_MS;
+    this.tried = new Promise((resolve) => {
+      this.#isTried = resolve;
+    });
     this.#connect();
   }
 
@@ -78,7 +91,7 @@ export class Redis {
   }
 
   /** Sends commands together; one reply for each. @throws {Error} where they are not all answered in time */
-  send(commands: readonly (readonly (string | number)[])[]): Promise<readonly Reply[]> {
+  send(commands: readonly RedisCommand[]): Promise<readonly Reply[]> {
     if (!this.#available) return Promise.reject(new Error('Redis is away'));
     return this.#exchange(commands);
   }
@@ -94,7 +107,7 @@ export class Redis {
     this.#drop(new Error('closed'));
   }
 
-  #exchange(commands: readonly (readonly (string | number)[])[]): Promise<readonly Reply[]> {
+  #exchange(commands: readonly RedisCommand[]): Promise<readonly Reply[]> {
     if (commands.length === 0) return Promise.resolve([]);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#drop(new Error('no answer in time')), this.#answerMs);
@@ -136,6 +149,7 @@ export class Redis {
     if (refused) throw refused;
     this.#retryMs = RETRY_FIRST_MS;
     this.#available = true;
+    this.#isTried();
     this.#options.onAvailable?.(true);
   }
 
@@ -162,6 +176,7 @@ export class Redis {
   #drop(why: unknown, socket = this.#socket): void {
     if (socket === undefined || socket !== this.#socket) return;
     this.#socket = undefined;
+    this.#isTried();
     socket.destroy();
     const was = this.#available;
     this.#available = false;

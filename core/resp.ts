@@ -1,8 +1,12 @@
 /** A reply of Redis. An error is a value here: one command of many may have failed. */
 export type Reply = string | number | null | RedisError | readonly Reply[];
 
-/** What Redis refuses, in its own words. */
-export class RedisError extends Error {}
+/** What Redis refuses, by its kind alone: the rest of its words may hold what was asked. */
+export class RedisError extends Error {
+  constructor(words: string) {
+    super(`Redis refused: ${words.split(' ', 1)[0]}`);
+  }
+}
 
 /** One command in the protocol of Redis (RESP2). */
 export function encode(words: readonly (string | number)[]): string {
@@ -12,6 +16,7 @@ export function encode(words: readonly (string | number)[]): string {
 
 /** Larger than any reply that is asked for: what claims more is not Redis. */
 const REPLY_MAX_BYTES = 1_048_576;
+const LINE_MAX_BYTES = 65_536;
 
 /** Reads replies as their bytes come. */
 export class ReplyReader {
@@ -41,8 +46,8 @@ interface Read {
 function readReply(bytes: Buffer, at: number): Read | undefined {
   const lineEnd = bytes.indexOf('\r\n', at);
   if (lineEnd < 0) {
-    if (bytes.length - at > 64 && !/^[-+]/.test(bytes.toString('latin1', at, at + 1)))
-      throw new Error('not a reply of Redis');
+    const isText = /^[-+]/.test(bytes.toString('latin1', at, at + 1));
+    if (bytes.length - at > (isText ? LINE_MAX_BYTES : 64)) throw new Error('not a reply of Redis');
     return undefined;
   }
   const kind = bytes.toString('latin1', at, at + 1);
