@@ -1,5 +1,5 @@
 import { Transform } from 'node:stream';
-import type { RedactionStream } from './redaction.ts';
+import type { RedactionStream, Redactor } from './redaction.ts';
 
 /**
  * How long the beginning of what may be a secret waits for its rest: on a connection that stays open it may be the end of a message that
@@ -7,13 +7,16 @@ import type { RedactionStream } from './redaction.ts';
  */
 const HOLD_MS = 20;
 
-/** A redaction that holds nothing back for longer than 20 ms. */
+/**
+ * A redaction that holds nothing back for longer than 20 ms. Who makes the other side pause within a secret gets at most 7 bytes of it:
+ * what waited is released as asterisks where it gives a secret away, and what comes behind it is still covered as its rest.
+ */
 export class PromptCover {
   readonly #redaction: RedactionStream;
   readonly #say: (held: Buffer) => void;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `say` takes what was held back and is not a secret after all. */
+  /** `say` takes what has been held back for long enough. */
   constructor(redaction: RedactionStream, say: (held: Buffer) => void) {
     this.#redaction = redaction;
     this.#say = say;
@@ -23,7 +26,7 @@ export class PromptCover {
     clearTimeout(this.#timer);
     const out = this.#redaction.push(chunk);
     this.#timer = setTimeout(() => {
-      const held = this.#redaction.end();
+      const held = this.#redaction.release();
       if (held.length > 0) this.#say(held);
     }, HOLD_MS);
     return out;
@@ -32,7 +35,7 @@ export class PromptCover {
   /** What is left; nothing is said afterwards. */
   end(): Buffer {
     clearTimeout(this.#timer);
-    return this.#redaction.end();
+    return Buffer.concat([this.#redaction.release(), this.#redaction.end()]);
   }
 }
 
@@ -48,4 +51,22 @@ export function covering(redaction: RedactionStream): Transform {
     },
   });
   return stream;
+}
+
+/** Covers the names and values of an answer's head and trailers, and counts those that held a secret. */
+export class FieldCover {
+  /** How many names and values were covered. */
+  found = 0;
+  readonly #redactor: Redactor | undefined;
+
+  /** Without a redactor everything stays as it is. */
+  constructor(redactor: Redactor | undefined) {
+    this.#redactor = redactor;
+  }
+
+  readonly cover = (text: string): string => {
+    const covered = this.#redactor?.text(text) ?? text;
+    if (covered !== text) this.found += 1;
+    return covered;
+  };
 }

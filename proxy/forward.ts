@@ -3,6 +3,7 @@ import { type Duplex, PassThrough, type Readable, type Transform } from 'node:st
 import type { Dispatcher } from 'undici';
 import { OutriderError } from '#core/errors';
 import type { Limits } from '#policies';
+import { FieldCover } from './covering.ts';
 import { downstreamHeaders, type FlatHeaders } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import { answerTooLarge, requestTooLarge } from './places.ts';
@@ -98,11 +99,12 @@ export function forward(
     let controller: Dispatcher.DispatchController | undefined;
     let informational = 0;
     let received = 0;
-    let inHeaders = 0;
+    let fields = new FieldCover(undefined);
     let over = false;
     let silence: NodeJS.Timeout | undefined;
     const countRedactions = (): void => {
-      exchanged.redactions = inHeaders + (redaction?.found ?? 0);
+      // A WebSocket has a redaction of its own, and has counted.
+      if (redaction) exchanged.redactions = fields.found + redaction.found;
     };
 
     const finish = (error?: unknown): void => {
@@ -161,9 +163,8 @@ export function forward(
           exchanged.upstreamMs = performance.now() - began;
           const redactor = status < (outbound.redactsFrom ?? 0) ? undefined : outbound.redactor;
           redaction = redactor?.stream();
-          const headers = answerHeaders(current.rawHeaders, { ...outbound, redactor }, () => {
-            inHeaders += 1;
-          });
+          fields = new FieldCover(redactor);
+          const headers = answerHeaders(current.rawHeaders, { ...outbound, redactor }, fields);
           if (status < 300) for (const pair of outbound.announce ?? []) headers.push(...pair);
           // Of an answer without a body the length says what there would be.
           const bodyless = outbound.method === 'HEAD' || status === 304;
@@ -253,17 +254,10 @@ function bodyOf(
 function answerHeaders(
   raw: unknown,
   { redactor, anonymous }: Outbound,
-  onCovered: () => void,
+  { cover }: FieldCover,
 ): FlatHeaders {
   const bytes = Array.isArray(raw) ? raw.filter((part) => Buffer.isBuffer(part)) : [];
-  const headers = downstreamHeaders(bytes, {
-    anonymous,
-    cover: (text) => {
-      const covered = redactor?.text(text) ?? text;
-      if (covered !== text) onCovered();
-      return covered;
-    },
-  });
+  const headers = downstreamHeaders(bytes, { anonymous, cover });
   if (redactor && isEncoded(headers))
     throw refused(
       'UPSTREAM_LOST',

@@ -7,7 +7,12 @@ export interface Matcher {
   occurrences(bytes: Buffer): Range[];
   /** Where the longest tail begins that is a beginning, but not the whole, of a pattern; the length where there is none. */
   tailStart(bytes: Buffer): number;
+  /** Where the longest tail begins that is so much of a pattern's beginning as to give it away; the length where there is none. */
+  tellingStart(bytes: Buffer): number;
 }
+
+/** So many bytes of a pattern's beginning, or the half of a shorter one, give it away. */
+const TELLING_BYTES = 8;
 
 /**
  * After Wu and Manber, "A fast algorithm for multi-pattern searching" (1994): it looks at the last two of as many bytes as the shortest
@@ -16,9 +21,15 @@ export interface Matcher {
 export function createMatcher(patterns: readonly Buffer[]): Matcher {
   const used = patterns.filter(({ length }) => length > 0);
   const window = used.reduce((least, { length }) => Math.min(least, length), Infinity);
-  if (used.length === 0) return { occurrences: () => [], tailStart: ({ length }) => length };
+  const nowhere = ({ length }: Buffer): number => length;
+  if (used.length === 0)
+    return { occurrences: () => [], tailStart: nowhere, tellingStart: nowhere };
   const occurrences = window === 1 ? oneByOne(used) : byPairs(used, window);
-  return { occurrences, tailStart: tails(used) };
+  return {
+    occurrences,
+    tailStart: tails(used, () => 1),
+    tellingStart: tails(used, ({ length }) => Math.min(TELLING_BYTES, Math.ceil(length / 2))),
+  };
 }
 
 /** For a pattern of a single byte there is nothing to skip. */
@@ -73,14 +84,21 @@ function isAt(bytes: Buffer, pattern: Buffer, from: number): boolean {
   return bytes.compare(pattern, 0, pattern.length, from, from + pattern.length) === 0;
 }
 
-function tails(patterns: readonly Buffer[]): Matcher['tailStart'] {
+/** Finds tails that are a beginning of a pattern and have at least as many bytes of it as `leastOf` says. */
+function tails(
+  patterns: readonly Buffer[],
+  leastOf: (pattern: Buffer) => number,
+): (bytes: Buffer) => number {
   const longest = patterns.reduce((most, { length }) => Math.max(most, length), 0);
-  const beginningWith = new Map<number, Buffer[]>();
+  const beginningWith = new Map<number, { pattern: Buffer; least: number }[]>();
   const begins = new Uint8Array(256);
   for (const pattern of patterns) {
     const byte = pattern[0] ?? 0;
     begins[byte] = 1;
-    beginningWith.set(byte, [...(beginningWith.get(byte) ?? []), pattern]);
+    beginningWith.set(byte, [
+      ...(beginningWith.get(byte) ?? []),
+      { pattern, least: leastOf(pattern) },
+    ]);
   }
   return (bytes) => {
     const { length } = bytes;
@@ -88,8 +106,13 @@ function tails(patterns: readonly Buffer[]): Matcher['tailStart'] {
       const byte = bytes[at] ?? 0;
       if (begins[byte] === 0) continue;
       const left = length - at;
-      for (const pattern of beginningWith.get(byte) ?? [])
-        if (pattern.length > left && bytes.compare(pattern, 0, left, at, length) === 0) return at;
+      for (const { pattern, least } of beginningWith.get(byte) ?? [])
+        if (
+          left >= least &&
+          left < pattern.length &&
+          bytes.compare(pattern, 0, left, at, length) === 0
+        )
+          return at;
     }
     return length;
   };

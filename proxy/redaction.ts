@@ -12,8 +12,13 @@ export interface Redactor {
 /** Feed chunks, send what comes back, and what `end` gives at last. Lengths are kept, so framing and offsets stay true. */
 export interface RedactionStream {
   push(chunk: Buffer): Buffer;
+  /**
+   * What is held back, which cannot wait: covered where so much of a secret's beginning stands that it gives the secret away (8 bytes, or
+   * the half of a shorter spelling). It stays known as a beginning: what completes it is covered, too.
+   */
+  release(): Buffer;
   end(): Buffer;
-  /** How many occurrences were covered. */
+  /** How many occurrences were covered, beginnings among them. */
   readonly found: number;
 }
 
@@ -56,6 +61,10 @@ class Stream implements RedactionStream {
   #held: Buffer = Buffer.alloc(0);
   /** How many of the held bytes belong to a secret that began before them. */
   #covered = 0;
+  /** How many of the held bytes have been released. */
+  #released = 0;
+  /** Where among the held bytes a beginning stands that was covered, and counted; negative where there is none. */
+  #begun = -1;
 
   constructor(matcher: Matcher) {
     this.#matcher = matcher;
@@ -67,21 +76,49 @@ class Stream implements RedactionStream {
     const holdFrom = this.#matcher.tailStart(bytes);
     const covered: Range = [0, this.#covered];
     const sent = ranges.filter(([from]) => from < holdFrom);
-    this.found += sent.length;
-    const out = mask(bytes, [covered, ...sent]).subarray(0, holdFrom);
+    this.#count(sent);
+    const out = mask(bytes, [covered, ...sent]).subarray(
+      this.#released,
+      Math.max(this.#released, holdFrom),
+    );
     const end = [covered, ...sent].reduce((most, [, to]) => Math.max(most, to), 0);
     this.#covered = Math.max(0, end - holdFrom);
+    this.#released = Math.max(0, this.#released - holdFrom);
+    this.#begun -= holdFrom;
     this.#held = bytes.subarray(holdFrom);
+    return out;
+  }
+
+  release(): Buffer {
+    const { length } = this.#held;
+    if (this.#released === length) return this.#held.subarray(length);
+    const ranges: Range[] = this.#matcher.occurrences(this.#held);
+    const from = this.#matcher.tellingStart(this.#held);
+    if (from < length && from !== this.#begun) {
+      this.found += 1;
+      this.#begun = from;
+    }
+    const out = mask(this.#held, [[0, this.#covered], ...ranges, [from, length]]).subarray(
+      this.#released,
+    );
+    this.#released = length;
     return out;
   }
 
   end(): Buffer {
     const ranges = this.#matcher.occurrences(this.#held);
-    this.found += ranges.length;
-    const out = mask(this.#held, [[0, this.#covered], ...ranges]);
+    this.#count(ranges);
+    const out = mask(this.#held, [[0, this.#covered], ...ranges]).subarray(this.#released);
     this.#held = Buffer.alloc(0);
     this.#covered = 0;
+    this.#released = 0;
+    this.#begun = -1;
     return out;
+  }
+
+  /** Each once: a beginning that was covered may be that of one of these. */
+  #count(ranges: readonly Range[]): void {
+    this.found += ranges.filter(([from]) => from !== this.#begun).length;
   }
 }
 

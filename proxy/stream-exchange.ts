@@ -5,7 +5,7 @@ import { type Relay, relayStreams, StreamReset } from '#core/http2-relay';
 import { type RequestProtocol, requestProtocol } from '#policies';
 import { type Addressed, type Admitted, addressed, admitted, identified } from './admission.ts';
 import { refusedTarget } from './answer.ts';
-import { PromptCover } from './covering.ts';
+import { FieldCover, PromptCover } from './covering.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, isEncoded, withExchanged } from './forward.ts';
 import { downstreamText, valuesOf } from './headers.ts';
@@ -74,7 +74,11 @@ async function carry(
   const exchanged: Exchanged = { status: 0, bytesIn: 0, bytesOut: 0, upstreamMs: 0, redactions: 0 };
   const redaction = redactor?.stream();
   const prompt = redaction && new PromptCover(redaction, (held) => relay.say(held));
-  const cover = redactor ? (text: string) => redactor.text(text) : (text: string) => text;
+  const fields = new FieldCover(redactor);
+  const { cover } = fields;
+  const countRedactions = (): void => {
+    exchanged.redactions = fields.found + (redaction?.found ?? 0);
+  };
   const { anonymous } = upstream;
   const spend = (bytes: number): void => {
     const why = place.spend(bytes);
@@ -112,7 +116,7 @@ async function carry(
     trailers: (raw) => downstreamText(raw, { anonymous, cover }),
     complete() {
       const rest = prompt?.end();
-      exchanged.redactions = redaction?.found ?? 0;
+      countRedactions();
       onAnswered(exchanged);
       return rest ?? Buffer.alloc(0);
     },
@@ -128,6 +132,7 @@ async function carry(
     return exchanged;
   } catch (error) {
     prompt?.end();
+    countRedactions();
     throw withExchanged(failureOf(error), exchanged);
   }
 }

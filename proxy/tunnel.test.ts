@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { classifyIp, parseIp, tunnelTarget } from '#policies';
+import { createRedactor } from './redaction.ts';
 import {
   BOUNDARY,
   CERTIFICATE,
@@ -224,6 +225,43 @@ test('a tunnel whose caller is gone already is closed at once on the other side 
   assert.equal(other.destroyed, false);
   here.destroy();
   assert.deepEqual(await going, { bytesIn: 5, bytesOut: 0 });
+});
+
+test('a secret with a pause in it does not get through a covered connection', async (t) => {
+  const secret = 'tunnelled-secret-4711';
+  const pipe = async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.after(() => server.close());
+    const address = server.address();
+    const near = connect(typeof address === 'object' && address ? address.port : 0, '127.0.0.1');
+    const far = await new Promise<Socket>((resolve) => server.once('connection', resolve));
+    return { near, far };
+  };
+  for (const [secrets, first, whole] of [
+    [[secret], `says ${'*'.repeat(10)}`, `says ${'*'.repeat(secret.length)}.`],
+    [[], `says ${secret.slice(0, 10)}`, `says ${secret}.`],
+  ] as const) {
+    const [caller, origin] = [await pipe(), await pipe()];
+    let heard = '';
+    const said = (text: string) =>
+      new Promise<void>((resolve) => {
+        const look = () => heard === text && resolve();
+        caller.near.on('data', look);
+        look();
+      });
+    caller.near.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+    const cover = createRedactor(secrets).stream();
+    const going = splice(caller.far, origin.near, Buffer.alloc(0), { idleMs: 10_000, cover });
+    origin.far.write(`says ${secret.slice(0, 10)}`);
+    await said(first);
+    origin.far.write(`${secret.slice(10)}.`);
+    await said(whole);
+    origin.far.destroy();
+    caller.near.destroy();
+    await going;
+    assert.equal(cover.found, secrets.length);
+  }
 });
 
 test('bytes that are no TLS hello close the tunnel', async (t) => {

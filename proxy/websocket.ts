@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { OutriderError } from '#core/errors';
 import { acceptsHandshake, handshakeKey, switchingProtocols } from '#core/websocket';
 import { refusedTarget } from './answer.ts';
+import { FieldCover } from './covering.ts';
 import type { Outbound, Upgraded } from './forward.ts';
 import { downstreamText, valuesOf } from './headers.ts';
 import { answerTooLarge, requestTooLarge } from './places.ts';
@@ -74,11 +75,9 @@ async function connect(
     socket.destroy();
     upstream.destroy();
   });
-  const fields = downstreamText(rawHeaders, {
-    anonymous,
-    cover: redactor ? (text) => redactor.text(text) : (text) => text,
-  });
-  socket.write(switchingProtocols(fields), 'latin1');
+  const fields = new FieldCover(redactor);
+  const head = downstreamText(rawHeaders, { anonymous, cover: fields.cover });
+  socket.write(switchingProtocols(head), 'latin1');
   const cover = redactor?.stream();
   let counted = 0;
   const spliced = await splice(socket, upstream, Buffer.alloc(0), {
@@ -92,6 +91,6 @@ async function connect(
       if (why) open.cut(why);
     },
   });
-  Object.assign(exchanged, spliced, { redactions: cover?.found ?? 0 });
+  Object.assign(exchanged, spliced, { redactions: fields.found + (cover?.found ?? 0) });
   if (open.cutBy) throw open.cutBy;
 }

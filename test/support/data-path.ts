@@ -31,6 +31,8 @@ export interface DataPath {
   readonly projection: (role: string, without: readonly string[]) => RoleProjection;
   /** The audit records of the proxy about requests, so far. */
   readonly requests: () => AuditRecord[];
+  /** Its alerts that a host has sent a credential back. */
+  readonly returnedSecrets: () => AuditRecord[];
   /** Those of sidecars that the proxy has. */
   readonly delivered: () => AuditRecord[];
   readonly stop: () => Promise<void>;
@@ -161,8 +163,9 @@ export async function startDataPath(
       }));
       return { ...whole, policies: left };
     },
-    requests: () => requestRecords(join(paths.state, 'audit', 'proxy.jsonl')),
-    delivered: () => requestRecords(join(paths.state, 'audit', 'sidecar.jsonl')),
+    requests: () => recordsOf('request', join(paths.state, 'audit', 'proxy.jsonl')),
+    returnedSecrets: () => recordsOf('secret', join(paths.state, 'audit', 'proxy.jsonl')),
+    delivered: () => recordsOf('request', join(paths.state, 'audit', 'sidecar.jsonl')),
     stop: async () => {
       client.close();
       await sidecar.stop();
@@ -205,10 +208,10 @@ export async function attach(
 
 const UNASKED: ReadonlySet<string> = new Set(['denied', 'spool', 'auditRecord']);
 
-function requestRecords(path: string): AuditRecord[] {
+function recordsOf(event: string, path: string): AuditRecord[] {
   return readFileSync(path, 'utf8')
     .split('\n')
-    .filter((line) => line.includes('"event":"request"'))
+    .filter((line) => line.includes(`"event":"${event}"`))
     .map((line): AuditRecord => Object(JSON.parse(line)));
 }
 

@@ -15,15 +15,24 @@ export interface SeenSocket {
 const TEXT = 1;
 const CLOSE = 8;
 
-/** Takes an upgrade as RFC 6455, 4.2.2 has it, and echoes every text; short ones only, which is all that the tests say. */
-export function acceptWebSocket(request: IncomingMessage, socket: Duplex): SeenSocket {
+/** Takes an upgrade as RFC 6455, 4.2.2 has it, with more lines in its head, and echoes every text; short ones only, which is all that the tests say. */
+export function acceptWebSocket(
+  request: IncomingMessage,
+  socket: Duplex,
+  ...fields: readonly string[]
+): SeenSocket {
   const key = String(request.headers['sec-websocket-key']);
   const accept = createHash('sha1')
     .update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
     .digest('base64');
-  socket.write(
-    `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
-  );
+  const head = [
+    'HTTP/1.1 101 Switching Protocols',
+    'Upgrade: websocket',
+    'Connection: Upgrade',
+    `Sec-WebSocket-Accept: ${accept}`,
+    ...fields,
+  ];
+  socket.write(`${head.join('\r\n')}\r\n\r\n`);
   const seen: SeenSocket = {
     url: request.url ?? '',
     headers: request.headers,

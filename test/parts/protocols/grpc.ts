@@ -73,9 +73,11 @@ const echo = {
     trailers.add('x-bin-bin', Buffer.from([0, 1, 255]));
     if (text === 'fail')
       callback({ code: status.FAILED_PRECONDITION, details: 'näe 100 %', metadata: trailers });
-    else if (text === 'secret')
-      callback(null, Buffer.from(String(call.metadata.get('authorization')[0])));
-    else callback(null, Buffer.from(`echo ${text}`), trailers);
+    else if (text === 'secret') {
+      const [said = ''] = call.metadata.get('authorization');
+      trailers.add('x-echo', said);
+      callback(null, Buffer.from(said), trailers);
+    } else callback(null, Buffer.from(`echo ${text}`), trailers);
   },
   down(call: ServerWritableStream<Buffer, Buffer>) {
     for (let at = 0; at < Number(call.request.toString()); at += 1)
@@ -302,9 +304,14 @@ test('E6: limits of a rule are statuses of gRPC: rate, bytes of the call, bytes 
 
 test('the credential goes in once, and neither comes back nor holds a message up', async () => {
   const client = clientOf('cred.example.com:443');
-  const { text, code, details } = await unary(client, 'secret');
+  const { text, code, details, trailers } = await unary(client, 'secret');
   assert.equal(code, status.OK, details);
-  assert.equal(text, `Bearer ${'*'.repeat(SECRET.length)}`);
+  const covered = `Bearer ${'*'.repeat(SECRET.length)}`;
+  assert.equal(text, covered);
+  assert.deepEqual(trailers.get('x-echo'), [covered]);
+  await until('the alert', () => built.path.returnedSecrets().length === 1);
+  const places = () => built.path.returnedSecrets().map(({ detail }) => detail);
+  assert.deepEqual(places(), ['the credential came back in 2 places, covered']);
   assert.deepEqual(seen.metadata.get('authorization'), [`Bearer ${SECRET}`]);
   const both = bothOf(client);
   const heard: string[] = [];
@@ -312,7 +319,11 @@ test('the credential goes in once, and neither comes back nor holds a message up
   both.write(Buffer.from(SECRET.slice(0, 4)));
   await until('a message that ends as the secret begins', () => heard.length === 1);
   assert.equal(heard[0], `echo ${SECRET.slice(0, 4)}`);
-  both.end();
+  both.write(Buffer.from(SECRET));
+  await until('the secret as a message', () => heard.length === 2);
+  assert.equal(heard[1], `echo ${'*'.repeat(SECRET.length)}`);
+  both.on('error', () => {}).cancel();
+  await until('the alert of a call that was cancelled', () => places().length === 2);
 });
 
 test('a host that is not there is UNAVAILABLE', async () => {

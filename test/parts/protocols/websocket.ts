@@ -131,7 +131,10 @@ test('a rule that does not name WebSocket refuses it, and one that names nothing
   assert.equal(asked.length, pages + 1);
 });
 
-test('the credential goes in once, and does not come back in what the host says', async () => {
+test('the credential goes in once, and does not come back in what the host says, which is an alert', async (t) => {
+  t.after(() => (answer = accept));
+  answer = (request, socket) =>
+    seen.push(acceptWebSocket(request, socket, `X-Echo: ${request.headers.authorization}`));
   const one = await client('wss://cred.example.com/any');
   const host = seen.at(-1);
   assert.equal(host?.headers['authorization'], `Bearer ${SECRET}`);
@@ -142,6 +145,10 @@ test('the credential goes in once, and does not come back in what the host says'
   assert.deepEqual(one.texts, [`you said ${'*'.repeat(SECRET.length)}`, SECRET.slice(0, 3)]);
   one.socket.close();
   await until('the end', () => one.closed);
+  await until('the alert', () => built.path.returnedSecrets().length === 1);
+  const [alert] = built.path.returnedSecrets();
+  assert.equal(alert?.['egressId'], built.path.requests().at(-1)?.['egressId']);
+  assert.equal(alert?.['detail'], 'the credential came back in 2 places, covered');
 });
 
 test('E6: a fourth at once is refused, bytes and time are limited, and each end of the pair ends with the other', async () => {
