@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
+  chownSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -94,6 +98,78 @@ test('what cannot be read keeps the last copy, and is told once', AS_ROOT, async
   await until('and goes on', () => readFileSync(join(mirror.path, 'a.yaml'), 'utf8') === 'back');
   assert.equal(told.length, 1);
 });
+
+const PLANTED: readonly (readonly [string, (place: string, elsewhere: string) => void])[] = [
+  ['a link to a directory of root', (at, elsewhere) => symlinkSync(elsewhere, at)],
+  ['a link to nothing', (at, elsewhere) => symlinkSync(join(elsewhere, 'missing'), at)],
+  ['a file', (at) => writeFileSync(at, '')],
+  [
+    'a directory of somebody else',
+    (at) => {
+      mkdirSync(at);
+      chownSync(at, READER, READER);
+    },
+  ],
+  [
+    'a directory that others may write in',
+    (at) => {
+      mkdirSync(at);
+      chmodSync(at, 0o770);
+    },
+  ],
+];
+for (const [what, plant] of PLANTED)
+  test(
+    `D13: ${what} in its place is refused and left as it is; without it the copy is made`,
+    AS_ROOT,
+    async (t) => {
+      const { source, runtime } = place(t);
+      writeFileSync(join(source, 'a.yaml'), 'text');
+      const elsewhere = join(runtime, '..', 'elsewhere');
+      mkdirSync(elsewhere, { mode: 0o700 });
+      plant(join(runtime, 'policies'), elsewhere);
+      const make = () => mirrorPolicies(source, runtime, READER, assert.ifError);
+      await assert.rejects(make(), { code: 'CONFIG_INVALID' });
+      const { gid, mode } = statSync(elsewhere);
+      assert.deepEqual([gid, mode & 0o777, readdirSync(elsewhere)], [0, 0o700, []]);
+      rmSync(join(runtime, 'policies'), { recursive: true });
+      const mirror = await make();
+      t.after(() => mirror.close());
+      assert.equal(readFileSync(join(mirror.path, 'a.yaml'), 'utf8'), 'text');
+      const { uid, mode: own } = statSync(join(runtime, 'policies'));
+      assert.deepEqual([uid, own & 0o7777], [0, 0o750], 'and its reader may not write in it');
+    },
+  );
+
+test('what a run that was killed has left is removed', AS_ROOT, async (t) => {
+  const { source, runtime } = place(t);
+  writeFileSync(join(source, 'a.yaml'), 'text');
+  mkdirSync(join(runtime, 'policies/1/teams'), { recursive: true });
+  symlinkSync('1', join(runtime, 'policies/current'));
+  const mirror = await mirrorPolicies(source, runtime, READER, assert.ifError);
+  t.after(() => mirror.close());
+  assert.deepEqual(readdirSync(mirror.path), ['a.yaml']);
+});
+
+test(
+  'a renewal that fails half way leaves no copy, and the next one is made',
+  AS_ROOT,
+  async (t) => {
+    const { source, runtime } = place(t);
+    writeFileSync(join(source, 'a.yaml'), 'first');
+    const told: unknown[] = [];
+    const mirror = await mirrorPolicies(source, runtime, READER, (error) => void told.push(error));
+    t.after(() => mirror.close());
+    const names = () => readdirSync(join(runtime, 'policies')).length;
+    const before = names();
+    mkdirSync(`${mirror.path}.next`);
+    writeFileSync(join(source, 'a.yaml'), 'second');
+    await until('it is told', () => told.length > 0);
+    rmdirSync(`${mirror.path}.next`);
+    await until('it goes on', () => readFileSync(join(mirror.path, 'a.yaml'), 'utf8') === 'second');
+    await until('only the new copy is there', () => names() === before);
+  },
+);
 
 test('nothing is left when it is closed', AS_ROOT, async (t) => {
   const { source, runtime } = place(t);

@@ -38,7 +38,7 @@ const RETRY_BYTES = 1_048_576;
  * first, and stays for `outrider audit verify` to report.
  *
  * `audit.jsonl` that is full becomes `audit.000001.jsonl`, and so on; of the series the newest are kept. Where this user may not rename
- * it, the file grows on: no record is lost for the sake of the rotation.
+ * it, or the disk has no room for another file, the file grows on: no record is lost for the sake of the rotation.
  */
 export class AuditFile implements AuditSink {
   readonly previous: AuditHead | undefined;
@@ -96,20 +96,35 @@ export class AuditFile implements AuditSink {
 
   #rotate(): void {
     fsyncSync(this.#fd);
-    try {
-      renameSync(this.#path, rotatedPath(this.#path, this.#number));
-    } catch {
+    const next = this.#renew();
+    if (next === undefined) {
       this.#turnAt = this.#size + RETRY_BYTES;
       return;
     }
     closeSync(this.#fd);
+    this.#fd = next;
     this.#number += 1;
     this.#size = 0;
     this.#turnAt = this.#rotation.maxBytes;
-    this.#fd = openSync(this.#path, 'a+', 0o600);
     const kept = this.#rotation.files - 1;
     for (const { path } of rotatedFiles(this.#path).slice(0, -kept || undefined))
       rmSync(path, { force: true });
+  }
+
+  /** The descriptor of a new file in place of the full one, which stays open and in its place where there can be none. */
+  #renew(): number | undefined {
+    const full = rotatedPath(this.#path, this.#number);
+    try {
+      renameSync(this.#path, full);
+    } catch {
+      return undefined;
+    }
+    try {
+      return openSync(this.#path, 'a+', 0o600);
+    } catch {
+      renameSync(full, this.#path);
+      return undefined;
+    }
   }
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -10,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import {
   AuditChain,
@@ -301,6 +302,8 @@ describe('an audit file', () => {
   });
 });
 
+const AS_ROOT = { skip: process.getuid?.() !== 0 };
+
 describe('what cannot be recorded must not happen', () => {
   test('a sink that fails is AUDIT_UNAVAILABLE, and nothing is lost or numbered twice', async () => {
     const sink = memory();
@@ -360,7 +363,67 @@ describe('what cannot be recorded must not happen', () => {
     assert.ok(head.seq > 3);
     assert.deepEqual(await problems(linesOf(path), { heads: [head] }), []);
   });
+
+  test(
+    'L4: a disk without room for another file keeps the full one, and the records go on into it',
+    AS_ROOT,
+    (t) => {
+      const directory = dirname(temporary(t));
+      mkdirSync(directory);
+      writeFileSync(join(directory, '..', 'program.mjs'), NO_MORE_FILES);
+      const rotate = (inodes: number): unknown => {
+        const { stdout, stderr, status } = spawnSync(
+          'unshare',
+          [
+            '--mount',
+            '--propagation=private',
+            '/bin/sh',
+            '-c',
+            `mount -t tmpfs -o size=4m,nr_inodes=${inodes} none "$1" && shift && exec "$@"`,
+            'sh',
+            directory,
+            process.execPath,
+            ...process.execArgv,
+            join(directory, '..', 'program.mjs'),
+            new URL('audit.ts', import.meta.url).href,
+            directory,
+          ],
+          { encoding: 'utf8' },
+        );
+        assert.equal(status, 0, stderr);
+        return JSON.parse(stdout);
+      };
+      // The directory is one, the file of the audit the second, and what else the program opens would be the third.
+      assert.deepEqual(rotate(3), { files: ['audit.jsonl', 'other'], other: 'other', lines: 20 });
+      assert.deepEqual(
+        rotate(4),
+        { files: ['audit.000001.jsonl', 'audit.jsonl', 'other'], other: 'other', lines: 20 },
+        'control: with room it turns',
+      );
+    },
+  );
 });
+
+/** Writes more than a file may hold beside another file, and prints what is where. */
+const NO_MORE_FILES = `
+import { openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+const [module, directory] = process.argv.slice(2);
+const { AuditFile } = await import(module);
+const other = openSync(join(directory, 'other'), 'a');
+const file = new AuditFile(join(directory, 'audit.jsonl'), { maxBytes: 512, files: 5 });
+const line = 'x'.repeat(49);
+for (let count = 0; count < 20; count++) {
+  file.turn(50);
+  file.append(line);
+}
+writeSync(other, 'other');
+const files = readdirSync(directory).sort();
+const text = (name) => readFileSync(join(directory, name), 'utf8');
+const audits = files.filter((name) => name.startsWith('audit'));
+const lines = audits.flatMap((name) => text(name).split('\\n').slice(0, -1)).length;
+process.stdout.write(JSON.stringify({ files, other: text('other'), lines }));
+`;
 
 /** Fills a file to its limit, then writes what still fits; prints the head. */
 const HALF_LINE = `

@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { verifyAudit } from '#core/audit-verify';
+import { loadConfig } from '#core/config';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import { createAudit } from './audit.ts';
+import { createAudit, openAudit } from './audit.ts';
+import { gatewaySpec } from './config.ts';
 
 /** A file in memory, whose disk can be full. */
 function paper() {
@@ -34,6 +39,28 @@ test('what one turn records is one write, and a chain', async () => {
   const { findings, records } = await verifyAudit(lines());
   assert.deepEqual(findings, []);
   assert.equal(records, 5); // start, three calls, end
+});
+
+test('L4: a file that is full begins anew, as the configuration says, and of the series that many are kept', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'o-gateway-audit-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const kept = async (rotation: Readonly<Record<string, string>>): Promise<number> => {
+    const place = mkdtempSync(join(directory, 'of-'));
+    const env = { OUTRIDER_GATEWAY_AUDIT: join(place, 'gateway.jsonl'), ...rotation };
+    const spec = gatewaySpec({ runtime: place, state: place });
+    const config = loadConfig('gateway', spec, { argv: [], env });
+    const audit = openAudit(config, silentLogger, new Metrics('gateway'));
+    for (let count = 0; count < 100; count++) {
+      audit.record(call('t'));
+      await turn();
+    }
+    await audit.close();
+    return readdirSync(place).filter((name) => /^gateway\b.*\.jsonl$/.test(name)).length;
+  };
+  const full = { OUTRIDER_GATEWAY_AUDIT_MAX_BYTES: '4KiB' };
+  assert.equal(await kept({ ...full, OUTRIDER_GATEWAY_AUDIT_FILES: '3' }), 3);
+  assert.equal(await kept(full), 5);
+  assert.equal(await kept({}), 1, 'control: 10 MiB are not full');
 });
 
 test('a full disk refuses the next call, loses no record, and is over when there is room', async () => {

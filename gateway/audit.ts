@@ -5,6 +5,7 @@ import { OutriderError } from '#core/errors';
 import { auditSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
+import type { GatewayConfig } from './config.ts';
 
 /** Lines that could not be written yet; beyond these the call that made one is only in the log. */
 const OWED_MAX = 10_000;
@@ -18,14 +19,23 @@ export interface GatewayAudit {
   close(): Promise<void>;
 }
 
-/** Opens the chain in the file `audit`, signed every 10 s with the gateway's key in the directory `auditKeys`. */
+/** Opens the chain in the file `audit`, which begins anew as `auditMaxBytes` and `auditFiles` say, signed every 10 s with the gateway's key in the directory `auditKeys`. */
 export function openAudit(
-  { audit, auditKeys }: { readonly audit: string; readonly auditKeys: string },
+  {
+    audit,
+    auditMaxBytes,
+    auditFiles,
+    auditKeys,
+  }: Pick<GatewayConfig, 'audit' | 'auditMaxBytes' | 'auditFiles' | 'auditKeys'>,
   log: Logger,
   metrics: Metrics,
 ): GatewayAudit {
   const signingKey = auditSigningKey(auditKeys, 'gateway');
-  return createAudit(new AuditFile(audit), { signingKey, log, metrics });
+  return createAudit(new AuditFile(audit, { maxBytes: auditMaxBytes, files: auditFiles }), {
+    signingKey,
+    log,
+    metrics,
+  });
 }
 
 /** The same into a sink. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { AUDIT_ROTATION } from '#core/audit';
 import {
   address,
   bool,
@@ -153,6 +154,16 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     audit: text(
       'File that gets a record of every tool call.',
       join(paths.state, 'audit/gateway.jsonl'),
+    ),
+    auditMaxBytes: bytes(
+      'How large that file becomes before another is begun.',
+      AUDIT_ROTATION.maxBytes,
+    ),
+    auditFiles: integer(
+      'How many such files are kept, the current one included; the oldest beyond that are removed.',
+      2,
+      100_000,
+      AUDIT_ROTATION.files,
     ),
     auditKeys: text('Directory of the key that signs the audit.', join(paths.state, 'audit-keys')),
     auditArguments: bool(

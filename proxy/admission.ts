@@ -17,6 +17,8 @@ export interface RequestHead {
   readonly rawHeaders: string[];
   /** What it came over. */
   readonly socket: Socket;
+  /** The request target; absent over HTTP/2. */
+  readonly url?: string | undefined;
 }
 
 /** A request that both signatures and this proxy's own policy allow, with its place under the limits taken. */

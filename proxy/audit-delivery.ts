@@ -3,6 +3,7 @@ import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import type { ProxyAudit } from './audit.ts';
 import type { AuditSink } from './audit-sink.ts';
+import type { Deliverers } from './deliverers.ts';
 import type { Identifier } from './identify.ts';
 
 const BODY_MAX_BYTES = 8 * 1_048_576;
@@ -15,15 +16,19 @@ const TYPE = 'application/x-ndjson';
  */
 export async function deliver(
   request: IncomingMessage,
-  deps: { identifier: Identifier; audit: ProxyAudit; sink: AuditSink },
+  deps: { identifier: Identifier; audit: ProxyAudit; sink: AuditSink; deliverers: Deliverers },
 ): Promise<AuditHead> {
   if (request.method !== 'POST')
     throw new OutriderError('METHOD_NOT_ALLOWED', 'audit records are delivered with POST');
   deps.audit.assertWritable();
-  const { execution, principal } = await deps.identifier.identifyDelivery(request);
+  const identity = await deps.identifier.identifyDelivery(request);
+  const { execution, principal } = identity;
   if (request.headers['content-type'] !== TYPE)
     throw new OutriderError('UNSUPPORTED_MEDIA_TYPE', `the content type must be ${TYPE}`);
-  const { head, beginsAt } = deps.sink.take(execution.sandboxId, await bodyOf(request));
+  const body = await bodyOf(request);
+  deps.deliverers.assertOwn(identity);
+  const { head, beginsAt } = deps.sink.take(execution.sandboxId, body);
+  deps.deliverers.delivered(identity);
   deps.audit.record({
     event: 'receipt',
     requestId: execution.requestId,

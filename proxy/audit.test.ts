@@ -12,17 +12,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { AuditChain, type AuditFields, type AuditHead, verifyAudit } from '#core/audit';
+import { loadConfig } from '#core/config';
 import { OutriderError } from '#core/errors';
 import { readTrustedIssuers } from '#core/keys';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { createAudit } from './audit.ts';
 import { openAuditSink } from './audit-sink.ts';
+import { proxySpec } from './config.ts';
 import { BOUNDARY, datasource, egressPolicy, ROLE, startMesh, startOrigin } from './testing.ts';
 
-async function mesh(t: TestContext) {
+async function mesh(t: TestContext, config: Readonly<Record<string, unknown>> = {}) {
   const origin = await startOrigin(t);
   const started = await startMesh(t, {
+    config,
     documents: [
       ROLE,
       BOUNDARY,
@@ -242,6 +245,23 @@ test('L4: the file of the sidecars begins anew where it is full; what is kept ve
   assert.deepEqual((await verifyAudit(lines, { begins: [1] })).findings, []);
   const without = await verifyAudit(lines);
   assert.match(without.findings[0]?.problem ?? '', /record 0 expected/, 'control');
+});
+
+test('L4: what sandboxes fill keeps as many files as it is given, and the own audit of the proxy as many as that', async (t) => {
+  const config = { audit: { maxBytes: '4KiB', files: 2, sidecarFiles: 4 } };
+  const { ask, audit } = await mesh(t, config);
+  const lines = sidecarLines(120);
+  for (let at = 0; at < lines.length; at += 4) {
+    const body = bodyOf(lines.slice(at, at + 4));
+    const got = await ask('/.outrider/audit', { method: 'POST', headers: NDJSON, body });
+    assert.equal(got.status, 200, got.body);
+  }
+  const kept = (series: string) =>
+    readdirSync(audit).filter((name) => name.startsWith(series) && name.endsWith('.jsonl')).length;
+  assert.deepEqual([kept('sidecar.'), kept('proxy.')], [4, 2]);
+  const paths = { runtime: audit, state: audit };
+  const byDefault = loadConfig('proxy', proxySpec(paths), { argv: ['--policies', audit], env: {} });
+  assert.deepEqual([byDefault['audit.sidecarFiles'], byDefault['audit.files']], [50, 5]);
 });
 
 test('a start reads the file of the sidecars back to its last anchor, not from the beginning', async (t) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request as requestPlain } from 'node:http';
 import { type RequestOptions, request } from 'node:https';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -104,6 +105,65 @@ test('F4: the local principal has the one role that names it; of several, or of 
   const got = await several.ask(TARGET, { token: '' });
   assert.equal(got.error.code, 'ROLE_AMBIGUOUS');
   assert.equal(several.origin.seen.length, 0);
+});
+
+/** One request over TCP, with the headers that are given and no others. */
+function askTcp({ addresses: { tcp } }: Mesh, headers: Record<string, string>, method = 'GET') {
+  assert.ok(tcp?.kind === 'tcp');
+  const { port } = tcp;
+  return askPlain({ host: '127.0.0.1', port, path: TARGET, method, headers, agent: false });
+}
+
+function askPlain(options: RequestOptions) {
+  return new Promise<{ status: number | undefined; reason: unknown }>((resolve, reject) => {
+    const sent = requestPlain(options);
+    sent.on('error', reject);
+    sent.on('response', (response) => {
+      const reason = response.headers['x-outrider-reason'];
+      response.resume().on('end', () => resolve({ status: response.statusCode, reason }));
+    });
+    sent.end();
+  });
+}
+
+const OWN = { host: 'localhost' };
+const PAGES: readonly (readonly [string, Record<string, string>, string])[] = [
+  ['a page of another site', { ...OWN, origin: 'https://evil.example' }, 'header_forbidden'],
+  ['a page without an origin', { ...OWN, origin: 'null' }, 'header_forbidden'],
+  ['an image of a page', { ...OWN, 'sec-fetch-site': 'cross-site' }, 'header_forbidden'],
+  ['a page under a name that leads here', { host: 'evil.example' }, 'host_mismatch'],
+  ['such a page with the port', { host: 'evil.example:18081' }, 'host_mismatch'],
+  ['a name that only begins so', { host: 'localhost.evil.example' }, 'host_mismatch'],
+  ['a name that ends so', { host: 'evil-localhost' }, 'host_mismatch'],
+  ['an address that only begins so', { host: '127.0.0.1.evil.example' }, 'host_mismatch'],
+];
+
+for (const auth of ['none', 'token'])
+  test(`F4 ${auth}: a web page is no direct caller; programs of this machine are`, async (t) => {
+    const started = await mesh(t, { auth, tcp: '127.0.0.1:0', tokenFile: tokenFile(t) });
+    const sent = auth === 'token' ? { 'proxy-authorization': `Bearer ${TOKEN}` } : {};
+    for (const [what, headers, reason] of PAGES)
+      for (const method of ['GET', 'OPTIONS', 'POST']) {
+        const { status, reason: said } = await askTcp(started, { ...headers, ...sent }, method);
+        assert.deepEqual([status, said], [reason === 'host_mismatch' ? 421 : 403, reason], what);
+      }
+    assert.equal(started.origin.seen.length, 0);
+    for (const host of ['localhost', 'LOCALHOST:1', '127.0.0.1:18081', '127.1.2.3', '[::1]:1'])
+      assert.equal((await askTcp(started, { host, ...sent })).status, 200, host);
+    const ofSocket = { host: 'proxy', origin: 'https://any.example' };
+    const local = auth === 'token' ? TOKEN : '';
+    const got = await started.ask(TARGET, { token: local, headers: ofSocket });
+    assert.equal(got.status, 200, 'to a unix socket no page has a way');
+  });
+
+test('F4 none: an execution token is good beside an Origin, and forced out of this machine any name is', async (t) => {
+  const started = await mesh(t, { auth: 'none', tcp: '127.0.0.1:0' });
+  const token = { 'proxy-authorization': `Bearer ${await started.token()}` };
+  const page = { host: 'evil.example', origin: 'https://any.example' };
+  assert.equal((await askTcp(started, { ...page, ...token })).status, 200);
+  const forced = await mesh(t, { auth: 'none', tcp: '0.0.0.0:0', insecure: true });
+  assert.equal((await askTcp(forced, { host: 'machine.example' })).status, 200);
+  assert.equal((await askTcp(forced, { ...page, host: 'machine.example' })).status, 403);
 });
 
 /** An address of this machine that is not loopback, where it has one. */

@@ -3,11 +3,12 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-const thumbprints = new WeakMap<Socket, string | undefined>();
+const thumbprints = new WeakMap<Socket, string>();
 
 /**
  * The SHA-256 thumbprint of the client certificate that a request came over (RFC 8705 3.1: base64url of the DER); undefined on a socket of this
- * machine, which shows none. A listener with TLS has refused a client without one.
+ * machine, which shows none. A listener with TLS has refused a client without one; where one came through all the same, it is empty, which no token
+ * is bound to.
  */
 export function channelOf({ socket }: Pick<IncomingMessage, 'socket'>): string | undefined {
   if (!(socket instanceof TLSSocket)) return undefined;
@@ -15,7 +16,7 @@ export function channelOf({ socket }: Pick<IncomingMessage, 'socket'>): string |
   return thumbprints.get(socket);
 }
 
-function thumbprintOf(socket: TLSSocket): string | undefined {
+function thumbprintOf(socket: TLSSocket): string {
   const raw = socket.getPeerX509Certificate()?.raw;
-  return raw && createHash('sha256').update(raw).digest('base64url');
+  return raw ? createHash('sha256').update(raw).digest('base64url') : '';
 }

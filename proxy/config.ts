@@ -129,10 +129,16 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       AUDIT_ROTATION.maxBytes,
     ),
     'audit.files': integer(
-      'How many files of each audit are kept, the current one included; the oldest beyond that are removed.',
+      'How many files of the audit of the proxy are kept, the current one included; the oldest beyond that are removed.',
       2,
       100_000,
       AUDIT_ROTATION.files,
+    ),
+    'audit.sidecarFiles': integer(
+      'How many files of the audit of all sidecars; more, since a sandbox that calls without end fills them for the others, too.',
+      2,
+      100_000,
+      50,
     ),
     auditKeysDir: text(
       'Where the key is that signs audit checkpoints; made when missing.',

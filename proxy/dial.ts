@@ -18,6 +18,8 @@ export interface DialOptions {
     | {
         readonly host: string;
         readonly context: SecureContext;
+        /** Names a context that is not the proxy's own. */
+        readonly trustId?: string | undefined;
         /** What is offered by ALPN; default HTTP/1.1 alone. */
         readonly protocols?: readonly string[];
       }

@@ -11,10 +11,10 @@ export type Dialer = (
   options: DialOptions,
 ) => Promise<Socket>;
 
-/** `host` and port name the upstream to its breaker; `via` leads to the public ones. */
+/** `via` leads to the public upstreams. */
 export function createDialer(breakers: Breakers, via?: UpstreamProxy): Dialer {
   return async (host, addresses, options) => {
-    const attempt = breakers.enter(`${host}:${options.port}`);
+    const attempt = breakers.enter(breakerKey(host, options));
     try {
       const socket = await dial(addresses, { ...options, via });
       attempt.reached();
@@ -24,4 +24,12 @@ export function createDialer(breakers: Breakers, via?: UpstreamProxy): Dialer {
       throw error;
     }
   };
+}
+
+/**
+ * Who asks for the same in the same way shares a breaker: that one caller's protocol is not offered there, or one datasource's own
+ * authority does not vouch for it, shuts the upstream for nobody else.
+ */
+function breakerKey(host: string, { port, tls }: DialOptions): string {
+  return JSON.stringify([host, port, tls && [tls.trustId, tls.protocols]]);
 }

@@ -17,12 +17,16 @@ export interface Identity {
   readonly grantedRole: string;
 }
 
+/** What of a request says who calls; `url` is absent over HTTP/2, which names its host in any case. */
+export type CallerRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket'> &
+  Partial<Pick<IncomingMessage, 'url'>>;
+
 export interface Identifier {
   /**
    * Who calls, from `Proxy-Authorization` alone. It does not say what the caller may do: the role in the token is a claim.
-   * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED
+   * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED; EGRESS_DENIED for a web page without an execution token
    */
-  identify(request: Pick<IncomingMessage, 'rawHeaders' | 'socket'>): Promise<Identity>;
+  identify(request: CallerRequest): Promise<Identity>;
   /**
    * Whose audit records are delivered: as `identify`, but the token may have expired up to an hour ago, since the last
    * records of an exec are delivered after its end. That it was revoked does not matter here.
@@ -33,8 +37,8 @@ export interface Identifier {
 
 /** Says whether somebody may call without an execution token, and as whom. */
 export interface DirectCallers {
-  /** The local principal, where `token` (undefined: none was sent) is good for it; undefined where it is not. @throws {OutriderError} ROLE_DENIED, ROLE_AMBIGUOUS */
-  identify(token: string | undefined): Identity | undefined;
+  /** The local principal, where `token` (undefined: none was sent) is good for it; undefined where it is not. @throws {OutriderError} ROLE_DENIED, ROLE_AMBIGUOUS; EGRESS_DENIED for a web page */
+  identify(token: string | undefined, request: CallerRequest): Identity | undefined;
 }
 
 export interface IdentifierOptions {
@@ -82,7 +86,7 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
   return {
     async identify(request) {
       const given = bearerOf(request);
-      const local = direct.identify(given);
+      const local = direct.identify(given, request);
       if (local) return local;
       const token = needed(given);
       const last = lastOf.get(request.socket);

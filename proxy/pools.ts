@@ -82,7 +82,7 @@ export class UpstreamPools {
   #open(route: UpstreamRoute): Pool {
     const { scheme, host, port, addresses, trust } = route;
     const context = trust?.context ?? this.#trust;
-    const tls = scheme === 'https' ? { host, context } : undefined;
+    const tls = scheme === 'https' ? { host, context, trustId: trust?.id } : undefined;
     return new Pool(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, {
       connections: this.#limits.connections,
       pipelining: 1,

@@ -27,6 +27,7 @@ import { openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
 import { Breakers } from './breaker.ts';
 import type { ProxyConfig } from './config.ts';
+import { Deliverers } from './deliverers.ts';
 import { upstreamTrust } from './dial.ts';
 import { createDialer } from './dialer.ts';
 import { createDirectCallers } from './direct-callers.ts';
@@ -102,7 +103,10 @@ async function start(
   const revocations = new Revocations();
   const open = new OpenExchanges(revocations);
   const rotation = { maxBytes: config['audit.maxBytes'], files: config['audit.files'] };
-  const sink = openAuditSink(config.auditDir, rotation);
+  const sink = openAuditSink(config.auditDir, {
+    ...rotation,
+    files: config['audit.sidecarFiles'],
+  });
   lifecycle.add('audit sink', () => sink.close());
   const audit = openAudit({
     directory: config.auditDir,
@@ -194,6 +198,7 @@ async function start(
     trusts: new DatasourceTrusts(authorities),
     audit,
     sink,
+    deliverers: new Deliverers(),
     open,
     limits: configuredLimits(config),
     limiter,

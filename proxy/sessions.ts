@@ -109,7 +109,8 @@ export class UpstreamSessions {
   async #open(route: UpstreamRoute): Promise<ClientHttp2Session> {
     const { scheme, host, port, addresses, trust } = route;
     const context = trust?.context ?? this.#trust;
-    const tls = scheme === 'https' ? { host, context, protocols: ['h2'] } : undefined;
+    const tls =
+      scheme === 'https' ? { host, context, trustId: trust?.id, protocols: ['h2'] } : undefined;
     const socket = await this.#dial(host, addresses, {
       port,
       tls,

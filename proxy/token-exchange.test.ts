@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { type TestContext, test } from 'node:test';
 import type { JWTPayload } from 'jose';
+import { AuditChain } from '#core/audit';
 import { startIssuer, type TestIssuer } from './issuers/testing.ts';
 import {
   BOUNDARY,
@@ -126,6 +127,48 @@ test('F4 jwt: an access token is exchanged for one of 60 s that is good here, fo
   const exchanged = records.find(({ event }) => event === 'auth');
   assert.equal(exchanged?.['verdict'], 'allow');
   assert.equal(exchanged?.['subject'], 'alice');
+});
+
+/** The first lines of the chain of a sandbox's sidecar, as they are delivered. */
+function delivery(sandbox: string, records: number): string {
+  const lines: string[] = [];
+  const sink = { append: (line: string) => void lines.push(`${line}\n`) };
+  const chain = new AuditChain('sidecar', sink, { writer: `sc-${sandbox}` });
+  for (let count = 1; count < records; count++) chain.append({ event: 'request' });
+  return lines.join('');
+}
+
+test('F4 jwt: who got a token in exchange delivers the records of no sandbox of another', async (t) => {
+  const { issuer, started } = await mesh(t);
+  const tokenOf = async (sub: string, sandbox: string) => {
+    const { body } = await exchange(started, {
+      subject_token: await issuer.token({ sub }),
+      sandbox,
+    });
+    return String(body['access_token']);
+  };
+  const deliver = async (token: string, body: string) => {
+    const headers = { 'content-type': 'application/x-ndjson' };
+    const got = await started.ask('/.outrider/audit', { method: 'POST', headers, token, body });
+    return got.error?.code ?? got.status;
+  };
+  for (const [sandbox, owner, others] of [
+    ['sbx-mesh', (at: string) => started.token({ sandboxId: at }), ['alice', 'bob']],
+    ['sbx-alice', (at: string) => tokenOf('alice', at), ['bob']],
+  ] as const) {
+    const body = delivery(sandbox, 3);
+    const first = body.slice(0, body.indexOf('\n') + 1);
+    assert.equal(await deliver(await owner(sandbox), first), 200);
+    for (const sub of others)
+      assert.equal(await deliver(await tokenOf(sub, sandbox), body), 'EGRESS_DENIED', sub);
+    assert.equal(await deliver(await owner(sandbox), body), 200, 'control: its own go on');
+  }
+  const ofAlice = await tokenOf('alice', 'sbx-alice');
+  assert.equal(
+    await deliver(await started.token({ sandboxId: 'sbx-alice' }), delivery('sbx-alice', 1)),
+    'EGRESS_DENIED',
+  );
+  assert.notEqual(await deliver(ofAlice, delivery('sbx-mesh', 1)), 200, 'under another name');
 });
 
 test('an access token itself is no execution token', async (t) => {
