@@ -1,15 +1,19 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { rotatedFiles } from '#core/audit-file';
 import { until } from '../support/mesh.ts';
 
 export type AuditRecord = Readonly<Record<string, unknown>>;
 
-/** An audit file that is read on from where it was read last. */
+/** A series of audit files that is read on from where it was read last, through each that was full and into the next. */
 export class AuditTail {
   readonly #path: string;
+  /** Of the file that is being read, wherever it has been renamed to. */
+  #fd: number | undefined;
   #at = 0;
   #rest = Buffer.alloc(0);
   #records: AuditRecord[] = [];
 
+  /** `path`: of the current file of the series. */
   constructor(path: string) {
     this.#path = path;
   }
@@ -25,24 +29,60 @@ export class AuditTail {
     return this.#records.splice(0, end + 1).slice(0, -1);
   }
 
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
   #readOn(): void {
-    let file: number;
-    try {
-      file = openSync(this.#path, 'r');
-    } catch {
-      return; // nothing has been recorded yet
-    }
-    try {
-      const { size } = fstatSync(file);
-      // A file that is shorter than it was is a new one.
-      if (size < this.#at) this.#at = 0;
-      const bytes = Buffer.alloc(size - this.#at);
-      this.#at += readSync(file, bytes, 0, bytes.length, this.#at);
-      const lines = Buffer.concat([this.#rest, bytes]).toString('utf8').split('\n');
-      this.#rest = Buffer.from(lines.pop() ?? '');
-      for (const line of lines) if (line !== '') this.#records.push(JSON.parse(line));
-    } finally {
-      closeSync(file);
+    this.#fd ??= opened(this.#path);
+    while (this.#fd !== undefined) {
+      // Asked before the rest is read: to what has been renamed nothing is added.
+      const next = this.#next(this.#fd);
+      this.#readRest(this.#fd);
+      if (next === undefined) return;
+      this.close();
+      this.#fd = next;
+      this.#at = 0;
     }
   }
+
+  /** The file behind this one; undefined where this is the current one. */
+  #next(fd: number): number | undefined {
+    const { ino, nlink } = fstatSync(fd);
+    if (nlink === 0) throw new Error('records were removed before they were read');
+    const full = rotatedFiles(this.#path);
+    const at = full.findIndex(({ path }) => inodeOf(path) === ino);
+    if (at === -1) return undefined;
+    const next = opened(full[at + 1]?.path ?? this.#path);
+    // Another turn since the files were listed would have put one in between: then it is looked for again.
+    const sure = rotatedFiles(this.#path).at(-1)?.number === full.at(-1)?.number;
+    if (next === undefined || sure) return next;
+    closeSync(next);
+    return undefined;
+  }
+
+  #readRest(fd: number): void {
+    const bytes = Buffer.alloc(Math.max(0, fstatSync(fd).size - this.#at));
+    const count = readSync(fd, bytes, 0, bytes.length, this.#at);
+    this.#at += count;
+    const lines = Buffer.concat([this.#rest, bytes.subarray(0, count)])
+      .toString('utf8')
+      .split('\n');
+    this.#rest = Buffer.from(lines.pop() ?? '');
+    for (const line of lines) if (line !== '') this.#records.push(JSON.parse(line));
+  }
+}
+
+/** Undefined where nothing has been recorded yet. */
+function opened(path: string): number | undefined {
+  try {
+    return openSync(path, 'r');
+  } catch {
+    return undefined;
+  }
+}
+
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
 }

@@ -34,14 +34,17 @@ export interface CanaryOrders {
   readonly names?: Readonly<Record<string, NameAnswer>>;
   /** Base64: the next connections of origins are answered with these bytes, whatever they ask. */
   readonly respond?: string;
-  /** Milliseconds between the bytes of `respond`. */
+  /** Milliseconds between the bytes of `respond`, behind so many that come at once. */
   readonly dripMs?: number;
+  readonly dripFrom?: number;
   /** The injected header comes back: in two pieces, or in these encodings. */
   readonly echo?: 'split' | 'encoded' | 'head';
   /** Every answer has so many bytes. */
   readonly gush?: number;
   /** The status of the first request from now on. */
   readonly firstStatus?: number;
+  /** The status of the token endpoint; 200, with a token, unless told. */
+  readonly tokenStatus?: number;
   /** Files of another certificate, and its key. */
   readonly certificate?: readonly [certificate: string, key: string];
 }
@@ -50,6 +53,7 @@ const [certificateFile = '', keyFile = '', table = '{}', portsText = '[]'] = pro
 const fixed: Record<string, string[]> = JSON.parse(table);
 const ports: number[] = JSON.parse(portsText);
 const DNS_PORT = 5353;
+const TOKENS = 'tokens.upstream.test';
 
 let orders: CanaryOrders = {};
 let firstStatus: number | undefined;
@@ -77,6 +81,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   request.on('error', () => {});
   request.on('end', () => {
     say({ complete: { url, bytes } });
+    if (headers.host === TOKENS) return giveToken(response, orders.tokenStatus ?? 200);
     const injected = headers.authorization ?? '';
     const marker = isMarker(request.socket);
     const status = (marker ? undefined : firstStatus) ?? 200;
@@ -88,6 +93,13 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
     response.writeHead(status, { 'content-type': 'text/plain', connection: 'close' });
     response.end(body);
   });
+}
+
+/** As a token endpoint does (RFC 6749, 5.1); the token is soon asked for again. */
+function giveToken(response: ServerResponse, status: number): void {
+  const token = { access_token: 'canary-token', token_type: 'Bearer', expires_in: 1 };
+  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+  response.end(JSON.stringify(status === 200 ? token : { error: 'temporarily_unavailable' }));
 }
 
 function echoSplit(response: ServerResponse, text: string): void {
@@ -141,7 +153,7 @@ function isMarker(socket: Socket): boolean {
 }
 
 function speak(socket: Socket): void {
-  const { respond, echo, dripMs } = orders;
+  const { respond, echo, dripMs, dripFrom = 0 } = orders;
   if (isMarker(socket) || (respond === undefined && echo !== 'head')) {
     http.emit('connection', socket);
     return;
@@ -170,12 +182,13 @@ function speak(socket: Socket): void {
       'latin1',
     );
     if (dripMs === undefined) socket.end(bytes);
-    else drip(socket, bytes, dripMs);
+    else drip(socket, bytes, dripFrom, dripMs);
   });
 }
 
-function drip(socket: Socket, bytes: Buffer, everyMs: number): void {
-  let at = 0;
+function drip(socket: Socket, bytes: Buffer, from: number, everyMs: number): void {
+  let at = from;
+  socket.write(bytes.subarray(0, from));
   const timer = setInterval(() => {
     if (at < bytes.length) socket.write(bytes.subarray(at, (at += 1)));
     else socket.end();

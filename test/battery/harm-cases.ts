@@ -17,6 +17,7 @@ export const IMPATIENT: Readonly<Record<string, string>> = {
   OUTRIDER_SIDECAR_BODY_TIMEOUT: '3s',
   OUTRIDER_SIDECAR_IDLE_TIMEOUT: '3s',
   OUTRIDER_SIDECAR_SPOOL_RECORDS: '64',
+  OUTRIDER_PROXY_UPSTREAM_TIMEOUT: '5s',
 };
 
 /** Cases that stop, starve or wait for parts, by the name of their scenario. */

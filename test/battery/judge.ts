@@ -46,7 +46,8 @@ export function outcomeOf(plan: Plan, seen: Seen): Outcome {
     return { ...outcome, verdict, statuses, answers };
   }
   const last = answers.at(-1);
-  const verdict = last === undefined ? end : refusedByUs(last) ? 'deny' : 'allow';
+  const whole = last !== undefined && !(eof && isCut(last));
+  const verdict = !whole ? end : refusedByUs(last) ? 'deny' : 'allow';
   return { ...outcome, verdict, statuses, answers };
 }
 
@@ -129,7 +130,10 @@ const OUTCOMES: Readonly<Record<string, (outcome: Outcome, expect: Fields) => st
     ({ seen, text }) => seen.reply.length < 2 ** 20 || /content-encoding: gzip/i.test(text),
   ),
   ws_frame_too_large: blockedOr(() => false),
-  upstream_idle_timeout: closed,
+  upstream_idle_timeout: (outcome) =>
+    /time/i.test(outcome.seen.reply.error ?? '')
+      ? ['nothing came until the time was over']
+      : closed(outcome),
   // That no secret is in what the program read is a check of its own, of every case.
   secret_redacted: either,
 };
@@ -160,7 +164,11 @@ const EXPECTATIONS: Readonly<Record<string, Check | 'prose'>> = {
   },
   status_if_blocked: ({ statuses, verdict }, expect) =>
     verdict === 'deny'
-      ? oneOf('status', statuses.at(-1), numbersOf(expect, 'status_if_blocked'))
+      ? oneOf('status', statuses.at(-1), [
+          ...(numbersOf(expect, 'status_if_blocked') ?? []),
+          // Of a gateway whose upstream is late it is the more exact one (RFC 9110, 15.6.5).
+          ...(expect['outcome'] === 'upstream_idle_timeout' ? [504] : []),
+        ])
       : [],
   second_status: ({ statuses }, expect) =>
     oneOf('second status', statuses[1], numbersOf(expect, 'second_status')),
@@ -350,6 +358,12 @@ function familiesOf(
 
 function refusedByUs(answer: Answer): boolean {
   return headerIn(answer, 'x-outrider-reason') !== undefined;
+}
+
+/** It has begun and is shorter than it says. */
+function isCut(answer: Answer): boolean {
+  const length = Number(headerIn(answer, 'content-length') ?? 0);
+  return answer.body !== '' && answer.body.length < length;
 }
 
 function isOurs(body: string): boolean {

@@ -79,6 +79,8 @@ class Lane {
 function placeOf({ send }: Case): string {
   if (send.kind === 'scan') return 'scan';
   if (send.kind === 'config') return 'policy';
+  // What an origin does that makes the proxy wait.
+  if (send['bytes'] === '{drip}') return 'harm';
   if (send.kind !== 'scenario') return 'shared';
   return String(send['name']) in HARMS ? 'harm' : 'measured';
 }

@@ -2,8 +2,8 @@ import { type Case, numberOf } from './case.ts';
 import { connectionsOf, lookUps, type Outcome, requestsOf, saw } from './judge.ts';
 import { NAMES, SECRETS } from './world.ts';
 
-/** Kinds whose cases are about what an origin or a name server does: they are reached, then refused. */
-const REACHING = new Set(['dns', 'upstream-response', 'upstream-tls', 'abort']);
+/** Kinds whose cases are about what an origin, a name server or a token endpoint does: they are reached, then refused. */
+const REACHING = new Set(['dns', 'upstream-response', 'upstream-tls', 'abort', 'fault']);
 
 /** What must hold of every case, besides what it expects itself: one sentence for each that does not. */
 export function oracleProblems(one: Case, outcome: Outcome): string[] {
@@ -60,6 +60,7 @@ function requestsAgree({ send, expect }: Case, outcome: Outcome): string[] {
 function recordsAgree(outcome: Outcome): string[] {
   const { plan, seen, answers } = outcome;
   if (plan.form === 'datagram') return [];
+  if (plan.past === 'sidecar') return recordedOnce(outcome);
   const { sidecar, proxy } = seen;
   // TLS that ends at the door has a record for each request inside, and here there was none.
   const onlyOpened = plan.form === 'tunnel' && outcome.verdict === 'allow' && proxy.length === 0;
@@ -91,6 +92,17 @@ function recordsAgree(outcome: Outcome): string[] {
   ];
 }
 
+/** One record of the proxy, and of nobody else. */
+function recordedOnce({ seen: { sidecar, proxy } }: Outcome): string[] {
+  return [
+    ...(proxy.length === 1 ? [] : [`expected one record of the proxy, found ${proxy.length}`]),
+    ...(sidecar.length === 0 ? [] : ['a sidecar has a record of what it never saw']),
+    ...proxy
+      .filter(({ egressId, verdict, reason }) => !egressId || verdict !== 'deny' || !reason)
+      .map(() => 'a record lacks its id, verdict or reason'),
+  ];
+}
+
 /** No secret, no address that the program did not name itself, no stack. */
 function tellsNothing({ plan, text, answers }: Outcome): string[] {
   const sent = plan.steps
@@ -118,8 +130,9 @@ function tellsNothing({ plan, text, answers }: Outcome): string[] {
   ];
 }
 
-/** A secret as it is, and in the encodings that a program could undo. */
-export function spellings(secret: string): string[] {
+/** A secret as it is, without an id before it, and in the encodings that a program could undo. */
+export function spellings(pair: string): string[] {
+  const secret = pair.replace(/^.*:/, '');
   const bytes = Buffer.from(secret);
   return [
     secret,

@@ -13,6 +13,8 @@ export interface Plan {
   readonly steps: readonly Step[];
   /** Whether these are the case's own bytes: then an answer has exactly the status that the case expects. */
   readonly native: boolean;
+  /** It goes to the proxy itself: no sidecar has a record of it. */
+  readonly past?: 'sidecar';
   readonly orders?: CanaryOrders;
   /** The role of the program; `fixture` unless told. */
   readonly role?: string;

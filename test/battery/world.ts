@@ -9,6 +9,7 @@ import type { CanaryOrders, Sighting } from './canary.ts';
 import { type Canary, startCanary } from './canary-process.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { inSandbox, Program } from './program.ts';
+import { callProxy } from './proxy-door.ts';
 import type { Reply, Step } from './steps.ts';
 
 /** Where the fixtures' names lead, as any public name server would say. */
@@ -44,11 +45,11 @@ const PORTS = [80, 443, 22, 53, 853, 8080, 6443];
 const NEIGHBOUR = 'http://marker.battery.test/m/neighbour';
 const MARKER_ADDRESS = '203.0.113.99';
 
-/** The values of every secret that the mesh holds here. */
+/** The values of every secret that the mesh holds here; the last is an access key of S3, whose id is none. */
 export const SECRETS = Object.fromEntries(
-  ['A', 'B', 'C', 'D'].map((name) => [
+  ['A', 'B', 'C', 'D', 'S3'].map((name) => [
     `BATTERY_SECRET_${name}`,
-    `canary-${name}-c3VwZXI-${'x'.repeat(12)}-${name}`,
+    `${name === 'S3' ? 'AKIABATTERY:' : ''}canary-${name}-c3VwZXI-${'x'.repeat(12)}-${name}`,
   ]),
 );
 
@@ -85,6 +86,8 @@ export interface World extends Stage {
   readonly policies: string;
   /** Put before a command that is to live in the mesh's network. */
   readonly within: readonly string[];
+  /** Bytes to the proxy itself, past every sidecar; then the marker, as with `perform`. */
+  readonly callProxy: (bytes: Buffer) => Promise<Seen>;
   /** All that the origins have seen so far. */
   readonly sightings: () => readonly Sighting[];
   /** The same without the marker, for when nothing works. What is seen of it is seen with what is performed next. */
@@ -118,6 +121,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
         ...SECRETS,
         ...options.env,
         OUTRIDER_PROXY_DNS_SERVERS: '127.0.0.1:5353',
+        OUTRIDER_PROXY_LIMITS_DATASOURCE: 'none', // the cases come faster than a person asks
         OUTRIDER_PROXY_TLS_CA_FILE: certificates.authorityFile,
         OUTRIDER_UP_POLICIES: policies,
       },
@@ -162,6 +166,7 @@ function worldOf(
   };
   const [sidecar, proxy] = ['sidecar', 'proxy'].map((part) => {
     const tail = new AuditTail(join(mesh.state, 'audit', `${part}.jsonl`));
+    undo.push(() => tail.close());
     return async (marker: string): Promise<AuditRecord[]> => {
       const isMarker = ({ target }: AuditRecord): boolean => target === marker;
       const records = await tail.upTo(`the ${part} recorded the marker`, isMarker);
@@ -169,9 +174,8 @@ function worldOf(
     };
   });
   let [marks, judged] = [0, 0];
-  const perform: World['perform'] = async (role, steps, timeoutMs) => {
-    const program = await programOf(role);
-    const reply = await program.order(steps, timeoutMs);
+  const watched = async (program: Program, act: () => Promise<Reply>): Promise<Seen> => {
+    const reply = await act();
     const mark = `m/${(marks += 1)}`;
     await program.mark(mark);
     await until('the marker was seen', () =>
@@ -188,7 +192,14 @@ function worldOf(
     ...given,
     sightings: () => canary.sightings,
     order: canary.order,
-    perform,
+    async perform(role, steps, timeoutMs) {
+      const program = await programOf(role);
+      return watched(program, () => program.order(steps, timeoutMs));
+    },
+    async callProxy(bytes) {
+      const program = await programOf('fixture');
+      return watched(program, () => callProxy(join(mesh.runtime, 'proxy.sock'), bytes));
+    },
     send: async (role, steps, timeoutMs) => (await programOf(role)).order(steps, timeoutMs),
     markedIn: async (role) => (await programOf(role)).mark('m/neighbour'),
     memory: () => Object.fromEntries(parts.map(([name, pid]) => [name, residentBytes(pid)])),

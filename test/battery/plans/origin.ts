@@ -4,6 +4,7 @@ import type { Behaviour, NameAnswer } from '../canary-dns.ts';
 import { type Case, CaseUnusable, numberOf, textOf, textsOf } from '../case.ts';
 import type { Plan, Planner } from '../plan.ts';
 import { connectHead, exchanged, opened, type Step, socksTo } from '../steps.ts';
+import { plansFor } from './raw.ts';
 
 /** What cases say of a name server, by the words that they use. */
 const BEHAVIOURS: readonly (readonly [RegExp, Behaviour])[] = [
@@ -24,9 +25,6 @@ const BEHAVIOURS: readonly (readonly [RegExp, Behaviour])[] = [
 ];
 /** The answers are given one after the other, not together. */
 const IN_TURN = /flip|rebind|alternat|rotat|switch|toggl/i;
-
-/** Less than the proxy's own time for an answer: the end of a drip is not waited for. */
-const DRIP_MS = 5_000;
 
 /** A name server that answers as the case says; the request is a good one. */
 export const dns: Planner = ({ send }) => {
@@ -58,22 +56,34 @@ export const upstreamResponse: Planner = ({ send }, { known }) => {
   const text = textOf(send, 'bytes') ?? '';
   const echo = /\{echo-(split|encoded):/.exec(text)?.[1] as 'split' | 'encoded' | undefined;
   const reflects = text.includes('{secret}');
-  const drip = text === '{drip}';
+  if (text === '{drip}') return dripping();
   // What would show a credential must have one.
   const host = echo || reflects ? 'a.allowed.test' : 'api.allowed.test';
   // The canary alone knows what was injected.
-  const said = drip ? 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n' : reflects ? text : '';
+  const said = reflects ? text : '';
   const bytes =
     said === '' && !echo
       ? bytesOf(text, textOf(send, 'encoding'), known)
       : Buffer.from(said, 'latin1');
-  const orders: CanaryOrders = echo
-    ? { echo }
-    : { respond: bytes.toString('base64'), ...(drip ? { dripMs: 10_000 } : {}) };
+  const orders: CanaryOrders = echo ? { echo } : { respond: bytes.toString('base64') };
   return goodRequests(host, 1)
     .filter(({ mode }) => host === 'api.allowed.test' || mode.includes('TLS'))
-    .map((plan) => ({ ...plan, orders, ...(drip ? { timeoutMs: DRIP_MS } : {}) }));
+    .map((plan) => ({ ...plan, orders }));
 };
+
+/** A byte in 10 s, from the first one or from some way into the body: longer than the proxy waits in the mesh that has this case. */
+function dripping(): Plan[] {
+  const head = 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n';
+  const respond = Buffer.from(head + 'a'.repeat(100)).toString('base64');
+  const begins = { 'from its first byte': 0, 'in its body': head.length + 5 };
+  return Object.entries(begins).flatMap(([where, dripFrom]) =>
+    goodRequests('api.allowed.test', 1).map((plan) => ({
+      ...plan,
+      mode: `${plan.mode}, ${where}`,
+      orders: { respond, dripFrom, dripMs: 10_000 },
+    })),
+  );
+}
 
 /** An origin with a certificate that is not the host's; each of several that are named is a plan. */
 export const upstreamTls: Planner = ({ send }, { certificates }) => {
@@ -85,6 +95,20 @@ export const upstreamTls: Planner = ({ send }, { certificates }) => {
       .filter(({ mode }) => mode.includes('TLS'))
       .map((plan) => ({ ...plan, mode: `${plan.mode}, ${kind}`, orders: { certificate } }));
   });
+};
+
+/** What is wrong with the place where the proxy gets a token for a datasource. */
+const FAULTS: Readonly<Record<string, CanaryOrders>> = {
+  token_endpoint_5xx: { tokenStatus: 503 },
+};
+
+/** A good request for a datasource whose credential cannot be had. */
+export const fault: Planner = ({ send }) => {
+  const told = textOf(send, 'fault') ?? '';
+  const orders = FAULTS[told];
+  if (!orders) throw new CaseUnusable(`nobody knows the fault "${told}"`);
+  const bytes = 'GET /http/paid/v1/ok HTTP/1.1\r\nHost: 127.0.0.1:3128\r\n\r\n';
+  return plansFor(Buffer.from(bytes)).map((plan) => ({ ...plan, orders }));
 };
 
 /** Requests that the fixtures allow, one after the other on one connection, by every way to the host. */
