@@ -2,7 +2,7 @@
 import { enableCompileCache } from 'node:module';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { HEAP_FLAGS, holdHeap } from '#core/heap';
+import { HEAP_FLAGS, holdCompilers, holdHeap } from '#core/heap';
 import { packageRoot } from '#core/package-root';
 
 /** The `outrider` command: chooses what to run and loads only that. */
@@ -62,9 +62,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   proxy: (argv) => part(() => import('../proxy/main.ts').then((door) => door.main(argv, env))),
 };
 
+/** They stay, so what their start leaves behind would stay, too. */
+const PARTS: ReadonlySet<string> = new Set(['gateway', 'server', 'runner', 'sidecar', 'proxy']);
+
 /** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */
 function part(run: () => Promise<number>): Promise<number> {
-  holdHeap(); // `runPart` releases it
   if (env['OUTRIDER_SUPERVISED'] === '1') {
     process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'));
     process.stdin.resume();
@@ -90,6 +92,10 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
   return command(argv);
 }
 
-// Not the default under /tmp: what is cached is code, and another user could have put it there first.
+const [name] = process.argv.slice(2);
+if (name !== undefined && PARTS.has(name)) holdHeap(); // `runPart` releases it
+if (name === 'sidecar') holdCompilers(); // its first exec releases them
+// After that: what is cached is only good for the flags of V8 that it was made with, and each set of them has its own place. Not the
+// default under /tmp: what is cached is code, and another user could have put it there first.
 enableCompileCache(join(packageRoot, 'node_modules/.cache/outrider'));
 process.exitCode = await main(process.argv.slice(2));

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, request } from 'node:http';
 import { join } from 'node:path';
 import { type Address, formatAddress, socketOptions } from '#core/address';
 import { type ConfigOf, choice, loadConfig, optionalText, text } from '#core/config';
@@ -10,6 +9,7 @@ import { closeServer, listen, removeStaleSocket } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { untilSignal } from '#core/lifecycle';
 import { isRoot, meshUser, uidOf } from '#core/mesh-user';
+import { createServer, request } from '#core/node-http';
 import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import {

@@ -1,11 +1,12 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect, Server as NetServer } from 'node:net';
 import { dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Address, formatAddress, socketOptions } from './address.ts';
 import { OutriderError, publicError, toOutriderError } from './errors.ts';
 import type { Metrics } from './metrics.ts';
+import { createServer } from './node-http.ts';
 import { isShared } from './runtime-dir.ts';
 
 /** One thing that a process depends on. `check` resolves to undefined when it is usable, otherwise to what a person should know. */

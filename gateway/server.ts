@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Address, formatAddress, isLoopback } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
 import { OutriderError, toOutriderError } from '#core/errors';
@@ -7,6 +7,7 @@ import { requestIdFrom } from '#core/ids';
 import { readSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { CounterSeries, Metrics } from '#core/metrics';
+import { createServer } from '#core/node-http';
 import type { Principal } from '#core/principal';
 import { configuredPolicies, PolicyStore } from '#policystore';
 import { createAdmission, Refused } from './admission.ts';

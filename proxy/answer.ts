@@ -1,4 +1,4 @@
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
@@ -6,6 +6,7 @@ import { resetCode, trailersOnly } from '#core/grpc-status';
 import { answerJson } from '#core/http';
 import { discardRest, StreamReset } from '#core/http2-relay';
 import { resetStream } from '#core/http2-reset';
+import { STATUS_CODES } from '#core/node-http';
 import { REASONS, type Reason } from '#policies';
 import { denialOf, ownStatusOf, refused } from './refusal.ts';
 

@@ -2,9 +2,10 @@ import type { Socket } from 'node:net';
 import type { CheckedAddresses } from './addresses.ts';
 import type { Breakers } from './breaker.ts';
 import { type DialOptions, dial } from './dial.ts';
+import { denialOf } from './refusal.ts';
 import type { UpstreamProxy } from './via-proxy.ts';
 
-/** Dials as `dial` does, unless the breaker of that upstream is open, and says to the breaker what came of it. */
+/** Dials as `dial` does, unless the breaker of that upstream is open, and says to the breaker whether it was reached. */
 export type Dialer = (
   host: string,
   addresses: CheckedAddresses,
@@ -20,7 +21,9 @@ export function createDialer(breakers: Breakers, via?: UpstreamProxy): Dialer {
       attempt.reached();
       return socket;
     } catch (error) {
-      attempt.failed();
+      // With a certificate that is refused the other side was there; who asks again is told the same.
+      if (denialOf(error)?.reason === 'upstream_tls') attempt.reached();
+      else attempt.failed();
       throw error;
     }
   };

@@ -1,9 +1,10 @@
-import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
 import { requestIdFrom } from '#core/ids';
+import { ServerResponse } from '#core/node-http';
 import { REASONS } from '#policies';
 import type { RequestHead } from './admission.ts';
 import {

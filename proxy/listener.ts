@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import {
   constants,
   createServer as createHttp2Server,
@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { closeServer } from '#core/http';
 import { http2Head } from '#core/http2-head';
+import { createServer } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
 import type { Handler } from './handler.ts';
 

@@ -1,8 +1,9 @@
 import { readFileSync, statSync } from 'node:fs';
-import { type IncomingMessage, request as requestPlain } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { type Address, socketOptions } from '#core/address';
 import { OutriderError } from '#core/errors';
+import { request as requestPlain } from '#core/node-http';
 import type { ExecutionClaims, ExecutionSigner } from '#core/tokens';
 
 /** Where execution tokens come from: the runner's own key, or a proxy that exchanges a user's access token. */

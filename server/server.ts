@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { type AuthInfo, createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import type { Address } from '#core/address';
@@ -9,6 +9,7 @@ import { newId, requestIdFrom } from '#core/ids';
 import { readTrustedIssuers } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
+import { createServer } from '#core/node-http';
 import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import { AssertionVerifier } from '#core/tokens';

@@ -1,5 +1,5 @@
 import { chownSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { Http2ServerRequest, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
@@ -7,6 +7,7 @@ import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
 import { http2Head } from '#core/http2-head';
+import { createServer, ServerResponse } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
 import { type Reason, type RuleLimits, requestProtocol } from '#policies';
 import { assertBound, type Binding, type Grant } from './binding.ts';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -118,4 +118,21 @@ test('a sidecar takes over the socket that a killed one left behind', async (t) 
     client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
   });
   assert.equal(child.exitCode, null);
+});
+
+test("what a sidecar loads is not Node's own HTTP client, which is heavy, nor the protos of other parts", () => {
+  const code = `
+    const { registerHooks } = await import('node:module');
+    const files = [];
+    registerHooks({ load: (url, context, next) => (files.push(url), next(url, context)) });
+    await import('./main.ts');
+    process.stdout.write(JSON.stringify([...files, ...process.moduleLoadList]));
+  `;
+  const argv = ['--conditions=outrider-source', '--input-type=module', '-e', code];
+  const said = execFileSync(process.execPath, argv, { cwd: import.meta.dirname, encoding: 'utf8' });
+  const has = (part: string): boolean => said.includes(part);
+  assert.deepEqual(
+    ['gen/outrider/sidecar/', 'gen/outrider/runner/', 'internal/deps/undici'].filter(has),
+    ['gen/outrider/sidecar/'],
+  );
 });

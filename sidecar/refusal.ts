@@ -1,6 +1,6 @@
-import { ServerResponse, STATUS_CODES } from 'node:http';
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
+import { ServerResponse, STATUS_CODES } from '#core/node-http';
 import { REASONS, type Reason } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
 

@@ -7,7 +7,7 @@ import type { CallContext } from '#core/grpc';
 import { adminRoutes, closeServer, createAdminServer, listen, removeStaleSocket } from '#core/http';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
-import { SidecarServiceService } from '#proto';
+import { SidecarServiceService } from '#proto/sidecar';
 import { Attachment } from './attachment.ts';
 import { CompiledPolicies } from './compiled-policies.ts';
 import { adminAddress, type SidecarConfig } from './config.ts';

@@ -2,6 +2,7 @@ import type { handleBidiStreamingCall } from '@grpc/grpc-js';
 import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { bidiStream, type CallContext, type Report, unimplemented } from '#core/grpc';
+import { releaseCompilers } from '#core/heap';
 import type {
   AttachRequest,
   AttachResponse,
@@ -12,7 +13,7 @@ import type {
   RelayControlRequest,
   RelayControlResponse,
   SidecarServiceServer,
-} from '#proto';
+} from '#proto/sidecar';
 import type { Attachment, AttachmentDeps, AttachmentSpec } from './attachment.ts';
 import type { ExecGrant, ExecPolicy, ExecToken } from './binding.ts';
 import type { CompiledPolicies } from './compiled-policies.ts';
@@ -113,6 +114,7 @@ class Session {
     if (!attachment) throw new OutriderError('INVALID_REQUEST', 'the first message must be `open`');
     switch (request.$case) {
       case 'bind': {
+        releaseCompilers(); // from here on there is work
         const { execId } = request.value;
         const caCertificate = attachment.bind(execGrant(request.value, this.#host.policies)) ?? '';
         return this.#send({ $case: 'bound', value: { execId, caCertificate } });

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import { HEAP_FLAGS } from '#core/heap';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { uidOf } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
@@ -77,7 +78,7 @@ export class BenchSidecar {
   /** argv of a sidecar of one sandbox, as the runner starts it. */
   static ownArgv(directory: string, proxy: string): string[] {
     return [
-      [process.execPath, join(packageRoot, 'dist/cli/main.js'), 'sidecar'],
+      [process.execPath, ...HEAP_FLAGS, join(packageRoot, 'dist/cli/main.js'), 'sidecar'],
       ['--listen', `unix:${join(directory, 'sidecar.sock')}`, '--proxy', proxy],
       ['--exit-with-attachment', '--watch-stdin', '--log-level', 'warn'],
     ].flat();
@@ -86,7 +87,7 @@ export class BenchSidecar {
   /** argv of a sidecar for many, whose files stand in `directory`. */
   static argv(directory: string, proxy: string): string[] {
     return [
-      [process.execPath, join(packageRoot, 'dist/cli/main.js'), 'sidecar'],
+      [process.execPath, ...HEAP_FLAGS, join(packageRoot, 'dist/cli/main.js'), 'sidecar'],
       ['--listen', `unix:${join(directory, 'sidecar.sock')}`, '--proxy', proxy],
       ['--admin', `unix:${join(directory, 'sidecar-admin.sock')}`, '--connections', '4096'],
       ['--log-level', 'warn'],

@@ -9,7 +9,7 @@ EGRESS = "/run/outrider/egress"
 BUFFER = 256 << 10
 CONNECTIONS = 256
 # Where every read goes: what the other side takes at once is never copied. Pages that nothing was read into cost nothing.
-SCRATCH = memoryview(bytearray(128 << 10))
+SCRATCH = memoryview(bytearray(BUFFER))
 
 
 class Relays:
@@ -50,6 +50,7 @@ class Relay:
         self.buffer = {near: bytearray(), far: bytearray()}  # bytes to be written to the key
         self.ended = set()  # sockets that sent end-of-file
         self.shut = set()
+        self.handlers = {sock: lambda events, sock=sock: self.on_event(sock, events) for sock in self.other}
         for sock in self.other:
             sock.setblocking(False)
             self.update(sock)
@@ -57,7 +58,7 @@ class Relay:
     def update(self, sock):
         reading = sock not in self.ended and len(self.buffer[self.other[sock]]) < BUFFER
         events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if self.buffer[sock] else 0)
-        self.agent.watch(sock.fileno(), events, lambda happened: self.on_event(sock, happened))
+        self.agent.watch(sock.fileno(), events, self.handlers[sock])
 
     def on_event(self, sock, events):
         other = self.other[sock]
@@ -65,7 +66,9 @@ class Relay:
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and sock not in self.ended:
                 count = sock.recv_into(SCRATCH)
                 if count:
-                    self.carry(other, SCRATCH[:count])
+                    carried = self.carry(other, SCRATCH[:count])
+                    if carried and events == select.EPOLLIN:
+                        return  # nothing waits that did not wait before
                 else:
                     self.ended.add(sock)
             elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.buffer[sock]:
@@ -80,7 +83,7 @@ class Relay:
             self.update(sock)
 
     def carry(self, target, data):
-        """Sends what the target takes now, and keeps the rest. An error is found again, and handled, when that is written."""
+        """Sends what the target takes now, and keeps the rest; whether that is nothing. An error is found again, and handled, when that is written."""
         sent = 0
         if not self.buffer[target]:
             try:
@@ -89,6 +92,7 @@ class Relay:
                 pass
         if sent < len(data):
             self.buffer[target] += data[sent:]
+        return sent == len(data)
 
     def write(self, target):
         """Whether the connection is still usable."""
@@ -118,6 +122,7 @@ class Relay:
 
     def close(self):
         self.relays.open.discard(self)
+        self.handlers.clear()  # they refer back to this
         for sock in self.other:
             self.agent.unwatch(sock.fileno())
             sock.close()
