@@ -4,7 +4,7 @@ import { AuditChain, type AuditHead } from '#core/audit';
 import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
-import { interceptedHosts, RuleLimits, type Target } from '#policies';
+import { interceptedHosts, RuleLimits } from '#policies';
 import {
   Binding,
   type ExecGrant,
@@ -14,6 +14,7 @@ import {
 } from './binding.ts';
 import { Delivery } from './delivery.ts';
 import { Door, type DoorLimits } from './door.ts';
+import type { Exchange } from './exchange.ts';
 import { type DeniedEvent, Journal } from './journal.ts';
 import type { Measures } from './measures.ts';
 import { postAudit, proxyPool } from './proxy-link.ts';
@@ -168,7 +169,7 @@ export class Attachment {
     const binding = this.#bound(execId);
     binding.tighten(policy);
     const nowMs = this.#deps.now();
-    return this.#journal.cut(({ target }) => target && refusalNow(binding, target, nowMs));
+    return this.#journal.cut((exchange) => refusalNow(binding, exchange, nowMs));
   }
 
   /** Shuts the door, cuts what is open, and delivers the records as far as that takes 2 s. @throws {OutriderError} EXEC_NOT_FOUND */
@@ -274,11 +275,17 @@ export class Attachment {
 }
 
 /** Why what is under way may not go on; undefined where it may. */
-function refusalNow(binding: Binding, target: Target, nowMs: number): Refused | undefined {
+function refusalNow(
+  binding: Binding,
+  { target, grant }: Exchange,
+  nowMs: number,
+): Refused | undefined {
+  if (!target) return undefined;
   try {
     const { intercept, rule } = binding.permit(target, nowMs);
-    // The rule looks at requests now, and nobody looks into this tunnel.
-    return intercept ? new Refused('interception_required', { rule }) : undefined;
+    // The rule looks at requests now, and nobody looks into this tunnel. One whose handshake is under way will be looked into.
+    const unseen = intercept && !grant?.intercept;
+    return unseen ? new Refused('interception_required', { rule }) : undefined;
   } catch (thrown) {
     return toRefused(thrown);
   }

@@ -18,7 +18,6 @@ import { headerOf, headProblem, type Wire } from './framing.ts';
 import { Http2Door } from './http2.ts';
 import type { Journal } from './journal.ts';
 import type { Measures } from './measures.ts';
-import { OpenList } from './open-list.ts';
 import { Openings } from './openings.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
@@ -34,6 +33,7 @@ import {
 } from './request-target.ts';
 import { readSocks, SOCKS_REPLY, SOCKS_VERSION, SocksRefused, socksReply } from './socks.ts';
 import { StreamResponse } from './stream-response.ts';
+import { Turns } from './turns.ts';
 import { openWebSocket, type Upgrading } from './websocket.ts';
 
 /** Bounds of one door, whatever policy says. */
@@ -80,7 +80,10 @@ interface Wish {
 }
 
 interface Connection {
-  readonly open: OpenList<Exchange>;
+  /** Of HTTP/1.1. */
+  readonly turns: Turns;
+  /** The request of HTTP/1.1 whose turn it is, or was. */
+  current: Exchange | undefined;
   /** Nothing that arrives on it is looked at any more. */
   doomed: boolean;
   /** The last answer, once those before it are out. */
@@ -138,15 +141,9 @@ export class Door {
     this.#server
       .removeAllListeners('connection')
       .on('connection', (socket: Socket) => this.#connected(socket))
-      .on('request', (request, response) => void this.#serve(request.socket, request, response))
-      .on(
-        'checkContinue',
-        (request, response) => void this.#serve(request.socket, request, response),
-      )
-      .on(
-        'checkExpectation',
-        (request, response) => void this.#serve(request.socket, request, response),
-      )
+      .on('request', (request, response) => this.#serveInTurn(request, response))
+      .on('checkContinue', (request, response) => this.#serveInTurn(request, response))
+      .on('checkExpectation', (request, response) => this.#serveInTurn(request, response))
       .on('upgrade', (request, socket: Socket, head) => this.#upgrade(request, socket, head))
       .on('connect', (request, socket: Socket, head) => void this.#connect(request, socket, head))
       .on('clientError', (error: ParseFailure, socket: Socket) => this.#unreadable(error, socket))
@@ -202,13 +199,17 @@ export class Door {
 
   #track(socket: Socket, origin: Origin | undefined): void {
     this.#connections.set(socket, {
-      open: new OpenList(),
+      turns: new Turns(),
+      current: undefined,
       doomed: false,
       parting: undefined,
       origin,
     });
     socket.on('error', () => {});
-    socket.once('close', () => this.#connections.delete(socket));
+    socket.once('close', () => {
+      this.#connections.get(socket)?.turns.clear();
+      this.#connections.delete(socket);
+    });
   }
 
   #serveHttp(socket: Socket): void {
@@ -232,12 +233,32 @@ export class Door {
     });
   }
 
+  #serveInTurn(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const connection = this.#connections.get(socket);
+    if (!connection || connection.doomed) return;
+    const { turns } = connection;
+    const problem = turns.size >= PIPELINE_MAX ? 'pipeline_limit' : undefined;
+    if (problem) {
+      connection.doomed = true;
+      // Thousands more may wait: Node would make a request of each.
+      stopReading(socket);
+    }
+    response.once('close', () => this.#settled(socket, connection));
+    turns.take(
+      () => void this.#serve(request, response, connection, { problem }),
+      () => request.complete,
+    );
+  }
+
   /** One stream of HTTP/2, as the request that HTTP/1.1 would have made of it. */
   async #serveStream(
     socket: Socket,
     request: Http2ServerRequest,
     stream: ServerHttp2Stream,
   ): Promise<void> {
+    const connection = this.#connections.get(socket);
+    if (!connection || connection.doomed) return;
     const { rawHeaders } = request;
     const head = http2Head(rawHeaders);
     const plain = head?.rawHeaders ?? [];
@@ -249,30 +270,29 @@ export class Door {
     const grpc = requestProtocol({ http2: true, websocket: false, contentType }) === 'grpc';
     const problem =
       request.method === 'CONNECT' ? 'connect_not_allowed' : head ? undefined : 'host_mismatch';
-    await this.#serve(socket, request, new StreamResponse(stream, grpc), { problem, stream });
+    const response = new StreamResponse(stream, grpc);
+    await this.#serve(request, response, connection, { problem, stream });
   }
 
   /** One request: each step takes what the last one proved, and any refusal ends up in the one catch. */
   async #serve(
-    socket: Socket,
     request: ProgramRequest,
     response: ProgramResponse,
-    { problem, upgrading, stream }: Wish = {},
+    connection: Connection,
+    { problem, upgrading, stream }: Wish,
   ): Promise<void> {
-    const connection = this.#connections.get(socket);
-    if (!connection || connection.doomed) return;
     // A stream ends alone, and where the next one begins nobody has to guess.
     const multiplexed = request.httpVersion === '2.0' && connection.origin !== undefined;
     let exchange: Exchange | undefined;
     try {
       const { origin } = connection;
       const ingress = origin ? 'intercept' : ingressOf(request.url ?? '');
-      exchange = this.#begin(ingress, request, connection);
+      exchange = this.#begin(ingress, request);
+      if (!multiplexed) connection.current = exchange;
       const { requestId } = exchange;
       exchange.onCut((refused) => answerRefusal(response, refused, requestId, !multiplexed));
-      response.once('close', () => this.#settled(socket, connection, exchange));
       if (problem) throw new Refused(problem, problem === 'host_mismatch' ? { status: 400 } : {});
-      this.#assertSound(request, connection, wireOf(multiplexed, upgrading));
+      this.#assertSound(request, wireOf(multiplexed, upgrading));
       const protocol = requestProtocol({
         http2: multiplexed,
         websocket: upgrading !== undefined,
@@ -305,9 +325,10 @@ export class Door {
       const refused = toRefused(thrown);
       const doubtful = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
       const close = doubtful && !multiplexed;
-      if (close) connection.doomed = true;
-      // Thousands more may wait: Node would make a request of each.
-      if (refused.reason === 'pipeline_limit') stopReading(socket);
+      if (close) {
+        connection.doomed = true;
+        connection.turns.clear();
+      }
       const told = this.#refuse(exchange, refused);
       answerRefusal(response, told, exchange?.requestId ?? 'none', close);
       if (!close) drain(request);
@@ -318,7 +339,7 @@ export class Door {
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
-    if (connection.open.size > 0) {
+    if (connection.turns.busy) {
       // Behind an answer that is still to come there is no place for another.
       this.#recordUnreadable(new Refused('pipeline_limit'), this.#ingressIn(connection));
       socket.destroy();
@@ -335,19 +356,19 @@ export class Door {
     };
     // Whatever comes before the answer is another request.
     const problem = head.length > 0 ? 'upgrade_with_body' : undefined;
-    void this.#serve(socket, request, response, { problem, upgrading });
+    void this.#serve(request, response, connection, { problem, upgrading });
   }
 
   async #connect(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
-    const pipelined = connection.open.size > 0;
+    const pipelined = connection.turns.busy;
     let exchange: Exchange | undefined;
     try {
-      exchange = this.#begin('connect', request, connection);
+      exchange = this.#begin('connect', request);
       if (pipelined) throw new Refused('pipeline_limit');
       if (connection.origin) throw new Refused('connect_not_allowed'); // a tunnel in a tunnel
-      this.#assertSound(request, connection);
+      this.#assertSound(request);
       const target = connectTarget(request.url ?? '');
       exchange.target = target;
       await this.#openings.open({
@@ -395,24 +416,21 @@ export class Door {
   }
 
   /** Takes the place of the record. @throws {Refused} audit_backpressure */
-  #begin(ingress: Exchange['ingress'], request: ProgramRequest, connection: Connection): Exchange {
+  #begin(ingress: Exchange['ingress'], request: ProgramRequest): Exchange {
     const { journal, binding } = this.#deps;
     const exchange = journal.begin(ingress, request.method ?? '', binding());
     exchange.requestComplete = () => request.complete;
-    connection.open.add(exchange);
     return exchange;
   }
 
-  /** @throws {Refused} what is wrong with the head, or with its place in the connection */
-  #assertSound(request: ProgramRequest, connection: Connection, wire: Wire = 'http1'): void {
+  /** @throws {Refused} what is wrong with the head */
+  #assertSound(request: ProgramRequest, wire: Wire = 'http1'): void {
     const { method = '', httpVersion, rawHeaders } = request;
     const head = { method, httpVersion, rawHeaders };
     const problem = headProblem(head, this.#deps.limits.headerCount, wire);
     // Nothing is known yet of what would speak the other protocol, so it is the request that is wrong.
     if (problem === 'upgrade_not_allowed') throw new Refused(problem, { status: 400 });
     if (problem) throw new Refused(problem);
-    if (wire !== 'http2' && connection.open.size > PIPELINE_MAX)
-      throw new Refused('pipeline_limit');
   }
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
@@ -439,9 +457,9 @@ export class Door {
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
     connection.doomed = true;
-    const unfinished = [...connection.open].find(
-      (exchange) => !exchange.ended && !exchange.requestComplete(),
-    );
+    const { current, turns } = connection;
+    const unfinished = current?.ended || current?.requestComplete() ? undefined : current;
+    turns.dropUnfinished();
     // A connection that broke carried no request of its own.
     if (!/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) {
       unfinished?.cut(new Refused('client_gone'));
@@ -455,7 +473,7 @@ export class Door {
     }
     const { told, requestId } = this.#recordUnreadable(refused, this.#ingressIn(connection));
     const bytes = refusalBytes(told, requestId);
-    if (connection.open.size > 0) connection.parting = bytes;
+    if (turns.busy) connection.parting = bytes;
     else part(socket, bytes);
   }
 
@@ -475,9 +493,10 @@ export class Door {
     }
   }
 
-  #settled(socket: Socket, connection: Connection, exchange: Exchange | undefined): void {
-    if (exchange) connection.open.delete(exchange);
-    if (connection.parting && connection.open.size === 0) part(socket, connection.parting);
+  #settled(socket: Socket, connection: Connection): void {
+    connection.current = undefined;
+    connection.turns.over();
+    if (connection.parting && !connection.turns.busy) part(socket, connection.parting);
   }
 
   #dropped(): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import {
@@ -32,12 +32,21 @@ async function inside(
   options: ConnectionOptions & { authority?: string } = {},
 ): Promise<Inside> {
   const { authority = `${SEEN}:443`, ...tlsOptions } = options;
+  return secured(await opened(runner, authority), ca, tlsOptions);
+}
+
+/** A CONNECT that was accepted. */
+async function opened(runner: Runner, authority: string): Promise<Socket> {
   const socket = connect({ path: runner.door });
   socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
   const head = await new Promise<string>((resolve) =>
     socket.once('data', (chunk) => resolve(chunk.toString('latin1'))),
   );
   assert.equal(statusOf(head), 200);
+  return socket;
+}
+
+async function secured(socket: Socket, ca: string, tlsOptions: ConnectionOptions): Promise<Inside> {
   const tls = connectTls({ socket, servername: SEEN, ca: [ca], ...tlsOptions });
   const connection: Inside = { tls, received: '', closed: false };
   tls.on('data', (chunk: Buffer) => {
@@ -196,6 +205,22 @@ test('what is inside ends with the exec, and what a tighter policy refuses is re
   assert.equal(reasonOf(after), 'host_not_allowed');
   await runner.unbind();
   await until(() => connection.closed);
+});
+
+test('what is tightened between a CONNECT and its handshake cuts neither, and holds for what is asked inside', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const socket = await opened(runner, `${SEEN}:443`);
+  const still = await runner.tighten(policyOf(), 'e'.repeat(64));
+  assert.equal(still.connectionsClosed, 0);
+  const connection = await secured(socket, ca, {});
+  const request = `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`;
+  assert.equal(statusOf(await ask(connection, request)), 200);
+
+  await opened(runner, `${SEEN}:443`);
+  const without = policyOf(RULES.filter(({ id }) => id !== 'seen'));
+  assert.equal((await runner.tighten(without, 'f'.repeat(64))).connectionsClosed, 1);
+  assert.equal(reasonOf(await ask(connection, request)), 'host_not_allowed');
 });
 
 test('a head that does not come is not waited for, inside TLS either', async (t) => {

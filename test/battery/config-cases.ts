@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { loadDirectory } from '#policystore';
 import { until } from '../support/mesh.ts';
 import { takesOnlySignedBundles } from './bundle-case.ts';
 import { clientHello } from './hello.ts';
@@ -158,15 +159,13 @@ async function keepsTheLastGood(world: World): Promise<readonly string[]> {
 /** Another role comes; what was denied stays so. */
 async function keepsTheFilter(world: World): Promise<readonly string[]> {
   const file = join(world.policies, 'another.yaml');
-  const before = world.mesh.log().length;
   try {
     writeFileSync(file, SOUND.split('---\n')[0] ?? '');
-    await reloaded(world, before);
+    await untilInForce(world);
     return await isEnforced(world);
   } finally {
-    const after = world.mesh.log().length;
     rmSync(file);
-    await reloaded(world, after);
+    await untilInForce(world);
   }
 }
 
@@ -198,9 +197,8 @@ async function cutsWhatIsRemoved(world: World): Promise<readonly string[]> {
       ? []
       : [`the tunnel lived on for ${Math.round(afterMs)} ms`];
   } finally {
-    const after = world.mesh.log().length;
     writeFileSync(file, text);
-    await reloaded(world, after);
+    await untilInForce(world);
   }
 }
 
@@ -225,7 +223,6 @@ async function failsWithoutItsSecret(world: World): Promise<readonly string[]> {
 /** A secret that would end its header: nothing that needs it is ever sent, whether the policy that names it loads or not. */
 async function refusesSecretOfLines(world: World): Promise<readonly string[]> {
   const file = join(world.policies, 'lines.yaml');
-  const before = world.mesh.log().length;
   world.mesh.writeSecret('lines', 'abc\r\nX-Evil: 1');
   const host = 'broken.allowed.test';
   try {
@@ -233,10 +230,7 @@ async function refusesSecretOfLines(world: World): Promise<readonly string[]> {
       file,
       policyOf('latecomer', host, 'lines') + binding('lines', host, 'file:lines'),
     );
-    await until('runner and proxy have decided', () => {
-      const log = world.mesh.log().slice(before);
-      return log.split('policy reloaded').length > 2 || /lines.*control|control.*lines/.test(log);
-    });
+    await untilInForce(world);
     const steps: Step[] = [
       ...opened(connectHead(`${host}:443`)),
       { tls: { name: host } },
@@ -251,9 +245,8 @@ async function refusesSecretOfLines(world: World): Promise<readonly string[]> {
       ? []
       : [`expected a refusal of the secret, seen ${saw(outcome)}, ${sent} requests upstream`];
   } finally {
-    const after = world.mesh.log().length;
     rmSync(file);
-    await reloaded(world, after);
+    await untilInForce(world);
   }
 }
 
@@ -335,11 +328,21 @@ async function isEnforced(world: World): Promise<readonly string[]> {
   return outcome.verdict === 'deny' ? [] : [`expected a refusal, seen ${saw(outcome)}`];
 }
 
-/** Waits until runner and proxy have taken the policy that was written since. */
-async function reloaded({ mesh }: World, from: number): Promise<void> {
-  const count = () => mesh.log().slice(from).split('policy reloaded').length - 1;
-  await until('runner and proxy reloaded', () => count() >= 2);
+/** Waits until runner and proxy have both reloaded to what the files say now. */
+async function untilInForce({ mesh, policies }: World): Promise<void> {
+  const { digest } = await loadDirectory(policies);
+  await until('runner and proxy decide by the files as they are', () => {
+    const last = new Map(reloadsIn(mesh.log()));
+    return last.get('runner') === digest && last.get('proxy') === digest;
+  });
 }
+
+/** Part and digest of each reload that a log tells of. */
+function reloadsIn(log: string): (readonly [part: string, digest: string])[] {
+  return [...log.matchAll(RELOADED)].map(([, part = '', digest = '']) => [part, digest]);
+}
+
+const RELOADED = /^\S+ (\w+) +info +policy reloaded detail=\{"digest":"([0-9a-f]{64})"/gm;
 
 function policyOf(role: string, host: string, credential: string): string {
   return `apiVersion: outrider/v1

@@ -2,8 +2,8 @@ import type { Seen, World } from './world.ts';
 
 /** A neighbour is measured for so long before the attack; where it was slow meanwhile, for as long again behind it. */
 const CALM_MS = 1_000;
-const PAUSE_MS = 20;
-const TIMES = 3;
+const PAUSE_MS = 8;
+const TIMES = 6;
 
 /**
  * What a second sandbox has to complain of while the first one does something: that its requests are slower than `p99Max` milliseconds.

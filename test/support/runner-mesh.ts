@@ -247,7 +247,7 @@ export class RunnerMesh {
       : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
     const admin = part === 'runner' ? 'admin' : `${part}-admin`;
     const own: Record<Part, readonly string[]> = {
-      proxy: policies,
+      proxy: [...policies, '--limits-datasource', 'none'], // tests come faster than a person asks
       sidecar: [],
       runner: [
         policies,

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Recorded, requestRecords, rig, send, until } from './test-rig.ts';
+
+const HOST = 'api.allowed.test';
+const numbered = (at: number, extra = '') =>
+  `GET http://${HOST}/v1/${at} HTTP/1.1\r\nHost: ${HOST}\r\n${extra}\r\n`;
+const many = (count: number) => Array.from({ length: count }, (_, at) => numbered(at)).join('');
+
+function statusesOf(answers: string): number[] {
+  return [...answers.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status]) => Number(status));
+}
+
+function pathsOf(requests: readonly Recorded[]): string[] {
+  return requests.map(({ url }) => new URL(url).pathname);
+}
+
+test('requests that come together are forwarded one after the other, and answered in their order', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  let [now, most] = [0, 0];
+  proxy.answer = (_, response) => {
+    now += 1;
+    most = Math.max(most, now);
+    setTimeout(() => {
+      now -= 1;
+      response.end('x\n');
+    }, 20);
+  };
+  const separate = Array.from({ length: 4 }, (_, at) => send(runner.door, numbered(at)));
+  await Promise.all(separate);
+  assert.ok(most > 1, 'control: of several connections several are under way at once');
+  most = 0;
+  assert.deepEqual(statusesOf(await send(runner.door, many(16))), Array(16).fill(200));
+  assert.equal(most, 1);
+  const wanted = Array.from({ length: 16 }, (_, at) => `/v1/${at}`);
+  assert.deepEqual(pathsOf(proxy.requests.slice(-16)), wanted);
+});
+
+test('the seventeenth is refused behind the answers to the others, and of ten thousand behind it nothing is made', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const answers = await send(runner.door, many(10_000));
+  assert.deepEqual(statusesOf(answers), [...Array<number>(16).fill(200), 429]);
+  assert.match(answers, /x-outrider-reason: pipeline_limit/i);
+  assert.equal(proxy.requests.length, 16);
+  await until(() => requestRecords(proxy).length === 17);
+  const reasons = requestRecords(proxy).map(({ reason }) => reason);
+  assert.deepEqual(
+    reasons.filter((reason) => reason),
+    ['pipeline_limit'],
+  );
+});
+
+test('what stands behind a request in doubt is never served, and what stands before it is', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const doubtful = numbered(1, 'Content-Length: 0\r\nTransfer-Encoding: chunked\r\n');
+  for (const second of [doubtful, numbered(1).replace('GET', 'G(T')]) {
+    proxy.requests.length = 0;
+    const answers = await send(runner.door, `${numbered(0)}${second}${numbered(2)}`);
+    assert.deepEqual(statusesOf(answers), [200, 400]);
+    assert.deepEqual(pathsOf(proxy.requests), ['/v1/0']);
+  }
+});
+
+test('a body that breaks off behind a request that is not answered yet is refused in its turn', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const broken = `POST http://${HOST}/v1/1 HTTP/1.1\r\nHost: ${HOST}\r\nTransfer-Encoding: chunked\r\n\r\nnot a size`;
+  const answers = await send(runner.door, `${numbered(0)}${broken}`);
+  assert.deepEqual(statusesOf(answers), [200, 400]);
+  assert.deepEqual(pathsOf(proxy.requests), ['/v1/0']);
+});
+
+test('a program that leaves takes with it what was still to come', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  proxy.answer = () => {};
+  const [left] = await Promise.all([
+    send(runner.door, many(8), 100),
+    until(() => proxy.requests.length === 1),
+  ]);
+  assert.equal(left, '');
+  await runner.unbind();
+  assert.deepEqual(
+    requestRecords(proxy).map(({ reason }) => reason),
+    ['client_gone'],
+  );
+  assert.equal(proxy.requests.length, 1);
+});
