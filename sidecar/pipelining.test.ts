@@ -6,6 +6,8 @@ const HOST = 'api.allowed.test';
 const numbered = (at: number, extra = '') =>
   `GET http://${HOST}/v1/${at} HTTP/1.1\r\nHost: ${HOST}\r\n${extra}\r\n`;
 const many = (count: number) => Array.from({ length: count }, (_, at) => numbered(at)).join('');
+/** All that comes until the door closes the connection. */
+const sendAll = (door: string, bytes: string) => send(door, bytes, 3_000);
 
 function statusesOf(answers: string): number[] {
   return [...answers.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status]) => Number(status));
@@ -32,7 +34,8 @@ test('requests that come together are forwarded one after the other, and answere
   await Promise.all(separate);
   assert.ok(most > 1, 'control: of several connections several are under way at once');
   most = 0;
-  assert.deepEqual(statusesOf(await send(runner.door, many(16))), Array(16).fill(200));
+  const sixteen = `${many(15)}${numbered(15, 'Connection: close\r\n')}`;
+  assert.deepEqual(statusesOf(await sendAll(runner.door, sixteen)), Array(16).fill(200));
   assert.equal(most, 1);
   const wanted = Array.from({ length: 16 }, (_, at) => `/v1/${at}`);
   assert.deepEqual(pathsOf(proxy.requests.slice(-16)), wanted);
@@ -42,7 +45,7 @@ test('the seventeenth is refused behind the answers to the others, and of ten th
   const { attach, proxy } = await rig(t);
   const runner = await attach();
   await runner.bind();
-  const answers = await send(runner.door, many(10_000));
+  const answers = await sendAll(runner.door, many(10_000));
   assert.deepEqual(statusesOf(answers), [...Array<number>(16).fill(200), 429]);
   assert.match(answers, /x-outrider-reason: pipeline_limit/i);
   assert.equal(proxy.requests.length, 16);
@@ -61,7 +64,7 @@ test('what stands behind a request in doubt is never served, and what stands bef
   const doubtful = numbered(1, 'Content-Length: 0\r\nTransfer-Encoding: chunked\r\n');
   for (const second of [doubtful, numbered(1).replace('GET', 'G(T')]) {
     proxy.requests.length = 0;
-    const answers = await send(runner.door, `${numbered(0)}${second}${numbered(2)}`);
+    const answers = await sendAll(runner.door, `${numbered(0)}${second}${numbered(2)}`);
     assert.deepEqual(statusesOf(answers), [200, 400]);
     assert.deepEqual(pathsOf(proxy.requests), ['/v1/0']);
   }
@@ -72,7 +75,7 @@ test('a body that breaks off behind a request that is not answered yet is refuse
   const runner = await attach();
   await runner.bind();
   const broken = `POST http://${HOST}/v1/1 HTTP/1.1\r\nHost: ${HOST}\r\nTransfer-Encoding: chunked\r\n\r\nnot a size`;
-  const answers = await send(runner.door, `${numbered(0)}${broken}`);
+  const answers = await sendAll(runner.door, `${numbered(0)}${broken}`);
   assert.deepEqual(statusesOf(answers), [200, 400]);
   assert.deepEqual(pathsOf(proxy.requests), ['/v1/0']);
 });
