@@ -159,7 +159,7 @@ test('a client that wants to log in is told that there is no way to', async (t) 
 });
 
 test('bytes may come one by one, and not for ever', async (t) => {
-  const built = await rig(t, { headerTimeout: 400 });
+  const built = await rig(t, { headerTimeout: 1_500 });
   const { runner } = await bound(built);
   const client = open(runner);
   for (const byte of Buffer.concat([GREETING, byName('api.allowed.test', 80)])) {
@@ -170,8 +170,8 @@ test('bytes may come one by one, and not for ever', async (t) => {
   assert.equal(replyOf(client), 0);
   const slow = open(runner);
   slow.socket.write(GREETING);
-  await until(() => slow.closed);
+  await until(() => slow.closed, 10_000);
   const silent = open(runner);
-  await until(() => silent.closed);
+  await until(() => silent.closed, 10_000);
   assert.equal(silent.received.length, 0);
 });

@@ -25,7 +25,7 @@ export function residueOf(mesh: RunnerMesh): Residue {
 }
 
 /** Of a mesh whose parts have stopped: what should not be there, after the kernel and the engine had a moment to clear up. */
-export async function leftOf(mesh: RunnerMesh, withinMs = 5_000): Promise<Partial<Residue>> {
+export async function leftOf(mesh: RunnerMesh, withinMs = 10_000): Promise<Partial<Residue>> {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const left = Object.fromEntries(
