@@ -1,13 +1,11 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '#core/package-root';
-import { type Fleet, startFleet } from '../test/support/fleet.ts';
-import { Replica } from '../test/support/replica.ts';
+import type { Replica } from '../test/support/replica.ts';
 import { BenchClient, median } from './gateway/client.ts';
+import { membersOf, program, spent, startGateway } from './gateway/fleet.ts';
 import { type Identity, makeIdentity } from './gateway/identity.ts';
-import { peersPart } from './gateway/peers.ts';
+import { PEER_FIGURES, peersPart } from './gateway/peers.ts';
 import { afterSessions, weightOf, withStreams } from './gateway/weight.ts';
+import type { Wanted } from './group.ts';
 import { quantile, timed } from './measure.ts';
 
 const AT_ONCE = 16;
@@ -15,19 +13,50 @@ const ROUNDS = 5;
 const ROUND_MS = 1_500;
 const SINGLE_CALLS = 1_500;
 const STARTS = 5;
-const TICKS_PER_S = 100;
+
+/** Figures that one run gives together, by what they are of. */
+const PARTS = [
+  {
+    figures: [
+      'start_ms',
+      'rss_idle_mib',
+      'empty_node_rss_mib',
+      'rss_warm_mib',
+      'rss_10k_sessions_mib',
+      'descriptors_left_by_10k_sessions',
+      'rss_2k_streams_mib',
+    ],
+    measure: weights,
+  },
+  {
+    figures: [
+      'calls_per_s',
+      'bare_undici_calls_per_s',
+      'calls_over_bare',
+      'cpu_us_per_call',
+      'bare_undici_cpu_us_per_call',
+      'cpu_over_bare',
+      'added_p50_ms',
+      'added_p99_ms',
+    ],
+    measure: speeds,
+  },
+  { figures: PEER_FIGURES, measure: peersPart },
+];
 
 /**
  * The gateway from dist/ with tokens of an issuer, a Role, metrics and audit on; a pass-through that does nothing, and the gateways
- * of others, in the same run. What is compared takes turns, so that other work on this machine meets both.
+ * of others, in the same run. What is compared takes turns, so that other work on this machine meets both. Only those parts run that have
+ * a figure which is wanted.
  */
-export async function gatewayPart(): Promise<Record<string, number>> {
+export async function gatewayPart(wanted: Wanted): Promise<Record<string, number>> {
   const identity = await makeIdentity();
   try {
     const figures: Record<string, number> = {};
-    for (const [what, measure] of Object.entries({ weights, speeds, peers: peersPart })) {
-      process.stderr.write(`measuring ${what}\n`);
-      Object.assign(figures, await measure(identity));
+    for (const part of PARTS) {
+      if (!part.figures.some(wanted)) continue;
+      process.stderr.write(`measuring ${part.figures.filter(wanted).join(', ')}\n`);
+      Object.assign(figures, await part.measure(identity));
     }
     return figures;
   } finally {
@@ -36,7 +65,7 @@ export async function gatewayPart(): Promise<Record<string, number>> {
 }
 
 async function speeds(identity: Identity): Promise<Record<string, number>> {
-  const fleet = await start(identity);
+  const fleet = await startGateway(identity);
   const { gateway, backend } = membersOf(fleet);
   const bare = program('bare.ts', `http://127.0.0.1:${backend.port}`);
   await bare.start();
@@ -61,8 +90,8 @@ async function rates(
   await Promise.all([through.open(), passed.open()]);
   const [ours, theirs, ourCpu, theirCpu]: number[][] = [[], [], [], []];
   for (let round = 0; round <= ROUNDS; round++) {
-    const a = await spent(gateway, () => through.rate(AT_ONCE, ROUND_MS));
-    const b = await spent(bare, () => passed.rate(AT_ONCE, ROUND_MS));
+    const a = await spent(gateway.pid, () => through.rate(AT_ONCE, ROUND_MS));
+    const b = await spent(bare.pid, () => passed.rate(AT_ONCE, ROUND_MS));
     if (round === 0) continue; // both get warm
     ours?.push(a.rate);
     theirs?.push(b.rate);
@@ -78,6 +107,9 @@ async function rates(
     ),
     cpu_us_per_call: median(ourCpu ?? []),
     bare_undici_cpu_us_per_call: median(theirCpu ?? []),
+    cpu_over_bare: median(
+      (ourCpu ?? []).map((us, round) => us / (theirCpu?.[round] ?? Number.NaN)),
+    ),
   };
 }
 
@@ -108,7 +140,7 @@ async function latencies(
 async function weights(identity: Identity): Promise<Record<string, number>> {
   const empty = program('empty.mjs');
   await empty.start();
-  const fleet = await start(identity);
+  const fleet = await startGateway(identity);
   const { gateway } = membersOf(fleet);
   try {
     const startMs: number[] = [];
@@ -125,48 +157,4 @@ async function weights(identity: Identity): Promise<Record<string, number>> {
     await empty.end('SIGKILL');
     await fleet.stop();
   }
-}
-
-function start(identity: Identity): Promise<Fleet> {
-  const backend = join(packageRoot, 'bench/gateway/backend.ts');
-  return startFleet({
-    gateways: 1,
-    backends: 1,
-    built: true,
-    argv: () => identity.argv,
-    backend: (port) => ['--conditions=outrider-source', backend, String(port)],
-  });
-}
-
-function program(name: string, ...more: readonly string[]): Replica {
-  const file = join(packageRoot, 'bench/gateway', name);
-  return new Replica({
-    argv: (port) => ['--conditions=outrider-source', file, String(port), ...more],
-  });
-}
-
-function membersOf({ gateways, backends }: Fleet): { gateway: Replica; backend: Replica } {
-  const [gateway, backend] = [gateways[0], backends[0]];
-  if (!gateway || !backend) throw new Error('there is one of each');
-  return { gateway, backend };
-}
-
-/** Rate of a round, and the processor time that the process spent on each of its calls. */
-async function spent(
-  { pid }: Replica,
-  round: () => Promise<number>,
-): Promise<{ rate: number; cpuUs: number }> {
-  const before = cpuSeconds(pid);
-  let rate = 0;
-  const ms = await timed(async () => {
-    rate = await round();
-  });
-  const calls = (rate * ms) / 1_000;
-  return { rate, cpuUs: ((cpuSeconds(pid) - before) * 1e6) / calls };
-}
-
-/** User and system time of a process (proc(5), stat: utime and stime). */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
 }

@@ -8,6 +8,7 @@ import {
   statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { fileNumber } from '#core/audit-series';
 import { OutriderError } from '#core/errors';
 
 /** One file of an audit, in a series of full ones before it. */
@@ -64,9 +65,16 @@ export function* eachLine({ path }: AuditFileName): Generator<string> {
 function namesAt(path: string): string[] {
   if (!existsSync(path)) throw new OutriderError('NOT_FOUND', `${path} does not exist`);
   if (!statSync(path).isDirectory()) return [path];
-  const names = readdirSync(path).filter((name) => name.endsWith('.jsonl'));
+  const names = readdirSync(path).filter(
+    (name) => name.endsWith('.jsonl') && !isUnused(join(path, name)),
+  );
   if (names.length === 0) throw new OutriderError('NOT_FOUND', `${path} holds no *.jsonl file`);
   return names.map((name) => join(path, name));
+}
+
+/** The place of a full file that there is not yet. */
+function isUnused(path: string): boolean {
+  return /\.\d{6,}\.jsonl$/.test(path) && statSync(path).size === 0;
 }
 
 function named(path: string, ofDirectory: boolean): AuditFileName {
@@ -75,7 +83,7 @@ function named(path: string, ofDirectory: boolean): AuditFileName {
   return {
     path,
     series: join(dirname(path), stem),
-    number: number === undefined ? undefined : Number(number),
+    number: number === undefined ? undefined : (fileNumber(path) ?? Number(number)),
     ofDirectory,
   };
 }

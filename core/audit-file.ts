@@ -1,18 +1,17 @@
 import {
   closeSync,
-  existsSync,
   fstatSync,
   fsyncSync,
   ftruncateSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readSync,
   renameSync,
   rmSync,
+  truncateSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import {
   type AuditHead,
   type AuditSink,
@@ -20,6 +19,8 @@ import {
   hashLine,
   readLine,
 } from './audit-line.ts';
+import { rotatedFiles, rotatedPath } from './audit-series.ts';
+import { AuditSlots } from './audit-slots.ts';
 
 /** When a file is full, and how many of a series are kept, the current one included. */
 export interface AuditRotation {
@@ -38,7 +39,8 @@ const RETRY_BYTES = 1_048_576;
  * first, and stays for `outrider audit verify` to report.
  *
  * `audit.jsonl` that is full becomes `audit.000001.jsonl`, and so on; of the series the newest are kept. Where this user may not rename
- * it, or the disk has no room for another file, the file grows on: no record is lost for the sake of the rotation.
+ * it, or the disk has no room for another file, the file grows on: no record is lost for the sake of the rotation. With `slots` it is
+ * made for a process that will not be allowed to rename anything: see `AuditSlots`.
  */
 export class AuditFile implements AuditSink {
   readonly previous: AuditHead | undefined;
@@ -49,14 +51,17 @@ export class AuditFile implements AuditSink {
   /** The number that this file will have. */
   #number: number;
   #turnAt: number;
+  readonly #slots: AuditSlots | undefined;
 
-  constructor(path: string, rotation = AUDIT_ROTATION) {
+  constructor(path: string, rotation = AUDIT_ROTATION, options: { slots?: boolean } = {}) {
     this.#path = path;
     this.#rotation = rotation;
     this.#turnAt = rotation.maxBytes;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#fd = openSync(path, 'a+', 0o600);
+    dropCopy(path);
     const before = rotatedFiles(path).at(-1);
+    if (options.slots === true) this.#slots = AuditSlots.open(path, rotation.files - 1);
     this.#number = (before?.number ?? 0) + 1;
     const tail = readTail(this.#fd);
     if (tail !== '' && !tail.endsWith('\n')) writeSync(this.#fd, '\n');
@@ -92,23 +97,29 @@ export class AuditFile implements AuditSink {
   close(): void {
     fsyncSync(this.#fd);
     closeSync(this.#fd);
+    this.#slots?.close();
   }
 
   #rotate(): void {
     fsyncSync(this.#fd);
-    const next = this.#renew();
+    const next = this.#slots ? this.#emptied(this.#slots) : this.#renew();
     if (next === undefined) {
       this.#turnAt = this.#size + RETRY_BYTES;
       return;
     }
-    closeSync(this.#fd);
+    if (next !== this.#fd) closeSync(this.#fd);
     this.#fd = next;
     this.#number += 1;
     this.#size = 0;
     this.#turnAt = this.#rotation.maxBytes;
+    if (this.#slots) return;
     const kept = this.#rotation.files - 1;
     for (const { path } of rotatedFiles(this.#path).slice(0, -kept || undefined))
       rmSync(path, { force: true });
+  }
+
+  #emptied(slots: AuditSlots): number | undefined {
+    return slots.take(this.#fd) ? this.#fd : undefined;
   }
 
   /** The descriptor of a new file in place of the full one, which stays open and in its place where there can be none. */
@@ -128,38 +139,25 @@ export class AuditFile implements AuditSink {
   }
 }
 
-/** A full file of a series. */
-export interface RotatedFile {
-  readonly path: string;
-  readonly number: number;
+/** A process that was killed while it copied a full file has left both, or a part of the copy. */
+function dropCopy(path: string): void {
+  const begin = beginOf(path);
+  if (begin.length === 0) return;
+  for (const file of rotatedFiles(path)) {
+    const other = beginOf(file.path);
+    // Every record has a number and a writer of its own: two files never begin alike.
+    if (begin.subarray(0, other.length).equals(other)) truncateSync(file.path, 0);
+  }
 }
 
-/** The full files of the series that `path` is the current one of, the oldest first. */
-export function rotatedFiles(path: string): RotatedFile[] {
-  const directory = dirname(path);
-  if (!existsSync(directory)) return [];
-  const series = seriesOf(path);
-  return readdirSync(directory)
-    .map((name) => join(directory, name))
-    .flatMap((file) => {
-      const number = numberOf(file);
-      return number > 0 && seriesOf(file) === series ? [{ path: file, number }] : [];
-    })
-    .toSorted((a, b) => a.number - b.number);
-}
-
-/** What all files of one series have in common: `audit` of `audit.jsonl` and `audit.000001.jsonl`. */
-export function seriesOf(path: string): string {
-  return basename(path).replace(/(\.\d{6,})?\.jsonl$/, '');
-}
-
-/** The number of a full file; 0 of a current one. */
-function numberOf(path: string): number {
-  return Number(/\.(\d{6,})\.jsonl$/.exec(path)?.[1] ?? 0);
-}
-
-function rotatedPath(path: string, number: number): string {
-  return join(dirname(path), `${seriesOf(path)}.${String(number).padStart(6, '0')}.jsonl`);
+function beginOf(path: string): Buffer {
+  const fd = openSync(path, 'r');
+  try {
+    const begin = Buffer.alloc(65_536);
+    return begin.subarray(0, readSync(fd, begin, 0, begin.length, 0));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function lastHeadOf(path: string): AuditHead | undefined {

@@ -1,4 +1,5 @@
 import { hash as digest } from 'node:crypto';
+import { isRecord } from './is-record.ts';
 
 /** A position in a chain: the hash of the line with that number. */
 export interface AuditHead {
@@ -17,6 +18,8 @@ export function hashLine(line: string): string {
 /** Where a chain stands at an anchor, and whether it has ended. */
 export interface AnchoredHead extends AuditHead {
   readonly ended?: boolean;
+  /** Who delivers it, as an `owner` record says it; absent where nobody is known to. */
+  readonly owner?: string;
 }
 
 /** Where lines go. `append` throws when the line is not safe; the caller then refuses what it was about to do. */
@@ -58,6 +61,8 @@ export interface AuditLine {
   /** Of an anchor: where the chains stood. Empty for any other record. */
   readonly heads: readonly AnchoredHead[];
   readonly signature: string;
+  /** Of an `owner` record; empty for any other. */
+  readonly owner: string;
 }
 
 /** One line as far as its place in a chain is concerned; undefined where it is not a record. */
@@ -78,7 +83,7 @@ export function readLine(line: string): AuditLine | undefined {
   )
     return undefined;
   if (typeof seq !== 'number' || !Number.isSafeInteger(seq) || seq < 0) return undefined;
-  const { part, sandboxId } = value;
+  const { part, sandboxId, owner } = value;
   return {
     event,
     part: typeof part === 'string' ? part : '',
@@ -90,6 +95,7 @@ export function readLine(line: string): AuditLine | undefined {
     head: readHead(value['head']),
     heads: readHeads(value['heads']),
     signature: typeof signature === 'string' ? signature : '',
+    owner: event === 'owner' && typeof owner === 'string' ? owner : '',
   };
 }
 
@@ -105,10 +111,8 @@ function readHeads(value: unknown): AnchoredHead[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((one: unknown) => {
     const head = readHead(one);
-    return head ? [{ ...head, ended: isRecord(one) && one['ended'] === true }] : [];
+    if (!head || !isRecord(one)) return [];
+    const { ended, owner } = one;
+    return [{ ...head, ended: ended === true, ...(typeof owner === 'string' ? { owner } : {}) }];
   });
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

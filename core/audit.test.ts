@@ -3,14 +3,11 @@ import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
-  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import {
@@ -23,6 +20,7 @@ import {
   verifyAudit,
   ZERO_HASH,
 } from './audit.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 import { generateSigningKey, publicIssuer } from './tokens.ts';
 
 const key = generateSigningKey('outrider:audit:test');
@@ -30,9 +28,7 @@ const trusted = [publicIssuer(key)];
 const A_TOKEN = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln';
 
 function temporary(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-audit-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  return join(root, 'audit', 'part.jsonl');
+  return join(temporaryDirectory(t), 'audit', 'part.jsonl');
 }
 
 /** A sink in memory. */

@@ -28,7 +28,7 @@ export { type AuditFinding, type AuditVerification, verifyAudit } from './audit-
 export interface AuditFields {
   /**
    * `start` and `end` of a writer; `request` out of a sandbox; `exec`; `call` of a tool; `receipt` of another writer's
-   * records; `checkpoint` of this chain; `anchor` with which a file begins; `policy` loaded or refused.
+   * records; `checkpoint` of this chain; `anchor` with which a file begins; `owner` of a sandbox's records; `policy` loaded or refused.
    */
   readonly event:
     | 'start'
@@ -39,6 +39,7 @@ export interface AuditFields {
     | 'receipt'
     | 'checkpoint'
     | 'anchor'
+    | 'owner'
     | 'policy'
     | 'auth'
     | 'sandbox'
@@ -56,6 +57,8 @@ export interface AuditFields {
   readonly tenant?: string | undefined;
   readonly role?: string | undefined;
   readonly sandboxId?: string | undefined;
+  /** Of `owner`: who delivers the records of that sandbox, as a SHA-256. */
+  readonly owner?: string | undefined;
   readonly execId?: string | undefined;
   /** On whose behalf the caller says that it runs, e.g. the name of a tool. */
   readonly purpose?: string | undefined;
@@ -144,7 +147,7 @@ export class AuditChain {
   readonly #sink: AuditSink;
   readonly #now: () => number;
   readonly #signer: ((head: AuditHead) => Promise<string>) | undefined;
-  #clock = { ms: Number.NaN, text: '' };
+  #clock = { second: Number.NaN, text: '' };
   #seq = 0;
   #prev = ZERO_HASH;
   #timer: NodeJS.Timeout | undefined;
@@ -198,8 +201,11 @@ export class AuditChain {
   }
 
   #anchor(turn: Partial<AuditTurn>): void {
+    const others = this.#sink.heads?.() ?? [];
     const own = this.#seq > 0 ? this.head : this.#sink.previous;
-    const heads = [...(this.#sink.heads?.() ?? []), ...(own ? [own] : [])];
+    // What the sink held before may be of one of the others, which has come further since.
+    const news = own && others.every(({ writer }) => writer !== own.writer);
+    const heads = news ? [...others, own] : others;
     this.#put(this.#lineOf(members({ event: 'anchor', ...turn, heads })));
   }
 
@@ -214,11 +220,13 @@ export class AuditChain {
     return `${this.#opening}${this.#seq},"time":"${this.#time()}",${text}"prev":"${this.#prev}"}`;
   }
 
-  /** Now. Records of one millisecond share the text. */
+  /** Now. Records of one second share its text. */
   #time(): string {
     const ms = this.#now();
-    if (ms !== this.#clock.ms) this.#clock = { ms, text: new Date(ms).toISOString() };
-    return this.#clock.text;
+    const second = Math.floor(ms / 1_000);
+    if (second !== this.#clock.second)
+      this.#clock = { second, text: new Date(second * 1_000).toISOString().slice(0, -4) };
+    return `${this.#clock.text}${String(Math.floor(ms) - second * 1_000).padStart(3, '0')}Z`;
   }
 
   /** Writes a signed checkpoint every 10 s, where there was a record since the last. */

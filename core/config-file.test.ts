@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { takeConfigFile } from './config-file.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 
 test('--config is taken out and read, wherever it stands and however it is spelt', (t) => {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-cfg-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   const name = join(root, 'a.yaml');
   writeFileSync(name, 'up: {}');
   const file = { name, text: 'up: {}' };

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import type * as Yaml from 'yaml';
 import { type Address, formatAddress, parseAddress } from './address.ts';
 import { OutriderError } from './errors.ts';
+import { isRecord } from './is-record.ts';
 import { nearest } from './nearest.ts';
 
 /** Loaded where there is YAML to read: most processes get all their configuration from the command line and the environment. */
@@ -428,10 +429,6 @@ function withoutAliases(document: ReturnType<typeof parseDocument>): unknown {
 function suggest(name: string, known: readonly string[]): string {
   const near = nearest(name, known);
   return near ? ` (did you mean "${near}"?)` : '';
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function splitOnce(word: string, by: string): [string, string | undefined] {

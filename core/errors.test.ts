@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { causeChain, FAILURES, OutriderError, publicError, toOutriderError } from './errors.ts';
 
-test('every code has an HTTP status of failure, a gRPC status and a help text', () => {
-  for (const [code, { http, grpc, help }] of Object.entries(FAILURES)) {
+test('every code has an HTTP status of failure, a gRPC status, an exit code and a help text', () => {
+  for (const [code, { http, grpc, help, exit }] of Object.entries(FAILURES)) {
     assert.match(code, /^[A-Z][A-Z_]+$/);
     assert.ok(http >= 400 && http < 600, code);
     assert.match(grpc, /^[A-Z_]+$/);
+    assert.equal(exit, code === 'ERR_OAUTH_PROVIDER' ? 2 : 1, code);
     assert.match(help, /^[A-Z`/].*\.$/s, code);
   }
 });

@@ -6,6 +6,8 @@ export interface Failure {
   readonly grpc: GrpcStatusName;
   /** Whether the same call may be sent again without being changed: it was not carried out. False where that is unknown. */
   readonly retryable: boolean;
+  /** Exit code of a process that cannot run for this; 1 unless who starts it should tell it from its own faults. */
+  readonly exit: number;
   /** What a person should do; becomes docs/errors.md. */
   readonly help: string;
 }
@@ -231,7 +233,8 @@ export const FAILURES = {
     503,
     'UNAVAILABLE',
     true,
-    'At its start the gateway asks the identity providers of `issuers` that it depends on; one of them could not be reached, or not be trusted. Exit code 2.',
+    'At its start the gateway asks the identity providers of `issuers` that it depends on; one of them could not be reached, or not be trusted.',
+    2, // another try may do an hour later, with the same configuration
   ),
   CONFIG_INVALID: f(500, 'FAILED_PRECONDITION', false, 'Change the keys that the message names.'),
   POLICY_UNREVIEWED: f(
@@ -343,6 +346,12 @@ function asText(value: unknown): string {
   }
 }
 
-function f(http: number, grpc: GrpcStatusName, retryable: boolean, help: string): Failure {
-  return { http, grpc, retryable, help };
+function f(
+  http: number,
+  grpc: GrpcStatusName,
+  retryable: boolean,
+  help: string,
+  exit = 1,
+): Failure {
+  return { http, grpc, retryable, help, exit };
 }

@@ -37,7 +37,7 @@ function alpha(): ServiceDefinition<ServerReflectionServer> {
 }
 
 /** Answers over the files of some services and all that these import. */
-export class Reflection {
+class Reflection {
   readonly #services: readonly string[];
   readonly #files = new Map<string, ProtoFile>();
   readonly #bySymbol = new Map<string, ProtoFile>();

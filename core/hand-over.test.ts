@@ -6,24 +6,21 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { handOver } from './hand-over.ts';
 import { isRoot } from './mesh-user.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 
 const UID = 4_711;
 
 /** A file in a directory of its own, in one that is closed to everybody else. */
 function place(t: TestContext): { directory: string; file: string } {
-  const closed = mkdtempSync(join(tmpdir(), 'o-'));
-  t.after(() => rmSync(closed, { recursive: true, force: true }));
+  const closed = temporaryDirectory(t);
   return { directory: join(closed, 'runner'), file: join(closed, 'runner', 'execs.jsonl') };
 }
 

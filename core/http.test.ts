@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, request } from 'node:http';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { type Address, socketOptions } from './address.ts';
@@ -19,12 +18,12 @@ import {
 } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { ensureRuntimeDir } from './runtime-dir.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 
 const ANY: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 };
 
 function socketPath(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-http-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory(t);
   return join(root, 'a.sock');
 }
 

@@ -35,15 +35,22 @@ function nextRandom(): Uint8Array {
   return block.subarray(used - ID_BYTES, used);
 }
 
+const ALPHABET = Buffer.from('abcdefghijklmnopqrstuvwxyz234567');
+const ID_LETTERS = Math.ceil((ID_BYTES * 8) / 5);
+/** Made into text as a whole: a text that grows letter by letter is a list of its pieces. */
+const letters = Buffer.alloc(ID_LETTERS);
+
+/** 16 bytes as 26 letters, of which the last holds three bits. */
 function base32(bytes: Uint8Array): string {
-  const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';
-  let text = '';
+  let at = 0;
   let bits = 0;
   let value = 0;
   for (const byte of bytes) {
     value = (value << 8) | byte;
-    for (bits += 8; bits >= 5; bits -= 5) text += alphabet[(value >>> (bits - 5)) & 31];
+    for (bits += 8; bits >= 5; bits -= 5)
+      letters[at++] = ALPHABET[(value >>> (bits - 5)) & 31] ?? 0;
     value &= (1 << bits) - 1;
   }
-  return bits > 0 ? text + alphabet[(value << (5 - bits)) & 31] : text;
+  letters[at] = ALPHABET[(value << (5 - bits)) & 31] ?? 0;
+  return letters.toString('latin1');
 }

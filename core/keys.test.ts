@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
@@ -11,6 +10,7 @@ import {
   readTrustedIssuers,
 } from './keys.ts';
 import { LOCAL_PRINCIPAL } from './principal.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 import {
   AssertionSigner,
   AssertionVerifier,
@@ -19,9 +19,7 @@ import {
 } from './tokens.ts';
 
 function temporary(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-keys-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  return join(root, 'keys');
+  return join(temporaryDirectory(t), 'keys');
 }
 
 const alice = { ...LOCAL_PRINCIPAL, issuer: 'https://idp.test', subject: 'alice' };

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { OutriderError } from './errors.ts';
+import { isRecord } from './is-record.ts';
 import { LOCAL_PRINCIPAL } from './principal.ts';
 import { ensurePrivateDir, writePrivateFile } from './runtime-dir.ts';
 import { generateSigningKey, publicIssuer, type SigningKey, type TrustedIssuer } from './tokens.ts';
@@ -119,8 +120,4 @@ function readJson(path: string): unknown {
       { cause: error },
     );
   }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

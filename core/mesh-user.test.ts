@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { MESH_UID, meshUser, powerIn, uidOf } from './mesh-user.ts';
 import { packageRoot } from './package-root.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 
 const AS_ROOT = { skip: process.getuid?.() !== 0 };
 
@@ -41,8 +41,7 @@ describe('what /proc shows of root', () => {
 
 describe('who a process becomes', () => {
   const grounds = (t: TestContext, mode: number): string => {
-    const above = mkdtempSync(join(tmpdir(), 'o-'));
-    t.after(() => rmSync(above, { recursive: true, force: true }));
+    const above = temporaryDirectory(t);
     mkdirSync(join(above, 'outrider'), { mode: 0o755 });
     chmodSync(above, mode);
     return join(above, 'outrider');
@@ -103,8 +102,7 @@ function givingUp(
 
 describe('giving up root', AS_ROOT, () => {
   const secret = (t: TestContext): string => {
-    const directory = mkdtempSync(join(tmpdir(), 'o-'));
-    t.after(() => rmSync(directory, { recursive: true, force: true }));
+    const directory = temporaryDirectory(t);
     chmodSync(directory, 0o755);
     writeFileSync(join(directory, 'secret'), '', { mode: 0o600 });
     return join(directory, 'secret');

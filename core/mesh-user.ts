@@ -33,6 +33,11 @@ export function uidOf(user: MeshUser, needed: readonly string[] = NEEDED): numbe
   return needed.every((directory) => mayEnter(MESH_UID, realpathSync(directory))) ? MESH_UID : 0;
 }
 
+/** Whether a part that is root now will have become another user once it has started. */
+export function givesUpRoot(user: MeshUser): boolean {
+  return isRoot() && uidOf(user) !== 0;
+}
+
 /** Modules are loaded when they are first used, and the runner starts sidecars. */
 const NEEDED = [packageRoot, dirname(process.execPath)];
 

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { Tally } from './tally.ts';
+import { Timing } from './timing.ts';
 
 /**
  * The metrics of one process. Names are fixed here, for every part, so that dashboards and alerts have one list:
@@ -13,12 +14,26 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry });
   }
 
+  /** `collect` adds what is new whenever the metrics are asked for. */
   counter<L extends string = never>(
     name: MetricName,
     help: string,
     labelNames: readonly L[] = [],
+    collect?: (counter: Counter<L>) => void,
   ): Counter<L> {
-    return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+    return new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.registry],
+      ...(collect
+        ? {
+            collect() {
+              collect(this);
+            },
+          }
+        : {}),
+    });
   }
 
   /** A counter, or a gauge, for what happens at every request; with one label or none. */
@@ -91,6 +106,14 @@ export class Metrics {
     });
   }
 
+  /** A histogram for what happens at every request; with one label or none. Buckets as those of `histogram`. */
+  timing(name: MetricName, help: string, label?: string): Timing {
+    const timing = new Timing(name, help, SECONDS, label);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a registry asks a metric for its name and for `get`; its type names prom-client's own classes alone
+    this.registry.registerMetric(timing as unknown as Histogram);
+    return timing;
+  }
+
   /** The text format of Prometheus 0.0.4. */
   async text(): Promise<{ type: string; body: string }> {
     return { type: this.registry.contentType, body: await this.registry.metrics() };
@@ -98,9 +121,7 @@ export class Metrics {
 }
 
 /** One series of a metric: found once and kept, since finding it by its labels costs more than counting. */
-export type CounterSeries = Counter.Internal;
 export type GaugeSeries = Gauge.Internal<string>;
-export type HistogramSeries = Histogram.Internal<string>;
 export interface TallyOptions {
   readonly label?: string;
   /** Default `counter`, which only grows. */
@@ -112,7 +133,7 @@ const SECONDS = [
 ];
 
 /** Every metric of Outrider's own. A new one is added here first. */
-export const METRIC_NAMES = [
+const METRIC_NAMES = [
   'outrider_requests_total',
   'outrider_request_duration_seconds',
   'outrider_upstream_duration_seconds',

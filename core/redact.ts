@@ -3,7 +3,7 @@ const SECRET_KEY = /(?:token|password|secret|authorization|cookie|api[-_]?key|be
 
 /** What every text of the shape holds, so that others are passed over quickly; the shape; what stands in its place. */
 type SecretShape = readonly [
-  holds: string,
+  holds: string | RegExp,
   shape: RegExp,
   put: (found: string, word: string) => string,
 ];
@@ -19,7 +19,7 @@ const SECRET_VALUES: readonly SecretShape[] = [
     (found) => (found.includes('.') ? '[REDACTED]' : found),
   ],
   [
-    '',
+    /bearer|basic/i,
     /(?:\b|(?<=\\[bfnrt]))(bearer|basic)(?:\s|\\[nrt])+[\w.~+/=-]+/gi,
     (_, word) => `${word} [REDACTED]`,
   ],
@@ -31,9 +31,13 @@ const DEPTH_MAX = 8;
 /** `text` without what looks like a secret. Keeps everything else, byte for byte. */
 export function redactText(text: string): string {
   return SECRET_VALUES.reduce(
-    (clean, [holds, shape, put]) => (clean.includes(holds) ? clean.replace(shape, put) : clean),
+    (clean, [holds, shape, put]) => (hasPart(clean, holds) ? clean.replace(shape, put) : clean),
     text,
   );
+}
+
+function hasPart(text: string, part: string | RegExp): boolean {
+  return typeof part === 'string' ? text.includes(part) : part.test(text);
 }
 
 /** A copy of any JSON-like value without the values of secret keys and without secret-looking text; deeper than 8 levels is cut. */

@@ -48,8 +48,9 @@ export interface Part<S extends Spec> {
 
 /**
  * The process of one part, from its arguments to its exit code: reads the configuration, starts, waits for a signal or for
- * the part to be over, stops in order. 0 after an orderly end; 1 where it cannot start, with the reason as one plain line on
- * stderr, and 2 where an identity provider keeps it from that, which may be another matter an hour later. Nothing goes to stdout. The same where it cannot go on, after it was stopped in order. Only a `main.ts` calls this.
+ * the part to be over, stops in order. 0 after an orderly end; where it cannot start, the `exit` of the failure, with the reason as
+ * one plain line on stderr, and its code where `exit` is not 1. Nothing goes to stdout. The same where it cannot go on, after it was
+ * stopped in order. Only a `main.ts` calls this.
  */
 export async function runPart<
   S extends Spec & { readonly logLevel: { parse: (raw: unknown) => LogLevel } },
@@ -105,13 +106,12 @@ export async function runPart<
   } catch (thrown) {
     const error = toOutriderError(thrown);
     log.error('cannot run', { error });
-    const said = error.code === PROVIDER_AWAY ? `${error.code}: ${error.message}` : error.message;
+    const { exit } = error.failure;
+    const said = exit === 1 ? error.message : `${error.code}: ${error.message}`;
     process.stderr.write(`outrider ${name}: ${said}\n`);
-    return error.code === PROVIDER_AWAY ? 2 : 1;
+    return exit;
   }
 }
-
-const PROVIDER_AWAY = 'ERR_OAUTH_PROVIDER';
 
 const STAYS_ROOT =
   'this process stays root: by its key `user`, or because only root can read this installation';

@@ -6,14 +6,11 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import {
@@ -25,12 +22,7 @@ import {
   writeMeshFile,
   writePrivateFile,
 } from './runtime-dir.ts';
-
-function temporary(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-dir-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  return root;
-}
+import { temporaryDirectory } from './testing/directory.ts';
 
 const modeOf = (path: string) => lstatSync(path).mode & 0o777;
 
@@ -58,7 +50,7 @@ for (const [env, uid, expected] of states)
   });
 
 test("a private directory is made its owner's only, with those above it, and made so again", (t) => {
-  const path = join(temporary(t), 'a', 'b');
+  const path = join(temporaryDirectory(t), 'a', 'b');
   assert.equal(ensurePrivateDir(path), path);
   assert.equal(modeOf(path), 0o700);
   chmodSync(path, 0o755);
@@ -71,7 +63,7 @@ test("a private directory is made its owner's only, with those above it, and mad
 });
 
 test('what somebody else could have put there first is refused', (t) => {
-  const root = temporary(t);
+  const root = temporaryDirectory(t);
   mkdirSync(join(root, 'real'));
   symlinkSync(join(root, 'real'), join(root, 'link'));
   assert.throws(() => ensurePrivateDir(join(root, 'link')), { code: 'CONFIG_INVALID' });
@@ -83,7 +75,7 @@ test('what somebody else could have put there first is refused', (t) => {
 test("another user's directory is refused", {
   skip: process.getuid?.() === 0 ? false : 'needs root; .ci/run runs as root',
 }, (t) => {
-  const path = join(temporary(t), 'theirs');
+  const path = join(temporaryDirectory(t), 'theirs');
   mkdirSync(path);
   chownSync(path, 65_534, 65_534);
   assert.throws(() => ensurePrivateDir(path), { code: 'CONFIG_INVALID' });
@@ -92,7 +84,7 @@ test("another user's directory is refused", {
 });
 
 test('a private file appears whole, replaces the one before, and leaves nothing beside it', (t) => {
-  const root = temporary(t);
+  const root = temporaryDirectory(t);
   const path = join(root, 'key');
   writeFileSync(path, 'old', { mode: 0o644 });
   writePrivateFile(path, 'new');
@@ -102,7 +94,7 @@ test('a private file appears whole, replaces the one before, and leaves nothing 
 });
 
 test('a private file is written through nothing that somebody put beside it', (t) => {
-  const root = temporary(t);
+  const root = temporaryDirectory(t);
   const path = join(root, 'key');
   symlinkSync(join(root, 'precious'), path);
   symlinkSync(join(root, 'precious'), `${path}.${process.pid}.tmp`);
@@ -118,7 +110,7 @@ describe('where root and the mesh’s user meet', { skip: process.getuid?.() !==
     return spawnSync(command, words, { uid, gid: uid }).status === 0;
   };
   const shared = (t: TestContext): string => {
-    const root = temporary(t);
+    const root = temporaryDirectory(t);
     chmodSync(root, 0o755);
     return ensureRuntimeDir(join(root, 'run'), UID);
   };
@@ -159,7 +151,7 @@ describe('where root and the mesh’s user meet', { skip: process.getuid?.() !==
   });
 
   test('elsewhere a file for the mesh is its owner’s only', (t) => {
-    const path = join(temporary(t), 'assertion');
+    const path = join(temporaryDirectory(t), 'assertion');
     writeMeshFile(path, '');
     assert.equal(modeOf(path), 0o600);
   });

@@ -1,5 +1,5 @@
 /** No token of ours comes near it; a larger one is refused before it is parsed. */
-export const TOKEN_MAX_BYTES = 16_384;
+const TOKEN_MAX_BYTES = 16_384;
 
 /** What is wrong with a token, by the names that `policies/reason.ts` has for it. */
 export type TokenReason =

@@ -7,6 +7,7 @@ import {
 } from 'node:crypto';
 import { createLocalJWKSet, errors, type JWK, type JWTPayload, jwtVerify } from 'jose';
 import { OutriderError } from './errors.ts';
+import { isRecord } from './is-record.ts';
 import type { Principal } from './principal.ts';
 import { assertPlainToken, TokenFault } from './token-shape.ts';
 
@@ -366,8 +367,4 @@ function textMap(payload: JWTPayload, name: string): Record<string, string> {
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     ),
   );
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

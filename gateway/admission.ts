@@ -2,12 +2,13 @@ import { OutriderError } from '#core/errors';
 import type { Principal } from '#core/principal';
 import type { Authenticate } from './auth/authenticator.ts';
 import { AUTH_FAILURES, type AuthFailure, challenge } from './auth/challenge.ts';
+import type { TokenVerdict } from './auth/token-claims.ts';
 
 /**
  * Lets a caller in, by its `Authorization` header.
  * @throws {Refused} UNAUTHENTICATED | INSUFFICIENT_SCOPE | UPSTREAM_UNREACHABLE
  */
-export type Admit = (authorization: string | undefined) => Promise<Principal>;
+export type Admit = (authorization: string | undefined) => Principal | Promise<Principal>;
 
 /** `metadata`: the URL that challenges name. */
 export function createAdmission(
@@ -15,12 +16,15 @@ export function createAdmission(
   metadata: string | undefined,
   onFailure: (reason: AuthFailure) => void,
 ): Admit {
-  return async (authorization) => {
-    const verdict = await authenticate(authorization);
+  const admitted = (verdict: TokenVerdict): Principal => {
     if (verdict.ok) return verdict.principal;
     const { reason, scopes, cause } = verdict;
     onFailure(reason);
     throw new Refused(reason, challenge(reason, scopes, metadata), cause);
+  };
+  return (authorization) => {
+    const verdict = authenticate(authorization);
+    return verdict instanceof Promise ? verdict.then(admitted) : admitted(verdict);
   };
 }
 

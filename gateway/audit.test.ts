@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -55,7 +55,10 @@ test('L4: a file that is full begins anew, as the configuration says, and of the
       await turn();
     }
     await audit.close();
-    return readdirSync(place).filter((name) => /^gateway\b.*\.jsonl$/.test(name)).length;
+    // As root the places of full files are there from the start, empty.
+    return readdirSync(place).filter(
+      (name) => /^gateway\b.*\.jsonl$/.test(name) && statSync(join(place, name)).size > 0,
+    ).length;
   };
   const full = { OUTRIDER_GATEWAY_AUDIT_MAX_BYTES: '4KiB' };
   assert.equal(await kept({ ...full, OUTRIDER_GATEWAY_AUDIT_FILES: '3' }), 3);

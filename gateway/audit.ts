@@ -1,9 +1,10 @@
-import { AuditChain, type AuditFields } from '#core/audit';
+import { AuditChain, type AuditFields, type AuditLabels } from '#core/audit';
 import { AuditFile } from '#core/audit-file';
 import type { AuditSink, AuditTurn } from '#core/audit-line';
 import { OutriderError } from '#core/errors';
 import { auditSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
+import { givesUpRoot } from '#core/mesh-user';
 import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from './config.ts';
 
@@ -14,8 +15,8 @@ const OWED_MAX = 10_000;
 export interface GatewayAudit {
   /** To be called before a call is sent on. @throws {OutriderError} AUDIT_UNAVAILABLE while what has been is not recorded */
   assertWritable(): void;
-  /** Records what is over. It reaches the file by the end of this turn of the event loop, with what else this turn has recorded; where it cannot, it is owed. Never throws. */
-  record(fields: AuditFields): void;
+  /** Records what is over. It reaches the file by the end of this turn of the event loop, with what else this turn has recorded; where it cannot, it is owed. Never throws. `labels`: fields that it has in common with others. */
+  record(fields: AuditFields, labels?: AuditLabels): void;
   close(): Promise<void>;
 }
 
@@ -26,16 +27,15 @@ export function openAudit(
     auditMaxBytes,
     auditFiles,
     auditKeys,
-  }: Pick<GatewayConfig, 'audit' | 'auditMaxBytes' | 'auditFiles' | 'auditKeys'>,
+    user,
+  }: Pick<GatewayConfig, 'audit' | 'auditMaxBytes' | 'auditFiles' | 'auditKeys' | 'user'>,
   log: Logger,
   metrics: Metrics,
 ): GatewayAudit {
   const signingKey = auditSigningKey(auditKeys, 'gateway');
-  return createAudit(new AuditFile(audit, { maxBytes: auditMaxBytes, files: auditFiles }), {
-    signingKey,
-    log,
-    metrics,
-  });
+  const rotation = { maxBytes: auditMaxBytes, files: auditFiles };
+  const file = new AuditFile(audit, rotation, { slots: givesUpRoot(user) });
+  return createAudit(file, { signingKey, log, metrics });
 }
 
 /** The same into a sink. */
@@ -47,22 +47,23 @@ export function createAudit(
     metrics,
   }: { signingKey?: ReturnType<typeof auditSigningKey>; log: Logger; metrics: Metrics },
 ): GatewayAudit {
-  const headSeq = metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.');
-  const written = metrics.counter('outrider_audit_records_total', 'Audit records written.');
+  const written = metrics.tally('outrider_audit_records_total', 'Audit records written.');
   const turn = new TurnSink(sink, (error, owed) =>
     log.error('audit records cannot be written', { error, detail: { owed } }),
   );
   const chain = new AuditChain('gateway', turn, { signingKey });
+  metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.', [], (headSeq) =>
+    headSeq.set(chain.head.seq),
+  );
   chain.startCheckpoints();
   return {
     assertWritable() {
       if (turn.failing) turn.write();
     },
-    record(fields) {
+    record(fields, labels) {
       try {
-        chain.append(fields);
-        written.inc();
-        headSeq.set(chain.head.seq);
+        chain.append(fields, labels);
+        written.add(1);
       } catch (error) {
         log.error('an audit record is lost', { error });
       }

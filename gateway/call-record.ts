@@ -1,8 +1,9 @@
-import type { AuditFields } from '#core/audit';
+import { type AuditFields, AuditLabels } from '#core/audit';
 import type { OutriderError } from '#core/errors';
-import type { CounterSeries, HistogramSeries, Metrics } from '#core/metrics';
+import type { Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
 import { redact } from '#core/redact';
+import type { TimingSeries } from '#core/timing';
 import type { GatewayAudit } from './audit.ts';
 import type { CallOutcome } from './relay/call-outcome.ts';
 import type { Era } from './relay/era.ts';
@@ -30,9 +31,11 @@ export interface CallResult {
 
 /** The measures of one set of labels; at most 100 tools have some. */
 interface Series {
-  readonly calls: CounterSeries;
-  readonly whole: HistogramSeries;
-  readonly behind: HistogramSeries;
+  readonly labels: Readonly<Record<'tool' | 'outcome' | 'era', string>>;
+  /** Since the metrics were last asked for. */
+  calls: number;
+  readonly whole: TimingSeries;
+  readonly behind: TimingSeries;
 }
 
 const TOOLS_MAX = 100;
@@ -47,28 +50,36 @@ export function createCallRecorder(
   audit: GatewayAudit,
   withArguments: boolean,
 ): (facts: CallFacts, result: CallResult) => void {
-  const calls = metrics.counter('outrider_tool_calls_total', 'Tool calls by their outcome', [
-    'tool',
-    'outcome',
-    'era',
-  ]);
-  const whole = metrics.histogram('outrider_tool_duration_seconds', 'Time of tool calls', ['tool']);
-  const behind = metrics.histogram(
+  const made = new Map<string, Series>();
+  metrics.counter(
+    'outrider_tool_calls_total',
+    'Tool calls by their outcome',
+    ['tool', 'outcome', 'era'],
+    (counter) => {
+      for (const one of made.values()) {
+        counter.inc(one.labels, one.calls);
+        one.calls = 0;
+      }
+    },
+  );
+  const whole = metrics.timing('outrider_tool_duration_seconds', 'Time of tool calls', 'tool');
+  const behind = metrics.timing(
     'outrider_upstream_duration_seconds',
     'Time of tool calls at the server; the rest is the gateway and the client',
-    ['tool'],
+    'tool',
   );
   const series = (tool: string, outcome: CallOutcome, era: Era): Series => {
     const key = `${era} ${outcome} ${tool}`;
     const found = made.get(key) ?? {
-      calls: calls.labels({ tool, outcome, era }),
-      whole: whole.labels({ tool }),
-      behind: behind.labels({ tool }),
+      labels: { tool, outcome, era },
+      calls: 0,
+      whole: whole.of(tool),
+      behind: behind.of(tool),
     };
     made.set(key, found);
     return found;
   };
-  const made = new Map<string, Series>();
+  const labelsOf = callerLabels();
   const known = new Set<string>();
   const labelOf = (tool: string, { outcome }: CallResult): string => {
     if (known.has(tool)) return tool;
@@ -84,16 +95,35 @@ export function createCallRecorder(
       if (name === undefined) continue;
       const tool = labelOf(name, result);
       const measured = series(tool, result.outcome, facts.era);
-      measured.calls.inc();
+      measured.calls += 1;
       measured.whole.observe(result.durationMs / 1_000);
       if (result.upstreamMs !== undefined) measured.behind.observe(result.upstreamMs / 1_000);
-      audit.record(recordOf(facts, result, name, withArguments ? argumentsOf(message) : undefined));
+      audit.record(
+        recordOf(facts, result, name, withArguments ? argumentsOf(message) : undefined),
+        labelsOf(facts),
+      );
     }
   };
 }
 
+/** What all records of one caller under one set of policies say. */
+function callerLabels(): (facts: CallFacts) => AuditLabels {
+  const known = new WeakMap<
+    Principal,
+    { readonly digest: string | undefined; readonly labels: AuditLabels }
+  >();
+  return ({ principal, policyDigest }) => {
+    const found = known.get(principal);
+    if (found && found.digest === policyDigest) return found.labels;
+    const { issuer, subject, tenant } = principal;
+    const labels = new AuditLabels({ issuer, subject, tenant, ingress: 'mcp', policyDigest });
+    known.set(principal, { digest: policyDigest, labels });
+    return labels;
+  };
+}
+
 function recordOf(
-  { requestId, principal, traceparent, policyDigest, bytesIn }: CallFacts,
+  { requestId, traceparent, bytesIn }: CallFacts,
   { outcome, status, error, durationMs, upstreamMs, bytesOut }: CallResult,
   tool: string,
   detail: string | undefined,
@@ -102,15 +132,10 @@ function recordOf(
     event: 'call',
     requestId,
     traceId: traceIdOf(traceparent),
-    issuer: principal.issuer,
-    subject: principal.subject,
-    tenant: principal.tenant,
-    ingress: 'mcp',
     tool: tool.slice(0, 128),
     verdict: verdictOf(outcome, error),
     reason: outcome,
     code: error?.code,
-    policyDigest,
     status,
     bytesIn,
     bytesOut,

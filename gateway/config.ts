@@ -15,24 +15,11 @@ import {
   text,
 } from '#core/config';
 import { drainNotice } from '#core/drain-notice';
+import { ISSUER_ALGORITHMS } from '#core/issued-tokens';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
 import { LOOPBACK_HOSTS, LOOPBACK_ORIGINS } from './host-origin.ts';
-
-/** Signatures that an issuer may use. No symmetric one: whoever can check those can also forge them. */
-export const ALGORITHMS = [
-  'RS256',
-  'RS384',
-  'RS512',
-  'PS256',
-  'PS384',
-  'PS512',
-  'ES256',
-  'ES384',
-  'ES512',
-  'EdDSA',
-] as const;
 
 const httpUrl: Pick<Field<URL>, 'kind' | 'parse'> = {
   kind: 'http or https URL',
@@ -69,7 +56,11 @@ const issuerSpec = {
   introspectionClient: optionalText('What it knows this gateway by.'),
   introspectionSecretFile: optionalText('File with the secret that goes with it.'),
   audience: text('The `aud` that its tokens for this gateway carry.'),
-  algorithms: list('Signatures it may use.', choice('', ALGORITHMS), ['RS256', 'ES256', 'EdDSA']),
+  algorithms: list('Signatures it may use.', choice('', ISSUER_ALGORITHMS), [
+    'RS256',
+    'ES256',
+    'EdDSA',
+  ]),
   scopes: list('Scopes that a token must have, all of them.', word, []),
   groupsClaim: text('The claim that lists the groups.', 'groups'),
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),

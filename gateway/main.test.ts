@@ -1,30 +1,17 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createKeySet } from '#core/keys';
-import { packageRoot } from '#core/package-root';
+import { assertCannotRun, assertRunsInOrder, runPartProcess } from '#core/testing/part-process';
 import { startHttp, temporaryDirectory } from './testing.ts';
 
-const SCRIPT =
-  "import { main } from './gateway/main.ts'; process.exitCode = await main(process.argv.slice(1), process.env);";
-
 function run(t: TestContext, options: readonly string[], root: string) {
-  const child = spawn(
-    process.execPath,
-    ['--conditions=outrider-source', '--input-type=module', '-e', SCRIPT, '--', ...options],
-    {
-      cwd: packageRoot,
-      env: { OUTRIDER_RUNTIME_DIR: join(root, 'run'), OUTRIDER_STATE_DIR: join(root, 'state') },
-    },
-  );
-  t.after(() => child.kill('SIGKILL'));
-  const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
-  return { child, output };
+  return runPartProcess(t, 'gateway', options, {
+    OUTRIDER_RUNTIME_DIR: join(root, 'run'),
+    OUTRIDER_STATE_DIR: join(root, 'state'),
+  });
 }
 
 function prepared(t: TestContext): string {
@@ -41,17 +28,7 @@ test('the process starts from a file, answers, ends with 0 at SIGTERM and keeps 
   const root = prepared(t);
   const file = join(root, 'outrider.yaml');
   writeFileSync(file, 'gateway: {listen: "127.0.0.1:0"}\nserver: {listen: "127.0.0.1:1"}\n');
-  const { child, output } = run(t, ['--config', file], root);
-  let port: string | undefined;
-  while (port === undefined) {
-    await once(child.stderr, 'data');
-    port = /"address":"127\.0\.0\.1:(\d+)"/.exec(output.stderr)?.[1];
-  }
-  assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
-  child.kill('SIGTERM');
-  const [code] = await once(child, 'close');
-  assert.equal(code, 0, output.stderr);
-  assert.equal(output.stdout, '');
+  await assertRunsInOrder(run(t, ['--config', file], root));
 });
 
 test('L5: what keeps it from starting is one clear line and exit code 1', async (t) => {
@@ -84,13 +61,7 @@ test('L5: what keeps it from starting is one clear line and exit code 1', async 
     ],
   ];
   await Promise.all(
-    cases.map(async ([options, directory, line]) => {
-      const { child, output } = run(t, options, directory);
-      const [code] = await once(child, 'close');
-      assert.equal(code, 1, options.join(' '));
-      assert.match(output.stderr, line);
-      assert.equal(output.stdout, '');
-    }),
+    cases.map(([options, directory, line]) => assertCannotRun(run(t, options, directory), line)),
   );
 });
 
@@ -109,14 +80,7 @@ test('L5: a changed file and SIGHUP change the servers without a call lost; a br
   const write = (url: string) =>
     writeFileSync(file, `gateway: {listen: "127.0.0.1:0", servers: ["${url}/mcp"]}\n`);
   write(first);
-  const { child, output } = run(t, ['--config', file], root);
-  const logged = async (pattern: RegExp): Promise<RegExpExecArray> => {
-    for (;;) {
-      const found = pattern.exec(output.stderr);
-      if (found) return found;
-      await once(child.stderr, 'data');
-    }
-  };
+  const { child, logged } = run(t, ['--config', file], root);
   const [, port = ''] = await logged(/"address":"127\.0\.0\.1:(\d+)"/);
   const call = async () => {
     const headers = { authorization: `Bearer ${'x'.repeat(40)}` };

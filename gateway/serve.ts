@@ -13,7 +13,7 @@ import { type Message, readMessages, toolOf } from './relay/message.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
 import type { ClientParameters } from './sessions/sealed-id.ts';
-import type { Session, SessionEnd, Sessions } from './sessions/sessions.ts';
+import type { SessionEnd, Sessions } from './sessions/sessions.ts';
 import {
   assertMayCall,
   assertReadable,
@@ -55,8 +55,13 @@ export interface Entered {
 export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void> {
   const { request, response, requestId, principal } = entered;
   const era = eraOf(request.headers);
-  const idSpace = deps.ours ? idSpaceOf(request) : undefined;
-  const session = idSpace === undefined ? sessionOf(entered, deps.sessions) : undefined;
+  // Modern requests have no session, whatever they say.
+  const sessionId = era === 'modern' ? undefined : request.headers['mcp-session-id'];
+  const idSpace = deps.ours && isIdSpace(sessionId) ? sessionId : undefined;
+  const session =
+    idSpace === undefined && sessionId !== undefined
+      ? deps.sessions.open(String(sessionId), principal)
+      : undefined;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
@@ -78,13 +83,14 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
     assertReadable(rights, body, messages);
     assertMayCall(rights, messages);
     if (calls) deps.audit.assertWritable();
+    const assertion = deps.assertionFor(principal);
     relayed = await relay(
       {
         request,
         response,
         body,
         requestId,
-        assertion: await deps.assertionFor(principal),
+        assertion: assertion === undefined ? undefined : await assertion,
         session,
         idSpace,
         // A body that cannot be read may be anything.
@@ -124,29 +130,17 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   }
 }
 
-/** Modern requests have no session, whatever they say. @throws {OutriderError} SESSION_NOT_FOUND */
-function sessionOf({ request, principal }: Entered, sessions: Sessions): Session | undefined {
-  const id = request.headers['mcp-session-id'];
-  if (id === undefined || eraOf(request.headers) === 'modern') return undefined;
-  return sessions.open(String(id), principal);
-}
-
 function beginFor(
   principal: Principal,
   messages: readonly Message[],
   { sessions, ours }: ServeDeps,
 ): Admitted['begin'] {
-  const client = messages.map(clientOf).find((found) => found !== undefined);
-  return ({ url }, upstreamId) =>
-    ours && isIdSpace(upstreamId)
-      ? upstreamId
-      : sessions.begin(url.href, upstreamId, principal, client);
-}
-
-/** Where a server of ours gave a client of the session era one: no server keeps it, so any of them may have the request. */
-function idSpaceOf({ headers }: IncomingMessage): string | undefined {
-  const id = headers['mcp-session-id'];
-  return isIdSpace(id) && eraOf(headers) === 'legacy' ? id : undefined;
+  return ({ url }, upstreamId) => {
+    // No server of ours keeps it, so any of them may have what comes in it.
+    if (ours && isIdSpace(upstreamId)) return upstreamId;
+    const client = messages.map(clientOf).find((found) => found !== undefined);
+    return sessions.begin(url.href, upstreamId, principal, client);
+  };
 }
 
 function clientOf({ method, params }: Message): ClientParameters | undefined {

@@ -6,8 +6,9 @@ import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core
 import { requestIdFrom } from '#core/ids';
 import { readSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
-import type { CounterSeries, Metrics } from '#core/metrics';
+import type { Metrics } from '#core/metrics';
 import { createServer } from '#core/node-http';
+import { OpenList } from '#core/open-list';
 import type { Principal } from '#core/principal';
 import { configuredPolicies, PolicyStore } from '#policystore';
 import { createAdmission, Refused } from './admission.ts';
@@ -28,7 +29,7 @@ import { type ServeDeps, serveMcp } from './serve.ts';
 import { createServers } from './servers.ts';
 import { openKeyRing } from './sessions/key-ring.ts';
 import { createSessions } from './sessions/sessions.ts';
-import { type ToolRights, toolRights } from './tools/tool-rights.ts';
+import { rightsByPrincipal, type ToolRights } from './tools/tool-rights.ts';
 
 export interface GatewayDeps {
   readonly log: Logger;
@@ -81,8 +82,9 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     metrics,
     assertion: async () => (ours ? signed(ITSELF) : undefined),
   });
+  const ring = openKeyRing(config.sessionKeys, config.listen, log);
   const sessions = createSessions({
-    ring: openKeyRing(config.sessionKeys, config.listen, log),
+    ring,
     route: ROUTE,
     lifeMs: config.sessionMax,
     metrics,
@@ -101,9 +103,13 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   let serving: ServeDeps | undefined;
   let stopping: Promise<void> | undefined;
   let requestedAt = 0;
-  const open = new Set<ServerResponse>();
+  const open = new OpenList<ServerResponse>();
 
   const http = createServer((request, response) => {
+    if (request.url === ROUTE) {
+      handle(request, response);
+      return;
+    }
     void admin(request, response).then(
       (answered) => {
         if (!answered) handle(request, response);
@@ -122,7 +128,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     const requestId = requestIdFrom(request.headers['x-request-id']);
     open.add(response);
     if (stopping) response.setHeader('connection', 'close');
-    response.once('close', () => {
+    response.on('close', () => {
       open.delete(response);
       if (stopping) request.socket.end();
       // 499 as nginx counts it: the client did not wait for the whole answer.
@@ -144,7 +150,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     response: ServerResponse,
     requestId: string,
   ): Promise<void> {
-    const path = request.url?.split('?', 1)[0] ?? '';
+    const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
     if (metadata?.paths.has(path) && request.method === 'GET') {
       answerJson(response, 200, metadata.document);
       return;
@@ -155,7 +161,8 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     if (!METHODS.includes(request.method ?? ''))
       throw new OutriderError('METHOD_NOT_ALLOWED', 'use POST, GET or DELETE');
     // Before the body is read: a stranger's bytes are not kept.
-    const principal = await admit(request.headers.authorization);
+    const admitted = admit(request.headers.authorization);
+    const principal = admitted instanceof Promise ? await admitted : admitted;
     const leave = enter(principal);
     try {
       await serveMcp({ request, response, requestId, principal }, serving);
@@ -187,8 +194,9 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
         const source = configuredPolicies('gateway', { ...config, policies: at });
         policies = await PolicyStore.open({ source, log, metrics });
       }
-      recovery = openRecovery(config, servers.balancer, log, metrics);
+      recovery = openRecovery(config, servers.balancer, ring, log, metrics);
       audit = openAudit(config, log, metrics);
+      const rightsIn = rightsByPrincipal();
       serving = {
         balancer: servers.balancer,
         sessions,
@@ -198,7 +206,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
         ours,
         assertionFor: (principal) => (ours ? signed(principal) : undefined),
         rightsOf: (principal) =>
-          policies ? toolRights(policies.current.set, principal, Date.now()) : EVERY_TOOL,
+          policies ? rightsIn(policies.current.set, principal, Date.now()) : EVERY_TOOL,
         policyDigest: () => policies?.current.digest,
         audit,
         record: createCallRecorder(metrics, audit, config.auditArguments),
@@ -261,8 +269,10 @@ function headersOf(error: OutriderError): Record<string, string> {
 }
 
 function recorder(metrics: Metrics) {
-  const requests = metrics.counter('outrider_requests_total', 'Requests by status', ['status']);
-  const durations = metrics.histogram(
+  const requests = metrics.tally('outrider_requests_total', 'Requests by status', {
+    label: 'status',
+  });
+  const durations = metrics.timing(
     'outrider_request_duration_seconds',
     'Time from a request to the end of its answer; a stream counts for as long as it is open',
   );
@@ -273,12 +283,9 @@ function recorder(metrics: Metrics) {
   const failures = metrics.counter('outrider_auth_failures_total', 'Callers not let in', [
     'reason',
   ]);
-  const byStatus = new Map<number, CounterSeries>();
   return {
     request(status: number, seconds: number) {
-      const counted = byStatus.get(status) ?? requests.labels({ status: String(status) });
-      byStatus.set(status, counted);
-      counted.inc();
+      requests.add(1, String(status));
       durations.observe(seconds);
     },
     failover: () => failovers.inc(),

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type Address, formatAddress } from '#core/address';
@@ -10,17 +9,13 @@ import { closeServer, listen } from '#core/http';
 import { createKeySet } from '#core/keys';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
+import { temporaryDirectory } from '#core/testing/directory';
 import { type GatewayConfig, gatewaySpec } from './config.ts';
 import { createGateway } from './server.ts';
 
-const FREE_PORT: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 };
+export { temporaryDirectory };
 
-/** A directory of this test's own. */
-export function temporaryDirectory(t: TestContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'outrider-gw-'));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
+const FREE_PORT: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 };
 
 /** An HTTP server on a free port; resolves to its URL, without a path. */
 export async function startHttp(

@@ -16,12 +16,18 @@ export class DatasourceGrant {
     this.#boundaries = boundaries;
   }
 
+  /** The same one for each of a datasource's permits, for as long as the set is. */
   static of(
     set: PolicySet,
     { target: { type, name } }: Permit<DatasourceTarget>,
   ): DatasourceGrant | undefined {
     const datasource = datasourceOf(set, type, name);
-    return datasource && new DatasourceGrant(datasource, set.boundaries);
+    if (!datasource) return undefined;
+    let grants = GRANTS.get(set);
+    if (!grants) GRANTS.set(set, (grants = new Map()));
+    let grant = grants.get(datasource);
+    if (!grant) grants.set(datasource, (grant = new DatasourceGrant(datasource, set.boundaries)));
+    return grant;
   }
 
   static toProbe(set: PolicySet, key: string): DatasourceGrant | undefined {
@@ -48,6 +54,8 @@ export class DatasourceGrant {
     return may ? undefined : 'resolved_ip_forbidden';
   }
 }
+
+const GRANTS = new WeakMap<PolicySet, Map<Datasource, DatasourceGrant>>();
 
 /** The datasource that the permit is for; undefined where this set has none of that name. */
 export function grantDatasource(

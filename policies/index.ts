@@ -16,28 +16,28 @@ export {
   packageName,
 } from './dependency.ts';
 export type * from './document.ts';
-export { type Endpoint, parseEndpoint } from './endpoint.ts';
+export type { Endpoint } from './endpoint.ts';
 export { addressRefusal, type DatasourceGrant, grantDatasource, probeGrant } from './grant.ts';
+export { grantedDatasources, type ListedDatasource } from './granted-datasources.ts';
 export { type Host, parseHost } from './host.ts';
 export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
-export { type Dimension, type Miss, missesOfAllow, missesOfDeny } from './misses.ts';
+export { type Dimension, type Miss, missesOfAllow } from './misses.ts';
 export { type NeverViolation, neverViolations } from './never.ts';
 export { parseProjection } from './parse-projection.ts';
-export { formParameters, type Path, parsePath, queryParameters } from './path.ts';
-export { authorize, decisionOf, type Permit } from './permit.ts';
+export { formParameters, type Path, parsePath } from './path.ts';
+export { authorize, type Permit } from './permit.ts';
 export {
   compilePolicySet,
   credentialOf,
   datasourceOf,
   mayInstall,
   type PolicySet,
-  policyInvalid,
   projectRole,
   rolePolicy,
 } from './policy-set.ts';
-export { type DocumentPath, formatDocumentPath, type PolicyProblem } from './problem.ts';
+export type { DocumentPath, PolicyProblem } from './problem.ts';
 export type {
   AllowProjection,
   BoundaryProjection,
@@ -53,6 +53,7 @@ export { programTarget, requestTarget } from './request-line.ts';
 export {
   chooseRole,
   DEFAULT_TIMEOUT_MS,
+  hasRole,
   rolesOf,
   type SandboxBounds,
   sandboxBounds,
@@ -60,17 +61,13 @@ export {
 export { type AllowRule, compileRole, type DenyRule, type RolePolicy } from './role-policy.ts';
 export { type Place, RuleLimits, stricterLimits } from './rule-limits.ts';
 export {
-  ALIAS_DOMAIN,
   aliasHost,
   aliasTarget,
   type Canonical,
-  DATASOURCE_TYPES,
   type DatasourceTarget,
   type HostTarget,
   hostTarget,
-  isDatasourceType,
   originForm,
-  REQUEST_PROTOCOLS,
   type RequestProtocol,
   splitAbsoluteForm,
   type Target,

@@ -8,7 +8,7 @@ import type { PolicyDocument } from './document.ts';
 export function notInThisVersion(document: PolicyDocument, report: Report): void {
   switch (document.kind) {
     case 'CredentialBinding':
-      for (const kind of ['sigv4', 'oauth2', 'mtls'] as const) {
+      for (const kind of ['sigv4', 'oauth2'] as const) {
         if (kind in document.spec.inject) report(['spec', 'inject', kind], `${kind} ${NOT_YET}`);
       }
       if (document.spec.onReject401 === 'refreshOnce')

@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import { QUERY_ENDPOINTS } from './datasource/api-part.ts';
 import { S3_OPERATIONS } from './datasource/s3.ts';
 import type {
@@ -211,10 +212,6 @@ function take<T extends object>(readers: Fields<T>, source: Record<string, unkno
 
 function record(value: unknown): Record<string, unknown> {
   return isRecord(value) ? value : fail('a map', value);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function fail(expected: string, found: unknown): never {

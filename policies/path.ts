@@ -9,7 +9,7 @@ export interface Path {
 }
 
 /** Bytes of a path, and of a query. No upstream that we know takes more. */
-export const PATH_MAX = 8192;
+const PATH_MAX = 8192;
 export const QUERY_MAX = 16_384;
 
 /** RFC 3986 pchar without `;`, which some servers take for a parameter and others for a letter. */

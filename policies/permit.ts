@@ -1,5 +1,5 @@
 import { OutriderError } from '#core/errors';
-import { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
+import { type AllowDecision, type Decision, decide } from './decide.ts';
 import { sameBytes } from './ip.ts';
 import { classifyIp } from './ip-class.ts';
 import { REASONS, type Reason } from './reason.ts';
@@ -65,22 +65,6 @@ export function authorize<T extends Target>(
   nowMs: number,
 ): Permit<T> {
   return Permit.authorize(policy, target, nowMs);
-}
-
-/** The decision inside an error of `authorize`; undefined for any other error. */
-export function decisionOf(error: unknown): DenyDecision | undefined {
-  const cause: unknown = error instanceof OutriderError ? error.cause : undefined;
-  return isDenyDecision(cause) ? cause : undefined;
-}
-
-function isDenyDecision(value: unknown): value is DenyDecision {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'verdict' in value &&
-    value.verdict === 'deny' &&
-    'reason' in value
-  );
 }
 
 function denied(target: Target, decision: Decision & { verdict: 'deny' }): OutriderError {

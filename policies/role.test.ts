@@ -5,7 +5,7 @@ import type { Principal } from '#core/principal';
 import type { Member } from './document.ts';
 import { documents, role } from './fixture.ts';
 import { compilePolicySet } from './policy-set.ts';
-import { chooseRole, rolesOf, sandboxBounds } from './role.ts';
+import { chooseRole, hasRole, rolesOf, sandboxBounds } from './role.ts';
 
 const NOW = Date.parse('2026-11-21T12:00:00Z');
 const ISSUER = 'https://idp.example.com';
@@ -34,7 +34,10 @@ const members: readonly (readonly [Member, boolean, string])[] = [
 ];
 for (const [member, is, why] of members) {
   test(`${JSON.stringify(member)} ${is ? 'names' : 'does not name'} Ann: ${why}`, () => {
-    assert.deepEqual(rolesOf(setOf([['r', [member]]]), ANN, NOW), is ? ['r'] : []);
+    const set = setOf([['r', [member]]]);
+    assert.deepEqual(rolesOf(set, ANN, NOW), is ? ['r'] : []);
+    assert.equal(hasRole(set, ANN, 'r', NOW), is);
+    assert.equal(hasRole(set, ANN, 'other', NOW), false);
   });
 }
 

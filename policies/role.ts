@@ -9,13 +9,26 @@ import { bytesOf, durationMsOf, endOfDayMs } from './units.ts';
 /** The names of the roles that a principal has at `nowMs`, sorted. An expired Role names nobody. */
 export function rolesOf(set: PolicySet, principal: Principal, nowMs: number): string[] {
   return [...set.roles.values()]
-    .filter(
-      (role) =>
-        !roleExpired(role, nowMs) &&
-        role.spec.members.some((member) => isMember(member, principal)),
-    )
+    .filter((role) => namesAt(role, principal, nowMs))
     .map((role) => role.metadata.name)
     .toSorted();
+}
+
+/** Whether `rolesOf` would name this one. */
+export function hasRole(
+  set: PolicySet,
+  principal: Principal,
+  name: string,
+  nowMs: number,
+): boolean {
+  const role = set.roles.get(name);
+  return role !== undefined && namesAt(role, principal, nowMs);
+}
+
+function namesAt(role: Role, principal: Principal, nowMs: number): boolean {
+  return (
+    !roleExpired(role, nowMs) && role.spec.members.some((member) => isMember(member, principal))
+  );
 }
 
 /**
@@ -63,7 +76,15 @@ export interface SandboxBounds {
 /** `role.sandbox.timeout` where a Role does not say. */
 export const DEFAULT_TIMEOUT_MS = 600_000;
 
-export function sandboxBounds({ spec: { sandbox } }: Role): SandboxBounds {
+export function sandboxBounds(role: Role): SandboxBounds {
+  let bounds = BOUNDS.get(role);
+  if (!bounds) BOUNDS.set(role, (bounds = readBounds(role)));
+  return bounds;
+}
+
+const BOUNDS = new WeakMap<Role, SandboxBounds>();
+
+function readBounds({ spec: { sandbox } }: Role): SandboxBounds {
   const { memory, cpus, pids, disk, output, timeout, concurrent, sessions } = sandbox;
   const { sessionIdle, sessionMax } = sandbox;
   return {

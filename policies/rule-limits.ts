@@ -82,6 +82,18 @@ function takeRate(state: State, { count, perMs }: RateValue, burst: number, nowM
   return 0;
 }
 
+/** The limits of a rule that are one number each, of which the smaller is the stricter; `rate` with `burst` and `stepMs` are not. */
+export const COUNTS = [
+  'concurrent',
+  'requestBytes',
+  'responseBytes',
+  'durationMs',
+  'rows',
+  'scanBytes',
+  'queryTimeMs',
+  'rangeMs',
+] as const satisfies readonly (keyof Limits)[];
+
 /** Limits that hold wherever both do: the smaller of each number (the larger of two steps), the slower rate, and the smaller burst of two rates. */
 export function stricterLimits(a: Limits, b: Limits): Limits {
   const stricter: { -readonly [Name in keyof Limits]: Limits[Name] } = {};
@@ -96,17 +108,6 @@ export function stricterLimits(a: Limits, b: Limits): Limits {
   if (rate === undefined) return stricter;
   return { ...stricter, rate, burst: Math.min(...rates.map(({ burst = 1 }) => burst)) };
 }
-
-const COUNTS = [
-  'concurrent',
-  'requestBytes',
-  'responseBytes',
-  'durationMs',
-  'rows',
-  'scanBytes',
-  'queryTimeMs',
-  'rangeMs',
-] as const;
 
 function smaller(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);

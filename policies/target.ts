@@ -197,7 +197,7 @@ export function isDatasourceType(text: string): text is DatasourceType {
   return DATASOURCE_TYPES.some((type) => type === text);
 }
 
-export function isMethod(text: string): text is Method {
+function isMethod(text: string): text is Method {
   return METHODS.some((method) => method === text);
 }
 

@@ -1,5 +1,6 @@
 import { createHash, type KeyObject } from 'node:crypto';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import { canonicalJson } from '#policies';
 import type { TrustedKey } from './bundle-keys.ts';
 import { seal, unseal } from './envelope.ts';
@@ -140,10 +141,6 @@ function fields(value: unknown, keys: readonly string[], what: string): Record<s
   if (!isRecord(value) || Object.keys(value).toSorted().join() !== keys.join())
     throw invalid(`${what} does not have the fields ${keys.join(', ')}, and no others`);
   return value;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(message: string): OutriderError {

@@ -1,5 +1,6 @@
 import { type KeyObject, sign, verify } from 'node:crypto';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import { keyId, type TrustedKey } from './bundle-keys.ts';
 
 /** What the payload is; part of what is signed, so that nothing signed for another purpose passes for a bundle. */
@@ -72,10 +73,6 @@ function parseJson(text: string): unknown {
 
 function isList(value: unknown): value is unknown[] {
   return Array.isArray(value);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(message: string, cause?: unknown): OutriderError {

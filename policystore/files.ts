@@ -53,7 +53,7 @@ export async function readPolicyFiles(directory: string): Promise<PolicyFile[]> 
 }
 
 /** Changes whenever a policy file is added, removed, replaced or written to. */
-export async function policyFilesSignature(directory: string): Promise<string> {
+async function policyFilesSignature(directory: string): Promise<string> {
   const files = await listPolicyFiles(directory);
   return files.map(({ name, identity }) => `${name} ${identity}`).join('\n');
 }

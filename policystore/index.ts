@@ -21,17 +21,9 @@ export {
   type ParsedPolicy,
   parseFiles,
 } from './load.ts';
-export { neverProblems, runPolicyTests } from './policy-tests.ts';
-export {
-  bundleSource,
-  directorySource,
-  type PolicySource,
-  type Release,
-  type ReleasedFiles,
-  readBundleText,
-} from './release.ts';
+export { neverProblems } from './policy-tests.ts';
+export { type PolicySource, type Release, type ReleasedFiles, readBundleText } from './release.ts';
 export { policyRecord, readyPolicy } from './report.ts';
 export { type CaseResult, decideCase, type Outcome, problemOf, runCases } from './run-cases.ts';
-export { SerialLedger } from './serials.ts';
 export type { Finding } from './source.ts';
 export { PolicyStore, type PolicyStoreOptions } from './store.ts';

@@ -1,4 +1,5 @@
 import type { ErrorObject } from 'ajv';
+import { isRecord } from '#core/is-record';
 import { nearest } from '#core/nearest';
 import type { DocumentPath, PolicyDocument, PolicyKind } from '#policies';
 import * as validators from './gen/validators.ts';
@@ -173,8 +174,4 @@ function unknownKind(kind: unknown): string {
 function dedupe(problems: readonly ShapeProblem[]): ShapeProblem[] {
   const seen = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
   return [...seen.values()];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -6,6 +6,12 @@ export class CheckedAddresses {
   /** As text, in the order in which they are tried. */
   readonly texts: readonly string[];
 
+  /** Of what each datasource's name led to last: a grant decides the same about the same answer. */
+  static readonly #lately = new WeakMap<
+    DatasourceGrant,
+    { readonly of: readonly Uint8Array[]; readonly checked: CheckedAddresses }
+  >();
+
   private constructor(texts: readonly string[]) {
     this.texts = texts;
   }
@@ -16,6 +22,18 @@ export class CheckedAddresses {
    * @throws {OutriderError} EGRESS_DENIED
    */
   static check(
+    grant: Permit | DatasourceGrant,
+    addresses: readonly Uint8Array[],
+  ): CheckedAddresses {
+    if (!('datasource' in grant)) return CheckedAddresses.#check(grant, addresses);
+    const lately = CheckedAddresses.#lately.get(grant);
+    if (lately?.of === addresses) return lately.checked;
+    const checked = CheckedAddresses.#check(grant, addresses);
+    CheckedAddresses.#lately.set(grant, { of: addresses, checked });
+    return checked;
+  }
+
+  static #check(
     grant: Permit | DatasourceGrant,
     addresses: readonly Uint8Array[],
   ): CheckedAddresses {

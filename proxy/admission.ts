@@ -5,6 +5,7 @@ import type { Caller } from './authority.ts';
 import { type Prepared, WHOLE_ANSWER } from './credential.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type FlatHeaders, upstreamHeaders, valuesOf } from './headers.ts';
+import type { Identity } from './identify.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import type { Parts } from './parts.ts';
 import { assertBodyFits, type TakenPlace, takePlace } from './places.ts';
@@ -29,16 +30,21 @@ export interface Admitted {
   readonly place: TakenPlace;
 }
 
-/** Who calls. @throws {OutriderError} UNAUTHENTICATED, ROLE_DENIED, POLICY_MISMATCH, AUDIT_UNAVAILABLE */
-export async function identified(
+/** Who calls; a promise only where a token must be verified. @throws {OutriderError} UNAUTHENTICATED, ROLE_DENIED, POLICY_MISMATCH, AUDIT_UNAVAILABLE */
+export function identified(
   parts: Parts,
   request: RequestHead,
   record: ExchangeRecord,
-): Promise<Caller> {
-  parts.audit.assertWritable();
-  const caller = parts.authority.callerOf(await parts.identifier.identify(request));
-  record.calledBy(caller);
-  return caller;
+): Caller | Promise<Caller> {
+  const { audit, authority, identifier } = parts;
+  const called = (identity: Identity): Caller => {
+    const caller = authority.callerOf(identity);
+    record.calledBy(caller);
+    return caller;
+  };
+  audit.assertWritable();
+  const known = identifier.known(request);
+  return known ? called(known) : identifier.identify(request).then(called);
 }
 
 /**
@@ -61,7 +67,8 @@ export async function admitted<T>(
   parts.held.assertAbsent(caller.set, `${path.text}?${query ?? ''}`, rawHeaders, rule);
   assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], limits);
   // Of what is allowed only, and before anything is asked or dialled.
-  const place = await takePlace(parts, caller, target, upstream.decision);
+  const taking = takePlace(parts, caller, target, upstream.decision);
+  const place = taking instanceof Promise ? await taking : taking;
   const open = parts.open.begin(caller, target, limits);
   try {
     return await send({ target, upstream, open, place });
@@ -95,17 +102,18 @@ export async function addressed(
   { upstream }: Admitted,
   inspected: PreparedFrom,
 ): Promise<Addressed> {
-  const addresses = CheckedAddresses.check(
-    upstream.grant,
-    await parts.resolver.resolve(upstream.host),
-  );
-  const prepared = await upstream.prepare(parts, inspected);
+  const { resolver } = parts;
+  const found = resolver.known(upstream.host) ?? (await resolver.resolve(upstream.host));
+  const addresses = CheckedAddresses.check(upstream.grant, found);
+  const preparing = upstream.prepare(parts, inspected);
+  const prepared = preparing instanceof Promise ? await preparing : preparing;
   const { trust, signs, inject, secrets, strip } = prepared;
+  const { credential, scheme, host, port } = upstream;
   const sendsCredential = (inject.length > 0 || secrets.length > 0) && !signs;
   const whole = sendsCredential ? WHOLE_ANSWER : { strip: [], inject: [] };
   return {
     ...prepared,
-    route: { ...upstream, addresses, trust },
+    route: { credential, scheme, host, port, addresses, trust },
     headers: upstreamHeaders(inspected.rawHeaders, {
       host: upstream.authority,
       anonymous: upstream.anonymous,

@@ -15,7 +15,7 @@ import { ensurePrivateDir } from '#core/runtime-dir';
 import { readBackTo } from './audit-backwards.ts';
 import { AuditWriters } from './audit-writers.ts';
 
-export const SIDECAR_FILE = 'sidecar.jsonl';
+const SIDECAR_FILE = 'sidecar.jsonl';
 /** How much is read again at a start. */
 const ANCHOR_EVERY_BYTES = 2 * 1_048_576;
 const LINE_MAX_BYTES = 65_536;
@@ -35,11 +35,12 @@ export interface AuditSink {
   /**
    * Takes one delivery: whole lines of the chain of this sandbox, in order; nothing of it is stored unless all of it may be. Records
    * that are stored already are passed over. A chain that is not known here may begin anywhere: the file may have been lost, or
-   * another proxy has what was before.
+   * another proxy has what was before. The records of a sandbox are `owner`'s who delivered the first of them, also after a restart,
+   * for as long as its chain is known here.
    * @throws {AuditGap} where the delivery does not continue what is stored, or itself
-   * @throws {OutriderError} EGRESS_DENIED for records that are not this sandbox's, INVALID_REQUEST, AUDIT_UNAVAILABLE
+   * @throws {OutriderError} EGRESS_DENIED for records that are not this sandbox's, or not this owner's, INVALID_REQUEST, AUDIT_UNAVAILABLE
    */
-  take(sandboxId: string, body: string): Taken;
+  take(sandboxId: string, body: string, owner: string): Taken;
   flush(): void;
   close(): void;
 }
@@ -87,15 +88,27 @@ export function openAuditSink(directory: string, rotation = AUDIT_ROTATION): Aud
       throw new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
     }
   };
+  /** Written before the first record that is the owner's: a restart in between must not let another in. */
+  const own = (sandboxId: string, writer: string, owner: string): void => {
+    anchors.append({ event: 'owner', sandboxId, owner });
+    writers.own(writer, owner);
+  };
 
   return {
-    take(sandboxId, body) {
+    take(sandboxId, body, owner) {
       const writer = writerOf(sandboxId);
+      const knownOwner = writers.ownerOf(writer);
+      if (knownOwner !== undefined && knownOwner !== owner)
+        throw new OutriderError(
+          'EGRESS_DENIED',
+          'the records of this sandbox are delivered by another',
+        );
       const entries = linesOf(body).map((line) => entryOf(line, sandboxId, writer));
       const known = writers.get(writer);
       const fresh = known ? behind(known.head, entries) : entries;
       assertContinuous(fresh, known?.head);
       assertBeforeEnd(fresh, known?.ended ?? false);
+      if (knownOwner === undefined) own(sandboxId, writer, owner);
       for (const { line, seq, hash, event } of fresh) {
         append(line);
         writers.add({ writer, seq, hash }, event);
@@ -202,8 +215,13 @@ function writersOf(path: string): { writers: AuditWriters; behindAnchor: number 
     if (!entry) continue;
     behindAnchor += line.length;
     if (entry.event === 'anchor')
-      for (const { ended, ...head } of entry.heads.filter(isSidecars))
+      for (const { ended, owner, ...head } of entry.heads.filter(isSidecars)) {
         writers.add(head, ended ? 'end' : 'request');
+        if (owner !== undefined) writers.own(head.writer, owner);
+      }
+    // A sidecar cannot write one: its records are of its own part, and of few events.
+    if (entry.event === 'owner' && entry.part === 'proxy')
+      writers.own(writerOf(entry.sandboxId ?? ''), entry.owner);
     if (entry.part !== 'sidecar') continue;
     writers.add({ writer: entry.writer, seq: entry.seq, hash: hashLine(line) }, entry.event);
   }

@@ -14,6 +14,7 @@ export class AuditWriters {
   /** In the order of their last record. */
   readonly #running = new Map<string, AuditHead>();
   readonly #ended = new Map<string, AuditHead>();
+  readonly #owners = new Map<string, string>();
 
   constructor(max = WRITERS_MAX) {
     this.#max = max;
@@ -32,7 +33,24 @@ export class AuditWriters {
   /** Where the chains stand, for an anchor: those that run, and of those that have ended the last 1 000. */
   get heads(): AnchoredHead[] {
     const ended = [...this.#ended.values()].slice(-ENDED_HEADS);
-    return [...ended.map((head) => ({ ...head, ended: true })), ...this.#running.values()];
+    const owned = (head: AuditHead): AnchoredHead => {
+      const owner = this.#owners.get(head.writer);
+      return owner === undefined ? head : { ...head, owner };
+    };
+    return [
+      ...ended.map((head) => ({ ...owned(head), ended: true })),
+      ...[...this.#running.values()].map(owned),
+    ];
+  }
+
+  /** Who delivers the records of a writer; undefined where that is not known. */
+  ownerOf(writer: string): string | undefined {
+    return this.#owners.get(writer);
+  }
+
+  /** Notes who that is; known for as long as the writer is. */
+  own(writer: string, owner: string): void {
+    this.#owners.set(writer, owner);
   }
 
   /** Notes the last record of a chain. With `end` it has ended, and a checkpoint behind that changes nothing. */
@@ -44,6 +62,8 @@ export class AuditWriters {
     if (this.size <= this.#max) return;
     const from = this.#ended.size > 0 ? this.#ended : this.#running;
     const [oldest] = from.keys();
-    if (oldest !== undefined) from.delete(oldest);
+    if (oldest === undefined) return;
+    from.delete(oldest);
+    this.#owners.delete(oldest);
   }
 }

@@ -173,6 +173,14 @@ function bodyOf(lines: readonly (string | undefined)[]): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+const OWNER = 'o'.repeat(64);
+
+/** What a file has of sidecars, without what the proxy says of them in between. */
+function deliveredTo(file: string): string {
+  const lines = readFileSync(file, 'utf8').split(/(?<=\n)/);
+  return lines.filter((line) => line.startsWith('{"v":1,"part":"sidecar"')).join('');
+}
+
 test('deliveries are stored unchanged, once each and in order, and each gets a receipt', async (t) => {
   const { ask, records, audit, sidecarFile, proxy } = await mesh(t);
   const lines = sidecarLines(5);
@@ -189,7 +197,7 @@ test('deliveries are stored unchanged, once each and in order, and each gets a r
   const rest = await post(lines.slice(3));
   assert.equal(JSON.parse(rest.body).acknowledged.seq, 4);
   assert.equal(JSON.parse((await post(lines)).body).acknowledged.seq, 4, 'all of it again');
-  assert.equal(readFileSync(sidecarFile, 'utf8'), lines.map((line) => `${line}\n`).join(''));
+  assert.equal(deliveredTo(sidecarFile), lines.map((line) => `${line}\n`).join(''));
 
   const receipts = records().filter(({ event }) => event === 'receipt');
   assert.deepEqual(
@@ -209,12 +217,17 @@ test('what was delivered before a restart is known after it', async (t) => {
   const place = join(directory, 'elsewhere');
   const lines = sidecarLines(4).map((line) => `${line}\n`);
   const before = openAuditSink(place);
-  assert.equal(before.take(SANDBOX, lines.slice(0, 3).join('')).head.seq, 2);
+  assert.equal(before.take(SANDBOX, lines.slice(0, 3).join(''), OWNER).head.seq, 2);
   before.close();
   const after = openAuditSink(place);
   t.after(() => after.close());
-  assert.equal(after.take(SANDBOX, lines.join('')).head.seq, 3);
-  assert.equal(readFileSync(join(place, 'sidecar.jsonl'), 'utf8'), lines.join(''));
+  assert.equal(after.take(SANDBOX, lines.join(''), OWNER).head.seq, 3);
+  const stored = readFileSync(join(place, 'sidecar.jsonl'), 'utf8').split('\n');
+  const delivered = stored.filter((line) => line.includes('"part":"sidecar"'));
+  assert.deepEqual(
+    delivered.map((line) => `${line}\n`),
+    lines,
+  );
 });
 
 test('L4: the file of the sidecars begins anew where it is full; what is kept verifies, and after a restart each chain goes on where it stood', async (t) => {
@@ -231,7 +244,11 @@ test('L4: the file of the sidecars begins anew where it is full; what is kept ve
       sink = openAuditSink(directory, rotation);
     }
     for (const [id, lines] of chains) {
-      const { head, beginsAt } = sink.take(id, lines.slice(Math.max(0, at - 2), at + 4).join(''));
+      const { head, beginsAt } = sink.take(
+        id,
+        lines.slice(Math.max(0, at - 2), at + 4).join(''),
+        OWNER,
+      );
       assert.deepEqual([head.seq, beginsAt], [at + 3, undefined]);
     }
   }
@@ -245,6 +262,37 @@ test('L4: the file of the sidecars begins anew where it is full; what is kept ve
   assert.deepEqual((await verifyAudit(lines, { begins: [1] })).findings, []);
   const without = await verifyAudit(lines);
   assert.match(without.findings[0]?.problem ?? '', /record 0 expected/, 'control');
+});
+
+test('F4: whose records a sandbox has is known after a restart, also where an anchor alone says it, and so is how far its chain has come', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'outrider-sink-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const lines = sidecarLines(20_000).map((line) => `${line}\n`);
+  const restarted = (use: (sink: ReturnType<typeof openAuditSink>) => void): void => {
+    const sink = openAuditSink(directory);
+    use(sink);
+    sink.close();
+  };
+  const another = (sink: ReturnType<typeof openAuditSink>): void =>
+    assert.throws(() => sink.take(SANDBOX, lines.join(''), 'another'), { code: 'EGRESS_DENIED' });
+  // What is refused claims nothing.
+  restarted((sink) =>
+    assert.throws(() => sink.take(SANDBOX, `${lines[1]}${lines[0]}`, 'another'), {
+      code: 'AUDIT_GAP',
+    }),
+  );
+  restarted((sink) =>
+    assert.equal(sink.take(SANDBOX, lines.slice(0, 5).join(''), OWNER).head.seq, 4),
+  );
+  restarted((sink) => {
+    another(sink);
+    sink.take(SANDBOX, lines.slice(5, 15_000).join(''), OWNER);
+    sink.flush(); // and an anchor
+  });
+  restarted((sink) => {
+    another(sink);
+    assert.equal(sink.take(SANDBOX, lines.slice(15_000).join(''), OWNER).head.seq, 19_999);
+  });
 });
 
 test('L4: what sandboxes fill keeps as many files as it is given, and the own audit of the proxy as many as that', async (t) => {
@@ -270,9 +318,9 @@ test('a start reads the file of the sidecars back to its last anchor, not from t
   const path = join(directory, 'sidecar.jsonl');
   const lines = sidecarLines(14_000).map((line) => `${line}\n`);
   const before = openAuditSink(directory);
-  before.take(SANDBOX, lines.slice(0, 12_000).join(''));
+  before.take(SANDBOX, lines.slice(0, 12_000).join(''), OWNER);
   before.flush();
-  before.take(SANDBOX, lines.slice(12_000, 12_500).join(''));
+  before.take(SANDBOX, lines.slice(12_000, 12_500).join(''), OWNER);
   before.close();
   // What stands before the anchor is not looked at: damage there is for `verify` to find.
   const text = readFileSync(path, 'utf8');
@@ -283,13 +331,14 @@ test('a start reads the file of the sidecars back to its last anchor, not from t
   );
   const after = openAuditSink(directory);
   t.after(() => after.close());
-  assert.equal(after.take(SANDBOX, lines.slice(12_400).join('')).head.seq, 13_999);
+  assert.equal(after.take(SANDBOX, lines.slice(12_400).join(''), OWNER).head.seq, 13_999);
   assert.equal(
     after.take(
       'other',
       sidecarLines(2, 'other')
         .map((line) => `${line}\n`)
         .join(''),
+      OWNER,
     ).head.seq,
     1,
   );
@@ -333,7 +382,7 @@ for (const [what, body, status, type = 'application/x-ndjson'] of bad)
       body: body(sidecarLines(3)),
     });
     assert.equal(got.status, status, got.body);
-    assert.equal(readFileSync(sidecarFile, 'utf8'), '');
+    assert.equal(deliveredTo(sidecarFile), '');
   });
 
 test('every event of a sidecar is taken, with its sandbox named or not, up to a checkpoint behind the end', async (t) => {
@@ -349,7 +398,7 @@ test('every event of a sidecar is taken, with its sandbox named or not, up to a 
     const got = await ask('/.outrider/audit', { method: 'POST', headers: NDJSON, body });
     assert.equal(got.status, 200, got.body);
   }
-  assert.equal(readFileSync(sidecarFile, 'utf8'), bodyOf(lines));
+  assert.equal(deliveredTo(sidecarFile), bodyOf(lines));
 });
 
 test('another sandbox cannot go on with a chain', async (t) => {
@@ -376,7 +425,7 @@ test('a chain that is not known here may begin in the middle, and its receipt sa
   assert.equal(taken.status, 200, taken.body);
   assert.equal(JSON.parse(taken.body).acknowledged.seq, 4);
   assert.equal((await post(lines.slice(5))).status, 200);
-  assert.equal(readFileSync(sidecarFile, 'utf8'), bodyOf(lines.slice(3)));
+  assert.equal(deliveredTo(sidecarFile), bodyOf(lines.slice(3)));
   const details = records()
     .filter(({ event }) => event === 'receipt')
     .map(({ detail }) => detail);

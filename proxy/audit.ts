@@ -6,6 +6,7 @@ import {
   type AuditFields,
   AuditFile,
   type AuditHead,
+  type AuditLabels,
   type AuditRotation,
 } from '#core/audit';
 import type { OutriderError } from '#core/errors';
@@ -15,8 +16,8 @@ import type { Metrics } from '#core/metrics';
 import { ensurePrivateDir, writePrivateFile } from '#core/runtime-dir';
 import { refused } from './refusal.ts';
 
-export const AUDIT_FILE = 'proxy.jsonl';
-export const HEAD_FILE = 'proxy.head.json';
+const AUDIT_FILE = 'proxy.jsonl';
+const HEAD_FILE = 'proxy.head.json';
 
 /** Below this the disk counts as full: room for the records of what is under way. */
 const FREE_MIN_BYTES = 1_048_576;
@@ -28,8 +29,8 @@ const OWED_MAX = 10_000;
 export interface ProxyAudit {
   /** To be called before anything goes out. @throws {OutriderError} AUDIT_UNAVAILABLE */
   assertWritable(): void;
-  /** Writes one record. @throws {OutriderError} AUDIT_UNAVAILABLE: the record is then owed, and nothing goes out until it is written */
-  record(fields: AuditFields): void;
+  /** Writes one record, with what it has in common with others as `labels`. @throws {OutriderError} AUDIT_UNAVAILABLE: the record is then owed, and nothing goes out until it is written */
+  record(fields: AuditFields, labels?: AuditLabels): void;
   readonly head: AuditHead;
   close(): Promise<void>;
 }
@@ -84,17 +85,18 @@ export function createAudit(deps: {
   readonly freeBytes: () => number;
 }): ProxyAudit {
   const { chain, log, metrics, freeBytes } = deps;
-  const headSeq = metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.');
-  const written = metrics.counter('outrider_audit_records_total', 'Audit records written.');
-  const owed: AuditFields[] = [];
-  const append = (fields: AuditFields): void => {
-    chain.append(fields);
-    written.inc();
-    headSeq.set(chain.head.seq);
+  metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.', [], (gauge) =>
+    gauge.set(chain.head.seq),
+  );
+  const written = metrics.tally('outrider_audit_records_total', 'Audit records written.');
+  const owed: { readonly fields: AuditFields; readonly labels: AuditLabels | undefined }[] = [];
+  const append = (fields: AuditFields, labels?: AuditLabels): void => {
+    chain.append(fields, labels);
+    written.add(1);
   };
   const settle = (): void => {
     for (let next = owed[0]; next !== undefined; next = owed[0]) {
-      append(next);
+      append(next.fields, next.labels);
       owed.shift();
     }
   };
@@ -108,12 +110,12 @@ export function createAudit(deps: {
         throw unwritable('less than 1 MiB is free on the disk of the audit');
       settle();
     },
-    record(fields) {
+    record(fields, labels) {
       try {
         settle();
-        append(fields);
+        append(fields, labels);
       } catch (error) {
-        if (owed.length < OWED_MAX) owed.push(fields);
+        if (owed.length < OWED_MAX) owed.push({ fields, labels });
         log.error('an audit record cannot be written', { error });
         throw error;
       }

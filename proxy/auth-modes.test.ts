@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { request as requestPlain } from 'node:http';
 import { type RequestOptions, request } from 'node:https';
-import { networkInterfaces, tmpdir } from 'node:os';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { temporaryDirectory } from '#core/testing/directory';
+import { makePki } from '#core/testing/pki';
 import {
   BOUNDARY,
   datasource,
@@ -40,15 +41,8 @@ async function mesh(
   return { origin, ...started };
 }
 
-/** A directory that is gone after the test. */
-function temporary(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), 'outrider-auth-'));
-  t.after(() => rmSync(directory, { recursive: true }));
-  return directory;
-}
-
 function tokenFile(t: TestContext, mode = 0o600): string {
-  const path = join(temporary(t), 'token');
+  const path = join(temporaryDirectory(t), 'token');
   writeFileSync(path, `${TOKEN}\n`);
   chmodSync(path, mode);
   return path;
@@ -190,50 +184,11 @@ test('tokens in clear do not leave the machine, unless that is forced', async (t
   await mesh(t, { tcp: '0.0.0.0:0', insecure: true });
 });
 
-/** An authority with the certificate of a proxy and those of two sidecars, made by openssl. */
+/** An authority with the certificate of a proxy and those of two sidecars, and one of another. */
 function pki(t: TestContext) {
-  const directory = temporary(t);
-  const path = (name: string) => join(directory, name);
-  const openssl = (...argv: readonly string[]) => {
-    const { status, stderr } = spawnSync('openssl', argv, { cwd: directory, encoding: 'utf8' });
-    assert.equal(status, 0, stderr);
-  };
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
-  for (const ca of ['ca', 'other-ca'])
-    openssl(
-      'req',
-      '-x509',
-      ...key,
-      '-subj',
-      `/CN=${ca}`,
-      '-keyout',
-      `${ca}.key`,
-      '-out',
-      `${ca}.pem`,
-    );
-  const issue = (name: string, ca: string) =>
-    openssl(
-      'req',
-      '-x509',
-      ...key,
-      '-subj',
-      `/CN=${name}`,
-      '-addext',
-      'subjectAltName=IP:127.0.0.1',
-      '-addext',
-      'basicConstraints=critical,CA:FALSE',
-      '-CA',
-      `${ca}.pem`,
-      '-CAkey',
-      `${ca}.key`,
-      '-keyout',
-      `${name}.key`,
-      '-out',
-      `${name}.pem`,
-    );
-  issue('proxy', 'ca');
-  issue('one', 'ca');
-  issue('two', 'ca');
+  const { path, authority, issue } = makePki(t);
+  authority('other-ca');
+  for (const name of ['proxy', 'one', 'two']) issue(name);
   issue('stranger', 'other-ca');
   const client = (name: string) => ({
     cert: readFileSync(path(`${name}.pem`)),

@@ -1,9 +1,9 @@
 import {
+  hasRole,
   mayInstall,
   type PolicySet,
   type RolePolicy,
   rolePolicy,
-  rolesOf,
   sandboxBounds,
 } from '#policies';
 import type { PolicyInForce } from '#policystore';
@@ -53,7 +53,7 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
     callerOf(identity) {
       const { execution, principal, grantedRole } = identity;
       const { set, revision } = deciderOf(source, execution);
-      const own = rolesOf(set, principal, now()).includes(execution.role);
+      const own = hasRole(set, principal, execution.role, now());
       const role = own ? set.roles.get(execution.role) : undefined;
       if (!role)
         throw refused('ROLE_DENIED', 'the role is not one of the principal', 'role_denied');
@@ -80,7 +80,7 @@ export function createAuthority(source: PolicySource, now = () => Date.now()): A
 
     policyNow({ execution, principal }) {
       const { set } = deciderOf(source, execution);
-      return rolesOf(set, principal, now()).includes(execution.role)
+      return hasRole(set, principal, execution.role, now())
         ? rolePolicy(set, execution.role, principal.tenant, execution.phase)
         : undefined;
     },

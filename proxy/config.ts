@@ -17,25 +17,12 @@ import {
   type Spec,
   text,
 } from '#core/config';
+import { ISSUER_ALGORITHMS } from '#core/issued-tokens';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
 import { limitsSpec } from './limits/config.ts';
 import { parseUpstreamProxy } from './via-proxy.ts';
-
-/** Signatures that an issuer may use. No symmetric one: whoever can check those can also forge them. */
-const ALGORITHMS = [
-  'RS256',
-  'RS384',
-  'RS512',
-  'PS256',
-  'PS384',
-  'PS512',
-  'ES256',
-  'ES384',
-  'ES512',
-  'EdDSA',
-] as const;
 
 const issuerSpec = {
   issuer: text('The `iss` of its tokens, exactly.'),
@@ -43,7 +30,11 @@ const issuerSpec = {
     'Its public keys: an https URL (http on loopback only); without it, what its discovery document says.',
   ),
   audience: text('The `aud` that its tokens for this proxy carry.'),
-  algorithms: list('Signatures it may use.', choice('', ALGORITHMS), ['RS256', 'ES256', 'EdDSA']),
+  algorithms: list('Signatures it may use.', choice('', ISSUER_ALGORITHMS), [
+    'RS256',
+    'ES256',
+    'EdDSA',
+  ]),
   groups: list('Of these groups a caller must be in one; empty: anybody may.', text(''), []),
   groupsClaim: text('The claim that lists the groups.', 'groups'),
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { OutriderError } from '#core/errors';
 import { authorize, type Permit, type TunnelTarget, tunnelTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
+import { identified } from './admission.ts';
 import { refusedTarget } from './answer.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, withExchanged } from './forward.ts';
@@ -24,9 +25,7 @@ export async function connectThrough(
   record: ExchangeRecord,
   answered: { ok: boolean },
 ): Promise<Partial<Exchanged>> {
-  parts.audit.assertWritable();
-  const caller = parts.authority.callerOf(await parts.identifier.identify(request));
-  record.calledBy(caller);
+  const caller = await identified(parts, request, record);
   const target = connectTarget(request);
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
@@ -35,7 +34,7 @@ export async function connectThrough(
   const open = parts.open.begin(caller, target, permit.decision.limits);
   try {
     const came = await carry(parts, socket, head, permit, open, place, record, answered);
-    parts.audit.record(record.completed(came));
+    parts.audit.record(record.completed(came), record.labels);
     return came;
   } catch (error) {
     // What it was cut by comes first, whatever broke because of that.

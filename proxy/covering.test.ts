@@ -140,3 +140,21 @@ test('fields are counted where they held a secret', () => {
   assert.equal(open.cover(SECRET), SECRET);
   assert.equal(open.found, 0);
 });
+
+test('of many fields those are covered and counted that held a secret, and the others are as they were', () => {
+  const fields = new FieldCover(createRedactor([SECRET]));
+  const clean = ['content-type', 'text/plain'];
+  assert.equal(fields.coverAll(clean), clean);
+  assert.equal(fields.found, 0);
+  assert.deepEqual(fields.coverAll([...clean, 'x-echo', `a ${SECRET}`, `x-${SECRET}`, 'b']), [
+    ...clean,
+    'x-echo',
+    `a ${'*'.repeat(SECRET.length)}`,
+    `x-${'*'.repeat(SECRET.length)}`,
+    'b',
+  ]);
+  assert.equal(fields.found, 2);
+  // A secret that two fields hold the halves of is in neither.
+  const halves = [SECRET.slice(0, 5), SECRET.slice(5)];
+  assert.deepEqual(fields.coverAll(halves), halves);
+});

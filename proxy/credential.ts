@@ -3,7 +3,7 @@ import type { CredentialBinding } from '#policies';
 import type { Abandonment } from './abandon.ts';
 import { refused } from './refusal.ts';
 import type { Secrets } from './secrets.ts';
-import type { DatasourceTrust } from './trust.ts';
+import type { DatasourceTrust, DatasourceTrusts } from './trust.ts';
 
 /** What one credential puts into a request, and what must then not come back. */
 export interface Injection {
@@ -51,11 +51,13 @@ export const WHOLE_ANSWER = {
 } as const;
 
 /**
- * The injection of a binding, its secret read now.
- * @throws {OutriderError} CREDENTIAL_UNAVAILABLE; UNIMPLEMENTED for sigv4, oauth2 and mtls
+ * The injection of a binding, its secret read now; of `mtls` nothing stands in the request: see `trustOf`.
+ * @throws {OutriderError} CREDENTIAL_UNAVAILABLE; UNIMPLEMENTED for sigv4 and oauth2
  */
 export function injectionOf({ metadata, spec }: CredentialBinding, secrets: Secrets): Injection {
   const { inject, secretRef, stripClient = [], redact = true } = spec;
+  const strip = stripClient.map((name) => name.toLowerCase());
+  if ('mtls' in inject) return { inject: [], strip, secrets: [] };
   if (!('header' in inject))
     throw refused(
       'UNIMPLEMENTED',
@@ -66,7 +68,18 @@ export function injectionOf({ metadata, spec }: CredentialBinding, secrets: Secr
   const value = inject.format.replaceAll('{secret}', () => secret);
   return {
     inject: [[inject.header, value]],
-    strip: stripClient.map((name) => name.toLowerCase()),
+    strip,
     secrets: redact ? [secret] : [],
   };
+}
+
+/**
+ * What the connection of a binding is made with, where that is its credential: a client certificate with its key.
+ * @throws {OutriderError} CREDENTIAL_UNAVAILABLE
+ */
+export function trustOf(
+  { spec: { inject, secretRef } }: CredentialBinding,
+  { secrets, trusts }: { readonly secrets: Secrets; readonly trusts: DatasourceTrusts },
+): DatasourceTrust | undefined {
+  return 'mtls' in inject ? trusts.of({ clientCertificateRef: secretRef }, secrets) : undefined;
 }

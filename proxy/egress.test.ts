@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -7,6 +8,7 @@ import { classifyIp, parseIp } from '#policies';
 import {
   BOUNDARY,
   CERTIFICATE,
+  CERTIFICATE_KEY,
   datasource,
   egressPolicy,
   type Mesh,
@@ -193,5 +195,79 @@ test(
     assert.equal(seen?.headers['authorization'], undefined);
     assert.equal(records().at(-1)?.['credential'], 'api-key');
     assert.equal(records().at(-1)?.['target'], `https://api.example:${origin.port}/v1/x`);
+  },
+);
+
+/** Says who calls; without a certificate nobody gets that far. */
+async function startMutual(t: TestContext): Promise<number> {
+  const server = createServer(
+    {
+      cert: CERTIFICATE,
+      key: CERTIFICATE_KEY,
+      ca: CERTIFICATE,
+      requestCert: true,
+      rejectUnauthorized: true,
+    },
+    (request, response) => void response.end(JSON.stringify(request.headers)),
+  );
+  await new Promise<void>((resolve) => server.listen(0, own ?? '', resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  return address.port;
+}
+
+test(
+  'F1: a client certificate is shown where its binding says and nowhere else, and nothing of it stands in the request',
+  ownPublic,
+  async (t) => {
+    const port = await startMutual(t);
+    const directory = mkdtempSync(join(tmpdir(), 'outrider-ca-'));
+    t.after(() => rmSync(directory, { recursive: true }));
+    const caFile = join(directory, 'ca.pem');
+    writeFileSync(caFile, CERTIFICATE);
+    const dns = await startDns(t, { 'api.example': [own ?? ''] });
+    const rule = (id: string) => ({
+      id,
+      hosts: ['api.example'],
+      ports: [port],
+      methods: ['GET'],
+      paths: [`/${id}/**`],
+    });
+    const pem = `${CERTIFICATE}\n${CERTIFICATE_KEY}\n`;
+    const meshWith = (certificate: string) =>
+      startMesh(t, {
+        documents: [
+          ROLE,
+          BOUNDARY,
+          egressPolicy([{ ...rule('shown'), credential: 'certificate' }, rule('open')]),
+          {
+            kind: 'CredentialBinding',
+            metadata: { name: 'certificate' },
+            spec: {
+              secretRef: 'file:pem',
+              hosts: ['api.example'],
+              paths: ['/shown/**'],
+              inject: { mtls: true },
+            },
+          },
+        ],
+        config: { dns: { servers: [dns.address] }, tls: { caFile } },
+        secrets: { pem: certificate },
+      });
+    const { ask, records } = await meshWith(pem);
+    const got = await ask(`https://api.example:${port}/shown/x`, {
+      headers: { authorization: 'theirs' },
+    });
+    assert.equal(got.status, 200, got.body);
+    assert.equal(JSON.parse(got.body).authorization, undefined);
+    assert.equal(records().at(-1)?.['credential'], 'certificate');
+    assert.equal((await ask(`https://api.example:${port}/open/x`)).status, 502);
+    const broken = await meshWith(CERTIFICATE);
+    const without = await broken.ask(`https://api.example:${port}/shown/x`);
+    assert.equal(without.headers['x-outrider-reason'], 'credential_unavailable');
   },
 );

@@ -1,4 +1,4 @@
-import type { AuditFields } from '#core/audit';
+import { type AuditFields, AuditLabels } from '#core/audit';
 import type { ErrorCode, OutriderError } from '#core/errors';
 import { type AllowDecision, type Target, targetText } from '#policies';
 import type { Caller } from './authority.ts';
@@ -10,27 +10,43 @@ const TARGET_MAX_CHARS = 2_048;
 /** Of a refused target: it costs nothing to ask for a long one, and the audit keeps it. */
 const REFUSED_TARGET_MAX_CHARS = 256;
 
+/** A record that is being made. */
+type Writable = { -readonly [Name in keyof AuditFields]: AuditFields[Name] };
+
 /** What becomes known of one exchange, step by step; exactly one audit record comes of it. */
 export class ExchangeRecord {
   /** Of this one request out of the sandbox: the same at its sidecar. */
   readonly egressId: string;
   readonly #began = performance.now();
-  #fields: Omit<AuditFields, 'event'>;
-  #written = false;
+  readonly #method: string | undefined;
+  #ingress: string;
+  #target: string | undefined;
+  #datasource: string | undefined;
+  #query: string | undefined;
+  #allowed: AllowDecision | undefined;
+  #labels: AuditLabels | undefined;
+  #endedMs: number | undefined;
   #ownMs: number | undefined;
   #keepsQueries = true;
 
   constructor(egressId: string, ingress: string, method: string | undefined) {
     this.egressId = egressId;
-    this.#fields = { egressId, ingress, method };
+    this.#ingress = ingress;
+    this.#method = method;
   }
 
   get written(): boolean {
-    return this.#written;
+    return this.#endedMs !== undefined;
   }
 
+  /** Whose request it is, for the record beside its own fields; undefined until that is known. */
+  get labels(): AuditLabels | undefined {
+    return this.#labels;
+  }
+
+  /** Until now, or its end. */
   get durationMs(): number {
-    return performance.now() - this.#began;
+    return this.#endedMs ?? performance.now() - this.#began;
   }
 
   /** What of that was before the request went on; all of it where none did. */
@@ -43,94 +59,129 @@ export class ExchangeRecord {
     this.#ownMs = this.durationMs;
   }
 
-  calledBy({ identity, role, set, revision }: Caller): void {
-    const { execution, principal } = identity;
-    this.#keepsQueries = set.roles.get(role)?.spec.audit?.queries !== false;
-    this.add({
-      requestId: execution.requestId,
-      tokenId: execution.tokenId,
-      issuer: principal.issuer,
-      subject: principal.subject,
-      tenant: principal.tenant,
-      role,
-      sandboxId: execution.sandboxId,
-      execId: execution.execId,
-      policyDigest: set.digest,
-      policyCommit: revision?.commit,
-      policySerial: revision?.serial,
-    });
+  calledBy(caller: Caller): void {
+    this.#keepsQueries = caller.set.roles.get(caller.role)?.spec.audit?.queries !== false;
+    this.#labels = labelsOf(caller);
   }
 
   aimedAt(target: Target): void {
-    this.add({
-      target: targetText(target),
-      ...(target.kind === 'datasource'
-        ? { ingress: 'alias', datasource: `${target.type}/${target.name}` }
-        : {}),
-    });
-    if (target.kind === 'datasource' && target.query !== null) this.asks(target.query);
+    this.#target = targetText(target);
+    if (target.kind !== 'datasource') return;
+    this.#ingress = 'alias';
+    this.#datasource = `${target.type}/${target.name}`;
+    if (target.query !== null) this.asks(target.query);
+  }
+
+  /** At something of the proxy's own. */
+  aimedAtPath(path: string): void {
+    this.#target = path;
   }
 
   /** The words of a query or statement, behind those that are known; the first 500 characters are kept, where the role lets them be. */
   asks(text: string): void {
     if (!this.#keepsQueries) return;
-    const before = this.#fields.query === undefined ? '' : `${this.#fields.query} `;
-    this.add({ query: `${before}${text}`.slice(0, QUERY_MAX_CHARS) });
+    const before = this.#query === undefined ? '' : `${this.#query} `;
+    this.#query = `${before}${text}`.slice(0, QUERY_MAX_CHARS);
   }
 
-  allowedBy({ rule, policy, credential, datasource, reported }: AllowDecision): void {
-    const asked = credential ?? (datasource && `datasource:${datasource.type}/${datasource.name}`);
-    this.add({
-      rule,
-      policy,
-      ...(asked ? { credential: asked } : {}),
-      ...(reported
-        ? { reportedReason: reported.reason, reportedRule: reported.rule ?? undefined }
-        : {}),
-    });
-  }
-
-  add(fields: Omit<AuditFields, 'event'>): void {
-    this.#fields = { ...this.#fields, ...fields };
+  allowedBy(decision: AllowDecision): void {
+    this.#allowed = decision;
   }
 
   /** The record of an exchange that came to its end. Asked for once. */
   completed(exchanged: Partial<Exchanged>): AuditFields {
-    return this.#close({ verdict: 'allow', ...measured(exchanged) });
+    return this.#close('allow', exchanged, exchanged.status || undefined);
   }
 
   /** The record of one that did not. */
   failed(error: OutriderError, status: number, exchanged: Partial<Exchanged>): AuditFields {
-    const denial = denialOf(error);
-    return this.#close({
-      verdict: verdictOf(error.code),
-      code: error.code,
-      reason: denial?.reason,
-      ...(denial?.rule ? { rule: denial.rule } : {}),
-      ...measured(exchanged),
-      status: exchanged.status || status,
-    });
+    const { reason, rule } = denialOf(error) ?? {};
+    const closed = this.#close(verdictOf(error.code), exchanged, exchanged.status || status);
+    return { ...closed, code: error.code, reason, ...(rule ? { rule } : {}) };
   }
 
   /** What is known of it, for a record beside its own. */
   about(event: AuditFields['event'], detail: string): AuditFields {
-    const { method: _method, query: _query, ...known } = this.#fields;
-    return { ...known, event, target: known.target?.slice(0, TARGET_MAX_CHARS), detail };
+    const target = this.#target?.slice(0, TARGET_MAX_CHARS);
+    return { ...this.#known(event), target, method: undefined, query: undefined, detail };
   }
 
-  #close(fields: Omit<AuditFields, 'event'>): AuditFields {
-    this.#written = true;
+  #close(
+    verdict: AuditFields['verdict'],
+    { bytesIn, bytesOut, upstreamMs, redactions }: Partial<Exchanged>,
+    status: number | undefined,
+  ): AuditFields & Writable {
+    this.#endedMs = this.durationMs;
+    const record = this.#known('request');
+    const targetMax = verdict === 'allow' ? TARGET_MAX_CHARS : REFUSED_TARGET_MAX_CHARS;
+    record.target = this.#target?.slice(0, targetMax);
+    record.verdict = verdict;
+    record.status = status;
+    record.bytesIn = bytesIn;
+    record.bytesOut = bytesOut;
+    record.upstreamMs = upstreamMs ? toMicroseconds(upstreamMs) : undefined;
+    record.durationMs = toMicroseconds(this.#endedMs);
+    record.detail = redactions ? 'the credential came back and was redacted' : undefined;
+    return record;
+  }
+
+  /** Every field of its own, each once and in one order: records of one shape are made and written faster. */
+  #known(event: AuditFields['event']): Writable {
+    const { rule, policy, credential, datasource, reported } = this.#allowed ?? {};
+    const asked = credential ?? (datasource && `datasource:${datasource.type}/${datasource.name}`);
     return {
-      event: 'request',
-      ...this.#fields,
-      ...fields,
-      target: this.#fields.target?.slice(
-        0,
-        fields.verdict === 'allow' ? TARGET_MAX_CHARS : REFUSED_TARGET_MAX_CHARS,
-      ),
-      durationMs: Math.round(this.durationMs * 1_000) / 1_000,
+      event,
+      egressId: this.egressId,
+      ingress: this.#ingress,
+      method: this.#method,
+      target: undefined,
+      datasource: this.#datasource,
+      query: this.#query,
+      rule,
+      policy,
+      credential: asked ?? undefined,
+      reportedReason: reported?.reason,
+      reportedRule: reported?.rule ?? undefined,
+      verdict: undefined,
+      status: undefined,
+      bytesIn: undefined,
+      bytesOut: undefined,
+      upstreamMs: undefined,
+      durationMs: undefined,
+      detail: undefined,
     };
   }
+}
+
+/** Milliseconds, to the microsecond. */
+function toMicroseconds(ms: number): number {
+  return Math.round(ms * 1_000) / 1_000;
+}
+
+/** Of the last call of each identity: a remembered token is one object, and most of its calls are decided by one policy. */
+const LABELS = new WeakMap<object, { readonly of: Caller; readonly labels: AuditLabels }>();
+
+function labelsOf(caller: Caller): AuditLabels {
+  const { identity, role, set, revision } = caller;
+  const known = LABELS.get(identity);
+  if (known && known.of.set === set && known.of.revision === revision && known.of.role === role)
+    return known.labels;
+  const { execution, principal } = identity;
+  const labels = new AuditLabels({
+    requestId: execution.requestId,
+    tokenId: execution.tokenId,
+    issuer: principal.issuer,
+    subject: principal.subject,
+    tenant: principal.tenant,
+    role,
+    sandboxId: execution.sandboxId,
+    execId: execution.execId,
+    policyDigest: set.digest,
+    policyCommit: revision?.commit,
+    policySerial: revision?.serial,
+  });
+  LABELS.set(identity, { of: caller, labels });
+  return labels;
 }
 
 /** Whether somebody said no, a limit did, or something broke. */
@@ -154,14 +205,3 @@ const DENIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'NOT_FOUND',
   'UNIMPLEMENTED',
 ]);
-
-function measured(exchanged: Partial<Exchanged>): Omit<AuditFields, 'event'> {
-  const { status, bytesIn, bytesOut, upstreamMs, redactions } = exchanged;
-  return {
-    ...(status ? { status } : {}),
-    ...(bytesIn === undefined ? {} : { bytesIn }),
-    ...(bytesOut === undefined ? {} : { bytesOut }),
-    ...(upstreamMs ? { upstreamMs: Math.round(upstreamMs * 1_000) / 1_000 } : {}),
-    ...(redactions ? { detail: 'the credential came back and was redacted' } : {}),
-  };
-}

@@ -1,11 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { answerJson } from '#core/http';
-import { type RequestProtocol, requestProtocol } from '#policies';
+import { grantedDatasources, type RequestProtocol, requestProtocol } from '#policies';
 import { abandon } from './abandon.ts';
 import { type Admitted, addressed, admitted, identified } from './admission.ts';
 import { refusedTarget } from './answer.ts';
 import type { Caller } from './authority.ts';
-import { listDatasources } from './discovery.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type Exchanged, forward, type Outbound } from './forward.ts';
 import { valuesOf } from './headers.ts';
@@ -37,7 +36,8 @@ export async function exchange(
   wish: Wish,
   record: ExchangeRecord,
 ): Promise<Partial<Exchanged>> {
-  const caller = await identified(parts, request, record);
+  const calling = identified(parts, request, record);
+  const caller = calling instanceof Promise ? await calling : calling;
   if (request.url === DISCOVERY_PATH)
     return answerDiscovery(parts, request, response, caller, record);
   if (wish.upgrading) assertHandshake(request, wish.upgrading);
@@ -57,27 +57,33 @@ async function send(
   const { wish, record, target, upstream, open, place } = allowed;
   const { expectsContinue = false, upgrading } = wish;
   const { rawHeaders } = request;
-  const inspected = await inspect(request, response, {
+  const inspecting = inspect(request, response, {
     target,
     upstream,
     open,
     expectsContinue,
     onStatement: (text) => record.asks(text),
   });
-  const there = await addressed(parts, allowed, { ...inspected, rawHeaders });
-  const { route, inject, abandonment, onRejected, ...said } = there;
-  const dispatcher = parts.pools.for(route);
+  const { query, body } = inspecting instanceof Promise ? await inspecting : inspecting;
+  const there = await addressed(parts, allowed, { query, body, rawHeaders });
+  const { inject, abandonment, onRejected } = there;
+  const dispatcher = parts.pools.for(there.route);
   const outbound: Outbound = {
-    ...said,
     dispatcher,
-    method: said.method ?? target.method,
+    method: there.method ?? target.method,
+    path: there.path,
+    headers: there.headers,
+    redactor: there.redactor,
+    redactsFrom: there.redactsFrom,
+    transform: there.transform,
+    announce: there.announce,
     anonymous: upstream.anonymous,
     timeoutMs: parts.upstreamTimeoutMs,
     idleMs: parts.tunnelIdleMs,
     limits: upstream.decision.limits,
     open,
-    expectsContinue: expectsContinue && inspected.body === undefined,
-    body: inspected.body,
+    expectsContinue: expectsContinue && body === undefined,
+    body,
     spend: place.spend,
   };
   record.sentOn();
@@ -87,7 +93,7 @@ async function send(
     upgrading ? asWebSocket(request, response, outbound, upgrading) : outbound,
     (came) => {
       if (came.status === 401) onRejected();
-      parts.audit.record(record.completed(came));
+      parts.audit.record(record.completed(came), record.labels);
     },
   );
   if (abandonment) {
@@ -114,10 +120,10 @@ function answerDiscovery(
   caller: Caller,
   record: ExchangeRecord,
 ): Partial<Exchanged> {
-  record.add({ target: DISCOVERY_PATH });
+  record.aimedAtPath(DISCOVERY_PATH);
   if (request.method !== 'GET') throw refusedTarget('method_not_allowed');
-  const datasources = listDatasources(caller, Date.now());
-  parts.audit.record(record.completed({ status: 200 }));
+  const datasources = grantedDatasources(caller.set, caller.policy.projection, Date.now());
+  parts.audit.record(record.completed({ status: 200 }), record.labels);
   answerJson(response, 200, { datasources });
   return {};
 }

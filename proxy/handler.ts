@@ -5,6 +5,7 @@ import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
 import { requestIdFrom } from '#core/ids';
 import { ServerResponse } from '#core/node-http';
+import { OpenList } from '#core/open-list';
 import { REASONS } from '#policies';
 import type { RequestHead } from './admission.ts';
 import {
@@ -50,27 +51,27 @@ export interface Handler {
 const DELIVERY_PATH = '/.outrider/audit';
 
 export function createHandler(parts: Parts): Handler {
-  const running = new Set<Promise<void>>();
-  /** Requests of a connection that are not answered yet. */
-  const pending = new WeakMap<Duplex, number>();
-  const isBusy = (socket: Duplex): boolean => (pending.get(socket) ?? 0) > 0;
-  const note = (socket: Duplex, step: 1 | -1): void =>
-    void pending.set(socket, (pending.get(socket) ?? 0) + step);
-  const track = async (call: Promise<void>): Promise<void> => {
+  const running = new OpenList<Promise<void>>();
+  /** How many requests of a connection are not answered yet. */
+  const pending = new WeakMap<Duplex, { count: number }>();
+  const isBusy = (socket: Duplex): boolean => (pending.get(socket)?.count ?? 0) > 0;
+  const pendingOf = (socket: Duplex): { count: number } => {
+    let known = pending.get(socket);
+    if (!known) pending.set(socket, (known = { count: 0 }));
+    return known;
+  };
+  const track = (call: Promise<void>): Promise<void> => {
     running.add(call);
-    try {
-      await call;
-    } finally {
-      running.delete(call);
-    }
+    const over = (): void => running.delete(call);
+    return call.then(over, over);
   };
 
   return {
     request: (request, response, expectsContinue) => {
       response.on('error', () => {});
-      const { socket } = request;
-      note(socket, 1);
-      response.once('close', () => note(socket, -1));
+      const unanswered = pendingOf(request.socket);
+      unanswered.count += 1;
+      response.once('close', () => void (unanswered.count -= 1));
       return track(
         request.url === DELIVERY_PATH
           ? answerDelivery(parts, request, response)
@@ -220,7 +221,7 @@ function refuse(parts: Parts, record: ExchangeRecord, thrown: unknown): Outrider
   const exchanged = exchangedOf(thrown);
   if (!record.written) {
     try {
-      parts.audit.record(record.failed(error, statusOf(error), exchanged));
+      parts.audit.record(record.failed(error, statusOf(error), exchanged), record.labels);
     } catch (unwritable) {
       error = toOutriderError(unwritable);
     }
@@ -249,12 +250,12 @@ function count(
 ): void {
   const { metrics } = parts;
   if (redactions > 0) reportReturned(parts, record, redactions);
-  metrics.requests.inc({ verdict });
+  metrics.requests.add(1, verdict);
   metrics.duration.observe(record.durationMs / 1_000);
   metrics.own.observe(record.ownMs / 1_000);
   if (upstreamMs > 0) metrics.upstream.observe(upstreamMs / 1_000);
-  if (bytesIn > 0) metrics.bytes.inc({ direction: 'in' }, bytesIn);
-  if (bytesOut > 0) metrics.bytes.inc({ direction: 'out' }, bytesOut);
+  if (bytesIn > 0) metrics.bytes.add(bytesIn, 'in');
+  if (bytesOut > 0) metrics.bytes.add(bytesOut, 'out');
 }
 
 function egressIdOf(request: Pick<RequestHead, 'rawHeaders'>): string {

@@ -95,7 +95,7 @@ test('an answer loses what belongs to the connection, to us, and cookies made fr
     ['X-Echo', 'hunter22'],
   ];
   const bytes = raw.flat().map((text) => Buffer.from(text));
-  const cover = (text: string) => text.replaceAll('hunter22', '********');
+  const cover = (texts: string[]) => texts.map((text) => text.replaceAll('hunter22', '********'));
   assert.deepEqual(downstreamHeaders(bytes, { anonymous: true, cover }), [
     'Content-Type',
     'text/plain',

@@ -65,28 +65,33 @@ export interface RequestHeaderRules {
  */
 export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRules): FlatHeaders {
   const named = connectionOptions(raw);
-  const injected = new Set(rules.inject.map(([name]) => name.toLowerCase()));
+  const injected = rules.inject.map(([name]) => name.toLowerCase());
   const goes = (name: string): boolean =>
     isOfConnection(name, named) ||
     isOwn(name) ||
-    injected.has(name) ||
+    injected.includes(name) ||
     rules.strip.includes(name) ||
     (rules.anonymous && namesCaller(name));
 
   const out: FlatHeaders = ['host', rules.host];
-  for (const [name, value] of pairs(raw)) if (!goes(name.toLowerCase())) out.push(name, value);
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const name = raw[at] ?? '';
+    if (!goes(name.toLowerCase())) out.push(name, raw[at + 1] ?? '');
+  }
   for (const [name, value] of rules.inject) out.push(name, value);
   return out;
 }
 
-/**
- * The headers of an upstream's answer that may go back. `cover` hides secrets in names and values; `anonymous` also removes
- * cookies, which would be a credential made from ours.
- */
-export function downstreamHeaders(
-  raw: readonly Buffer[],
-  how: { anonymous: boolean; cover: (text: string) => string },
-): FlatHeaders {
+/** How the headers of an answer go back. */
+export interface DownstreamRules {
+  /** Whether cookies go, which would be a credential made from ours. */
+  readonly anonymous: boolean;
+  /** Hides secrets in names and values. */
+  readonly cover: (texts: string[]) => string[];
+}
+
+/** The headers of an upstream's answer that may go back. */
+export function downstreamHeaders(raw: readonly Buffer[], how: DownstreamRules): FlatHeaders {
   return downstreamText(
     raw.map((part) => part.toString('latin1')),
     how,
@@ -96,17 +101,18 @@ export function downstreamHeaders(
 /** As `downstreamHeaders`, of names and values that are text already. */
 export function downstreamText(
   text: readonly string[],
-  { anonymous, cover }: { anonymous: boolean; cover: (text: string) => string },
+  { anonymous, cover }: DownstreamRules,
 ): FlatHeaders {
   const named = connectionOptions(text);
   const out: FlatHeaders = [];
-  for (const [name, value] of pairs(text)) {
+  for (let at = 0; at + 1 < text.length; at += 2) {
+    const name = text[at] ?? '';
     const lower = name.toLowerCase();
     if (isOfConnection(lower, named) || isOwn(lower)) continue;
     if (anonymous && (lower === 'set-cookie' || lower === 'set-cookie2')) continue;
-    out.push(cover(name), cover(value));
+    out.push(name, text[at + 1] ?? '');
   }
-  return out;
+  return cover(out);
 }
 
 /** Every value of one header, in order. `name` is in lower case. */
@@ -120,14 +126,12 @@ export function valuesOf(raw: readonly string[], name: string): string[] {
   return values;
 }
 
-function pairs(raw: readonly string[]): [string, string][] {
-  const out: [string, string][] = [];
-  for (let at = 0; at + 1 < raw.length; at += 2) out.push([raw[at] ?? '', raw[at + 1] ?? '']);
-  return out;
-}
+const NONE: ReadonlySet<string> = new Set();
 
 function connectionOptions(raw: readonly string[]): ReadonlySet<string> {
-  const named = valuesOf(raw, 'connection').flatMap((value) => value.toLowerCase().split(','));
+  const values = valuesOf(raw, 'connection');
+  if (values.length === 0) return NONE;
+  const named = values.flatMap((value) => value.toLowerCase().split(','));
   return new Set(named.map((option) => option.trim()));
 }
 

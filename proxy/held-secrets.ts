@@ -1,4 +1,5 @@
 import type { PolicySet } from '#policies';
+import { createMatcher, type Matcher } from './redaction-matcher.ts';
 import { refused } from './refusal.ts';
 import type { Secrets } from './secrets.ts';
 
@@ -6,6 +7,7 @@ import type { Secrets } from './secrets.ts';
 const LENGTH_MIN = 12;
 /** A secret that was rotated is looked for after this. */
 const FRESH_MS = 5_000;
+const BASIC = /^basic /i;
 
 /**
  * The secrets that a policy names, for noticing one on its way out. Programs never get them: who sends one has it from elsewhere, and is
@@ -16,6 +18,7 @@ export class HeldSecrets {
   readonly #now: () => number;
   #of: PolicySet | undefined;
   #values: readonly string[] = [];
+  #matcher: Matcher | undefined;
   #readAt = 0;
 
   constructor(secrets: Secrets, now = () => performance.now()) {
@@ -30,32 +33,36 @@ export class HeldSecrets {
     rawHeaders: readonly string[],
     rule: string | null,
   ): void {
-    const values = this.#valuesOf(set);
-    if (values.length === 0) return;
-    const said = [pathAndQuery, percentDecoded(pathAndQuery)];
+    const matcher = this.#matcherOf(set);
+    if (!matcher) return;
+    let text = `${pathAndQuery}\n${percentDecoded(pathAndQuery)}`;
     for (let at = 0; at < rawHeaders.length; at += 2) {
       // The token of the hop is the sidecar's own.
-      if (rawHeaders[at]?.toLowerCase() === 'proxy-authorization') continue;
+      if (isTokenOfHop(rawHeaders[at] ?? '')) continue;
       const value = rawHeaders[at + 1] ?? '';
-      said.push(value, basicDecoded(value));
+      text += `\n${value}\n${basicDecoded(value)}`;
     }
-    const text = said.join('\n');
-    if (values.some((value) => text.includes(value)))
+    if (matcher.occurrences(Buffer.from(text)).length > 0)
       throw refused('EGRESS_DENIED', 'the request carries a secret of the mesh', 'secret_egress', {
         rule,
       });
   }
 
-  #valuesOf(set: PolicySet): readonly string[] {
+  /** One pass for all of them, however many they are; undefined where there are none. */
+  #matcherOf(set: PolicySet): Matcher | undefined {
     const now = this.#now();
-    if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#values;
+    if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#matcher;
     const refs = [...set.datasources.values(), ...set.credentials.values()].map(
       ({ spec }) => spec.secretRef,
     );
-    this.#values = [...new Set(refs)].flatMap((ref) => (ref === undefined ? [] : this.#read(ref)));
+    const values = [...new Set(refs)].flatMap((ref) => (ref === undefined ? [] : this.#read(ref)));
+    const same =
+      values.length === this.#values.length && values.every((v, at) => v === this.#values[at]);
+    if (!same) this.#matcher = values.length === 0 ? undefined : matcherOf(values);
+    this.#values = values;
     this.#of = set;
     this.#readAt = now;
-    return this.#values;
+    return this.#matcher;
   }
 
   /** One that cannot be read cannot be noticed either, and nothing else is to fail for it. */
@@ -69,6 +76,16 @@ export class HeldSecrets {
   }
 }
 
+function matcherOf(values: readonly string[]): Matcher {
+  return createMatcher(values.map((value) => Buffer.from(value)));
+}
+
+const TOKEN_OF_HOP = 'proxy-authorization';
+
+function isTokenOfHop(name: string): boolean {
+  return name.length === TOKEN_OF_HOP.length && name.toLowerCase() === TOKEN_OF_HOP;
+}
+
 function percentDecoded(text: string): string {
   if (!text.includes('%')) return '';
   try {
@@ -79,6 +96,7 @@ function percentDecoded(text: string): string {
 }
 
 function basicDecoded(value: string): string {
+  if (!BASIC.test(value)) return '';
   const [, credentials] = /^basic +(\S+)$/i.exec(value) ?? [];
   return credentials === undefined ? '' : Buffer.from(credentials, 'base64').toString('latin1');
 }

@@ -23,6 +23,11 @@ export type CallerRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket'> &
 
 export interface Identifier {
   /**
+   * As `identify`, where nothing need be verified for it: the same token came on this connection before. Undefined otherwise.
+   * @throws {OutriderError} as `identify`
+   */
+  known(request: CallerRequest): Identity | undefined;
+  /**
    * Who calls, from `Proxy-Authorization` alone. It does not say what the caller may do: the role in the token is a claim.
    * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED; EGRESS_DENIED for a web page without an execution token
    */
@@ -69,7 +74,7 @@ interface Cached {
 export function createIdentifier(options: IdentifierOptions): Identifier {
   const { executions, proofs, revocations, direct, onVerified = () => {} } = options;
   const cache = new Map<string, Cached>();
-  const lastOf = new WeakMap<object, { readonly token: string; readonly known: Cached }>();
+  const lastOf = new WeakMap<object, { readonly header: string; readonly known: Cached }>();
 
   const verify = async (token: string, at?: number): Promise<Identity> => {
     try {
@@ -83,21 +88,34 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
     }
   };
 
+  const again = (known: Cached, request: CallerRequest): Identity | undefined => {
+    const { execution } = known.identity;
+    if (execution.expiresAt <= Date.now() / 1_000) return undefined;
+    revocations.assertGood(execution);
+    assertBound(known.identity, request);
+    onVerified('cached');
+    return known.identity;
+  };
+
   return {
+    known(request) {
+      const header = headerOf(request);
+      const last = lastOf.get(request.socket);
+      // The same text again on the same connection: nothing of it need be read to find what it was verified as.
+      return last && last.header === header ? again(last.known, request) : undefined;
+    },
+
     async identify(request) {
-      const given = bearerOf(request);
+      const header = headerOf(request);
+      const given = bearerOf(header);
       const local = direct.identify(given, request);
       if (local) return local;
       const token = needed(given);
-      const last = lastOf.get(request.socket);
-      // The same text again on the same connection: nothing of it need be read to find what it was verified as.
-      const known = last?.token === token ? last.known : remembered(cache, token);
-      if (known && known.identity.execution.expiresAt > Date.now() / 1_000) {
-        lastOf.set(request.socket, { token, known });
-        revocations.assertGood(known.identity.execution);
-        assertBound(known.identity, request);
-        onVerified('cached');
-        return known.identity;
+      const known = remembered(cache, token);
+      const before = known && again(known, request);
+      if (before) {
+        lastOf.set(request.socket, { header: header ?? '', known });
+        return before;
       }
       const identity = await verify(token);
       revocations.assertGood(identity.execution);
@@ -107,7 +125,7 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
     },
 
     async identifyDelivery(request) {
-      const token = needed(bearerOf(request));
+      const token = needed(bearerOf(headerOf(request)));
       const { iat, exp } = unverifiedClaims(token);
       const now = Date.now() / 1_000;
       // The signature covers both; only a token that was valid, and not too long ago, is checked as of its own beginning.
@@ -156,18 +174,22 @@ function needed(token: string | undefined): string {
   return token;
 }
 
-/** The token that was sent; undefined where none was. @throws {OutriderError} UNAUTHENTICATED */
-function bearerOf(request: Pick<IncomingMessage, 'rawHeaders'>): string | undefined {
-  const values = valuesOf(request.rawHeaders, 'proxy-authorization');
-  const [value] = values;
-  if (value === undefined) return undefined;
+/** The one header that says who calls; undefined where it is not there. @throws {OutriderError} UNAUTHENTICATED */
+function headerOf({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): string | undefined {
+  const values = valuesOf(rawHeaders, 'proxy-authorization');
   if (values.length > 1)
     throw refused(
       'UNAUTHENTICATED',
       'the execution token is given more than once',
       'jwt_header_duplicate',
     );
-  const token = /^Bearer ([\w.-]+)$/i.exec(value)?.[1];
+  return values[0];
+}
+
+/** The token in it; undefined where none was sent. @throws {OutriderError} UNAUTHENTICATED */
+function bearerOf(header: string | undefined): string | undefined {
+  if (header === undefined) return undefined;
+  const token = /^Bearer ([\w.-]+)$/i.exec(header)?.[1];
   if (token === undefined)
     throw refused('UNAUTHENTICATED', 'the token is not valid here', 'jwt_encoding');
   return token;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { LOCAL_PRINCIPAL } from '#core/principal';
+import { respelled, withPart } from '#core/testing/spelling';
 import { AssertionSigner, AssertionVerifier, generateSigningKey, publicIssuer } from '#core/tokens';
 import {
   BOUNDARY,
@@ -183,7 +184,7 @@ const malformed: readonly (readonly [
   ],
   [
     'another spelling of the same signature',
-    (token) => ({ 'proxy-authorization': `Bearer ${respelled(token)}` }),
+    (token) => ({ 'proxy-authorization': `Bearer ${withPart(token, 2, respelled)}` }),
     'jwt_encoding',
   ],
   ['no signature', (token) => ({ 'proxy-authorization': `Bearer ${unsigned(token)}` }), 'jwt_none'],
@@ -197,12 +198,6 @@ for (const [what, headers, reason] of malformed)
     assert.equal(got.status, 401);
     assert.equal(got.headers['x-outrider-reason'], reason);
   });
-
-/** Sets a bit of the last character that no byte of the signature has. */
-function respelled(token: string): string {
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-  return token.slice(0, -1) + alphabet[alphabet.indexOf(token.at(-1) ?? '') ^ 1];
-}
 
 function unsigned(token: string): string {
   const [, payload = ''] = token.split('.');

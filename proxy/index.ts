@@ -1,5 +1,3 @@
-export { AUDIT_FILE, HEAD_FILE } from './audit.ts';
-export { SIDECAR_FILE } from './audit-sink.ts';
 export { type ProxyConfig, proxySpec } from './config.ts';
 export type { LeaseStore } from './limits/lease-store.ts';
 export type { Limit, Taken } from './limits/limit.ts';

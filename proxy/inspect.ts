@@ -1,7 +1,13 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { OutriderError } from '#core/errors';
-import { type DatasourceTarget, type HostTarget, inspectDatasource, REASONS } from '#policies';
+import {
+  type AllowDecision,
+  type DatasourceTarget,
+  type HostTarget,
+  inspectDatasource,
+  REASONS,
+} from '#policies';
 import { ADAPTERS } from './datasources/index.ts';
 import { valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
@@ -23,11 +29,11 @@ export interface Inspected {
 }
 
 /**
- * Holds what is asked of a datasource against the rule that allows asking. Where the body says what is asked, all of it is read;
- * nothing has been resolved or dialled by then.
+ * Holds what is asked of a datasource against the rule that allows asking. Where the body says what is asked, all of it is read, and
+ * only then the answer is a promise; nothing has been resolved or dialled by then.
  * @throws {OutriderError} EGRESS_DENIED, BODY_TOO_LARGE, CANCELLED, or whatever the exchange was cut by
  */
-export async function inspect(
+export function inspect(
   request: IncomingMessage,
   response: ServerResponse,
   {
@@ -44,25 +50,37 @@ export async function inspect(
     /** Told what a body asks for, before it is held against the rule. */
     readonly onStatement: (text: string) => void;
   },
-): Promise<Inspected> {
+): Inspected | Promise<Inspected> {
   upstream.assertHead(request.rawHeaders);
   if (target.kind === 'host') return { query: target.query, body: undefined };
-  const { guard, limits, rule } = upstream.decision;
-  const readsBody = ADAPTERS[target.type].readsBody(target);
+  const held = (body: Buffer | undefined): Inspected =>
+    heldAgainst(upstream.decision, target, request.rawHeaders, body);
+  if (!ADAPTERS[target.type].readsBody(target)) return held(undefined);
+  const { rule } = upstream.decision;
   // What it says is not to be unpacked here, and nobody can say what another reader would make of it.
-  if (readsBody && valuesOf(request.rawHeaders, 'content-encoding').length > 0)
+  if (valuesOf(request.rawHeaders, 'content-encoding').length > 0)
     throw refused('EGRESS_DENIED', REASONS.encoded_body_forbidden.text, 'encoded_body_forbidden', {
       rule,
     });
-  const body = readsBody ? await readBody(request, response, open, expectsContinue) : undefined;
-  // Two readers may take broken UTF-8 for different texts.
-  if (body && !isUtf8(body))
-    throw refused('EGRESS_DENIED', REASONS.query_malformed.text, 'query_malformed', { rule });
-  if (body) onStatement(body.toString('utf8', 0, STATEMENT_MAX_BYTES));
+  return readBody(request, response, open, expectsContinue).then((body) => {
+    // Two readers may take broken UTF-8 for different texts.
+    if (!isUtf8(body))
+      throw refused('EGRESS_DENIED', REASONS.query_malformed.text, 'query_malformed', { rule });
+    onStatement(body.toString('utf8', 0, STATEMENT_MAX_BYTES));
+    return held(body);
+  });
+}
+
+function heldAgainst(
+  { guard, limits, rule }: AllowDecision,
+  target: DatasourceTarget,
+  rawHeaders: readonly string[],
+  body: Buffer | undefined,
+): Inspected {
   const inspection = inspectDatasource(guard, limits, {
     ...target,
     body: body?.toString('utf8') ?? null,
-    header: (name) => valuesOf(request.rawHeaders, name)[0],
+    header: (name) => valuesOf(rawHeaders, name)[0],
   });
   if (inspection.ok) return { query: inspection.query, body };
   const { reason } = inspection;

@@ -13,7 +13,9 @@ export function main(argv: readonly string[], env: Env): Promise<number> {
       user: (config) => config.user,
       keepsRoot: true, // it reads secrets that root writes, also later
       start: async (config, log) => {
-        const proxy = createProxy(config, { log, metrics: new Metrics('proxy'), env });
+        const metrics = new Metrics('proxy');
+        // A copy: each look at `process.env` asks the system.
+        const proxy = createProxy(config, { log, metrics, env: { ...env } });
         const { listen } = await proxy.start();
         return { address: formatAddress(listen), stop: () => proxy.stop() };
       },

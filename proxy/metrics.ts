@@ -6,10 +6,10 @@ export type ProxyMetrics = ReturnType<typeof proxyMetrics>;
 
 export function proxyMetrics(metrics: Metrics) {
   return {
-    requests: metrics.counter(
+    requests: metrics.tally(
       'outrider_requests_total',
       'Requests and tunnels out of sandboxes, by verdict.',
-      ['verdict'],
+      { label: 'verdict' },
     ),
     denials: metrics.counter('outrider_denials_total', 'Refusals, by reason.', ['reason']),
     duration: metrics.histogram(
@@ -24,12 +24,14 @@ export function proxyMetrics(metrics: Metrics) {
       'outrider_upstream_duration_seconds',
       'From sending the request on to the beginning of the answer.',
     ),
-    bytes: metrics.counter('outrider_bytes_total', 'Bytes of bodies and tunnels.', ['direction']),
+    bytes: metrics.tally('outrider_bytes_total', 'Bytes of bodies and tunnels.', {
+      label: 'direction',
+    }),
     tunnels: metrics.gauge('outrider_tunnels_open', 'Open tunnels.'),
-    tokens: metrics.counter(
+    tokens: metrics.tally(
       'outrider_token_verifications_total',
       'Execution tokens seen, by result.',
-      ['result'],
+      { label: 'result' },
     ),
     limited: metrics.counter('outrider_limited_total', 'Requests over a limit, by whose it is.', [
       'dimension',

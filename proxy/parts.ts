@@ -3,7 +3,6 @@ import type { Budgets, RuleLimits } from '#policies';
 import type { ProxyAudit } from './audit.ts';
 import type { AuditSink } from './audit-sink.ts';
 import type { Authority } from './authority.ts';
-import type { Deliverers } from './deliverers.ts';
 import type { Dialer } from './dialer.ts';
 import type { HeldSecrets } from './held-secrets.ts';
 import type { Identifier } from './identify.ts';
@@ -35,7 +34,6 @@ export interface Parts {
   readonly held: HeldSecrets;
   readonly audit: ProxyAudit;
   readonly sink: AuditSink;
-  readonly deliverers: Deliverers;
   readonly open: OpenExchanges;
   /** Which limits there are beside those of the rules. */
   readonly limits: ConfiguredLimits;

@@ -16,37 +16,41 @@ export interface TakenPlace {
 
 /**
  * Takes a place under every limit of an allowed request, for as long as the request lasts, and counts it in the budgets of the rule's
- * policy. All sandboxes of a tenant's role share the places of one rule.
+ * policy. All sandboxes of a tenant's role share the places of one rule. A promise only where the limiter must be waited for.
  * @throws {OutriderError} RATE_LIMITED, QUOTA_EXCEEDED, with the time to wait
  */
-export async function takePlace(
+export function takePlace(
   { limiter, limits: configured, ruleLimits, budgets, metrics }: PlaceParts,
   caller: Caller,
   target: Target,
   decision: AllowDecision,
-): Promise<TakenPlace> {
+): TakenPlace | Promise<TakenPlace> {
   const { identity, role, set } = caller;
   const { policy, rule, limits, credential } = decision;
   const { tenant } = identity.principal;
-  const { rate: _rate, ...others } = limits;
-  const place = ruleLimits.take(
-    JSON.stringify([tenant, role, policy, rule]),
-    others,
-    performance.now(),
-  );
+  const { concurrent } = limits;
+  const place =
+    concurrent === undefined
+      ? UNCOUNTED
+      : ruleLimits.take(
+          JSON.stringify([tenant, role, policy, rule]),
+          { concurrent },
+          performance.now(),
+        );
   if (!place.ok) {
     const { reason, retryAfterMs } = place;
     metrics.limited.inc({ dimension: 'concurrency' });
     throw refused('RATE_LIMITED', REASONS[reason].text, reason, { rule, retryAfterMs });
   }
-  try {
-    const taken = await limiter.take(limitsOf(configured, caller, target, decision));
+  const spender = {
+    tenant,
+    role,
+    sandbox: identity.execution.sandboxId,
+    credential: credential ?? '',
+  };
+  const counted = (taken: Taken): TakenPlace => {
     if (!taken.ok) throw limited(taken, rule, metrics);
-    const spending = budgets.take(
-      set.budgets.get(policy) ?? [],
-      { tenant, role, sandbox: identity.execution.sandboxId, credential: credential ?? '' },
-      Date.now(),
-    );
+    const spending = budgets.take(set.budgets.get(policy) ?? [], spender, Date.now());
     if (!spending.ok) {
       metrics.limited.inc({ dimension: 'budget' });
       throw usedUp(rule, spending.retryAfterMs);
@@ -58,11 +62,28 @@ export async function takePlace(
         return spending.spend(bytes) ? undefined : usedUp(rule);
       },
     };
-  } catch (error) {
-    place.release();
+  };
+  return releasing(place.release, () => {
+    const taking = limiter.take(limitsOf(configured, caller, target, decision));
+    return taking instanceof Promise ? taking.then(counted) : counted(taking);
+  });
+}
+
+/** Calls `release` where `take` fails, now or later. */
+function releasing<T>(release: () => void, take: () => T | Promise<T>): T | Promise<T> {
+  const failed = (error: unknown): never => {
+    release();
     throw error;
+  };
+  try {
+    const taking = take();
+    return taking instanceof Promise ? taking.catch(failed) : taking;
+  } catch (error) {
+    return failed(error);
   }
 }
+
+const UNCOUNTED = { ok: true, release: () => {} } as const;
 
 type PlaceParts = Pick<Parts, 'limiter' | 'limits' | 'ruleLimits' | 'budgets' | 'metrics'>;
 

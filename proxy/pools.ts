@@ -23,6 +23,17 @@ export function routeKey(route: UpstreamRoute): string {
   return JSON.stringify([credential, scheme, host, port, addresses.texts, trust?.id ?? '']);
 }
 
+function isSameRoute(a: UpstreamRoute, b: UpstreamRoute): boolean {
+  return (
+    a.credential === b.credential &&
+    a.scheme === b.scheme &&
+    a.host === b.host &&
+    a.port === b.port &&
+    a.addresses === b.addresses &&
+    a.trust?.id === b.trust?.id
+  );
+}
+
 export interface PoolLimits {
   /** How many pools are kept; the least recently used is closed once its requests have ended. */
   readonly pools: number;
@@ -39,6 +50,11 @@ const RESPONSE_HEADER_MAX_BYTES = 65_536;
 /** One undici pool per route, each dialling only the addresses that were checked for it. */
 export class UpstreamPools {
   readonly #pools = new Map<string, { pool: Pool; usedAt: number }>();
+  /** The last route to some addresses, and its key. */
+  readonly #keys = new WeakMap<
+    CheckedAddresses,
+    { readonly route: UpstreamRoute; readonly key: string }
+  >();
   readonly #trust: SecureContext;
   readonly #connectTimeoutMs: number;
   readonly #dial: Dialer;
@@ -63,13 +79,25 @@ export class UpstreamPools {
   }
 
   for(route: UpstreamRoute): Dispatcher {
-    const key = routeKey(route);
-    const pool = this.#pools.get(key)?.pool ?? this.#open(route);
-    // Deleted first, so that the map's order is the order of use.
-    this.#pools.delete(key);
+    const key = this.#keyOf(route);
+    const known = this.#pools.get(key);
+    if (known) {
+      known.usedAt = performance.now();
+      return known.pool;
+    }
+    const pool = this.#open(route);
     this.#pools.set(key, { pool, usedAt: performance.now() });
-    this.#evict();
+    if (this.#pools.size > this.#limits.pools) this.#evict();
     return pool;
+  }
+
+  /** Addresses that were checked for a datasource are one object for many requests, which mostly have one route. */
+  #keyOf(route: UpstreamRoute): string {
+    const last = this.#keys.get(route.addresses);
+    if (last && isSameRoute(last.route, route)) return last.key;
+    const key = routeKey(route);
+    this.#keys.set(route.addresses, { route, key });
+    return key;
   }
 
   async close(): Promise<void> {
@@ -100,10 +128,8 @@ export class UpstreamPools {
   }
 
   #evict(): void {
-    for (const [key, { pool }] of this.#pools) {
-      if (this.#pools.size <= this.#limits.pools) return;
-      this.#drop(key, pool);
-    }
+    const [oldest] = [...this.#pools].toSorted(([, a], [, b]) => a.usedAt - b.usedAt);
+    if (oldest) this.#drop(oldest[0], oldest[1].pool);
   }
 
   #closeIdle(): void {

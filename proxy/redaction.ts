@@ -25,7 +25,8 @@ export interface RedactionStream {
 const MASK = '*'.charCodeAt(0);
 /** Making a redactor costs as much as searching 100 KiB; of the last ones used, so many are kept. */
 const KEPT_MAX = 128;
-const kept = new Map<string, Redactor>();
+const kept = new Map<string, { readonly redactor: Redactor; usedAt: number }>();
+let uses = 0;
 
 /**
  * Looks for each secret raw, in base64 (both alphabets, at the three offsets it can have inside a longer text), in hex (both
@@ -33,13 +34,23 @@ const kept = new Map<string, Redactor>();
  * not found: with a credential the upstream is asked for `identity`, and an encoded answer is refused.
  */
 export function createRedactor(secrets: readonly string[]): Redactor {
-  const key = JSON.stringify(secrets);
-  const redactor = kept.get(key) ?? make(secrets);
-  kept.delete(key);
-  kept.set(key, redactor);
-  const [oldest] = kept.keys();
-  if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+  // A line feed is in no header, and so in no secret.
+  const key = secrets.join('\n');
+  uses += 1;
+  const known = kept.get(key);
+  if (known) {
+    known.usedAt = uses;
+    return known.redactor;
+  }
+  const redactor = make(secrets);
+  kept.set(key, { redactor, usedAt: uses });
+  if (kept.size > KEPT_MAX) forgetOldest();
   return redactor;
+}
+
+function forgetOldest(): void {
+  const [oldest] = [...kept].toSorted(([, a], [, b]) => a.usedAt - b.usedAt);
+  if (oldest) kept.delete(oldest[0]);
 }
 
 function make(secrets: readonly string[]): Redactor {

@@ -5,6 +5,8 @@ import { refused } from './refusal.ts';
 
 /** Turns a canonical name into addresses. It decides nothing: what comes back is not checked yet. */
 export interface Resolver {
+  /** What `resolve` would say, where nobody need be asked for it. The same array for as long as it is the same answer. */
+  known(host: string): readonly Uint8Array[] | undefined;
   /**
    * Every address of the name, 16 bytes each, IPv4 first; at least one. An IP literal is itself and `localhost` is loopback;
    * neither is asked for.
@@ -31,7 +33,12 @@ const NEGATIVE_MS = 2_000;
 /** An answer with more addresses than this is cut; all that are used are checked. */
 const ADDRESSES_MAX = 32;
 
-type Entry = { readonly until: number; readonly answer: Promise<readonly Uint8Array[]> };
+interface Entry {
+  until: number;
+  readonly answer: Promise<readonly Uint8Array[]>;
+  /** Once it is there. */
+  addresses: readonly Uint8Array[] | undefined;
+}
 
 /**
  * A resolver of our own, so that the addresses that are checked are those that are dialled. A and AAAA are asked once, together; names
@@ -43,32 +50,56 @@ export function createResolver(options: ResolverOptions): Resolver {
   const cache = new Map<string, Entry>();
   const hosts = hostsFile(options.hostsFile);
 
+  const literals = new Map<string, readonly Uint8Array[] | undefined>();
+
   const ask = (host: string): Promise<readonly Uint8Array[]> => {
     const known = cache.get(host);
     if (known && known.until > performance.now()) return known.answer;
     const asked = query(dns, host, options.timeoutMs);
-    const keep = (ms: number, answer: Promise<readonly Uint8Array[]>) => {
+    const answer = asked.then(({ addresses }) => addresses);
+    const entry: Entry = {
+      until: performance.now() + CACHE_MAX_MS,
+      answer,
+      addresses: undefined,
+    };
+    const keep = (ms: number): void => {
+      entry.until = performance.now() + ms;
       cache.delete(host);
-      cache.set(host, { until: performance.now() + ms, answer });
+      cache.set(host, entry);
       const oldest = cache.keys().next().value;
       if (cache.size > CACHE_MAX_NAMES && oldest !== undefined) cache.delete(oldest);
     };
-    const answer = asked.then(({ addresses }) => addresses);
-    keep(CACHE_MAX_MS, answer);
+    keep(CACHE_MAX_MS);
     asked.then(
-      ({ ttlMs }) => keep(Math.min(ttlMs, CACHE_MAX_MS), answer),
-      () => keep(NEGATIVE_MS, answer),
+      ({ addresses, ttlMs }) => {
+        entry.addresses = addresses;
+        keep(Math.min(ttlMs, CACHE_MAX_MS));
+      },
+      () => keep(NEGATIVE_MS),
     );
     return answer;
   };
 
+  const literal = (host: string): readonly Uint8Array[] | undefined => {
+    if (literals.has(host)) return literals.get(host);
+    if (literals.size >= CACHE_MAX_NAMES) literals.clear();
+    const bytes = parseIp(host);
+    const addresses = bytes && [bytes];
+    literals.set(host, addresses);
+    return addresses;
+  };
+
+  const known = (host: string): readonly Uint8Array[] | undefined => {
+    const own = literal(host) ?? (host === 'localhost' ? LOOPBACK : hosts(host));
+    if (own) return own;
+    const entry = cache.get(host);
+    return entry && entry.until > performance.now() ? entry.addresses : undefined;
+  };
+
   return {
-    async resolve(host) {
-      const literal = parseIp(host);
-      if (literal) return [literal];
-      if (host === 'localhost') return LOOPBACK;
-      return hosts(host) ?? ask(host);
-    },
+    known,
+    // `async`, so that what a hosts file throws is a rejection.
+    resolve: async (host) => known(host) ?? ask(host),
     close: () => dns.cancel(),
   };
 }

@@ -18,6 +18,6 @@ export function reportReturned(
     detail: { credential: alert.credential, target: alert.target },
   });
   try {
-    audit.record(alert);
+    audit.record(alert, record.labels);
   } catch {}
 }

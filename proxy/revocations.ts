@@ -11,13 +11,17 @@ type Tokens = Pick<VerifiedExecution, 'execId' | 'sandboxId' | 'tokenId' | 'issu
 
 /** Longer than any token that a revocation can concern is valid. */
 const KEEP_MAX_MS = (TOKEN_LIFE_S + 2 * CLOCK_TOLERANCE_S) * 1_000;
-/** About 100 bytes each; beyond it whatever is nearest to its end is forgotten first. */
-const ENTRIES_MAX = 500_000;
+/** Of each kind, about 100 bytes each; beyond it whatever is nearest to its end is forgotten first. */
+const ENTRIES_MAX = 200_000;
 
 /** What runners have said is over. Held against every token on every request, whether its signature was checked just now or not. */
 export class Revocations {
-  /** By kind and id, when it may be forgotten: in the order of arrival, which is nearly that of the ends. */
-  readonly #entries = new Map<string, number>();
+  /** By id, when it may be forgotten: in the order of arrival, which is nearly that of the ends. */
+  readonly #entries = {
+    exec: new Map<string, number>(),
+    sandbox: new Map<string, number>(),
+    token: new Map<string, number>(),
+  };
   readonly #now: () => number;
   #allIssuedBefore = 0;
   /** Told of each that is news, so that what is under way can be cut. */
@@ -28,7 +32,8 @@ export class Revocations {
   }
 
   get size(): number {
-    return this.#entries.size;
+    const { exec, sandbox, token } = this.#entries;
+    return exec.size + sandbox.size + token.size;
   }
 
   /** `expiresAtMs` is bounded: by then every token that it concerns has run out, whatever the runner says. */
@@ -36,19 +41,19 @@ export class Revocations {
     const now = this.#now();
     if (subject.kind === 'all') this.#allIssuedBefore = Math.ceil(now / 1_000);
     else {
-      const key = keyOf(subject.kind, subject.id);
-      if (this.#entries.has(key)) return;
-      this.#forget(now);
-      this.#entries.set(key, Math.min(expiresAtMs, now + KEEP_MAX_MS));
+      const entries = this.#entries[subject.kind];
+      if (entries.has(subject.id)) return;
+      forget(entries, now);
+      entries.set(subject.id, Math.min(expiresAtMs, now + KEEP_MAX_MS));
     }
     this.onRevoked(subject);
   }
 
   has({ execId, sandboxId, tokenId, issuedAt }: Tokens): boolean {
     return (
-      this.#entries.has(keyOf('exec', execId)) ||
-      this.#entries.has(keyOf('sandbox', sandboxId)) ||
-      this.#entries.has(keyOf('token', tokenId)) ||
+      this.#entries.exec.has(execId) ||
+      this.#entries.sandbox.has(sandboxId) ||
+      this.#entries.token.has(tokenId) ||
       issuedAt <= this.#allIssuedBefore
     );
   }
@@ -57,12 +62,12 @@ export class Revocations {
   assertGood(execution: Tokens): void {
     if (this.has(execution)) throw tokenRevoked();
   }
+}
 
-  #forget(now: number): void {
-    for (const [key, until] of this.#entries) {
-      if (until > now && this.#entries.size < ENTRIES_MAX) return;
-      this.#entries.delete(key);
-    }
+function forget(entries: Map<string, number>, now: number): void {
+  for (const [id, until] of entries) {
+    if (until > now && entries.size < ENTRIES_MAX) return;
+    entries.delete(id);
   }
 }
 
@@ -76,8 +81,4 @@ export function concerns(subject: RevokedSubject, execution: Tokens): boolean {
   if (subject.kind === 'all') return true;
   const { execId, sandboxId, tokenId } = execution;
   return { exec: execId, sandbox: sandboxId, token: tokenId }[subject.kind] === subject.id;
-}
-
-function keyOf(kind: string, id: string): string {
-  return `${kind} ${id}`;
 }

@@ -27,7 +27,6 @@ import { openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
 import { Breakers } from './breaker.ts';
 import type { ProxyConfig } from './config.ts';
-import { Deliverers } from './deliverers.ts';
 import { upstreamTrust } from './dial.ts';
 import { createDialer } from './dialer.ts';
 import { createDirectCallers } from './direct-callers.ts';
@@ -141,7 +140,7 @@ async function start(
       publicIssuer(exchangeKey),
     ]),
     proofs: new ProofVerifier([...readTrustedIssuers(config['keys.assertionIssuers']), vouched]),
-    onVerified: (result) => measured.tokens.inc({ result }),
+    onVerified: (result) => measured.tokens.add(1, result),
   });
   const exchangeToken = createTokenExchange({
     issuers,
@@ -198,7 +197,6 @@ async function start(
     trusts: new DatasourceTrusts(authorities),
     audit,
     sink,
-    deliverers: new Deliverers(),
     open,
     limits: configuredLimits(config),
     limiter,

@@ -9,12 +9,17 @@ export function unresolvedSlots(set: PolicySet, secrets: Secrets): string[] {
   const datasources = [...set.datasources].map(
     ([key, { spec }]) => [`Datasource ${key}`, spec.secretRef] as const,
   );
-  const credentials = [...set.credentials].map(
-    ([name, { spec }]) => [`CredentialBinding ${name}`, spec.secretRef] as const,
+  const bound = [...set.credentials].map(
+    ([name, { spec }]) =>
+      [`CredentialBinding ${name}`, spec.secretRef, 'mtls' in spec.inject] as const,
   );
-  const certificates = [...set.datasources].map(
-    ([key, { spec }]) => [`Datasource ${key}`, spec.tls?.clientCertificateRef] as const,
-  );
+  const credentials = bound.flatMap(([name, ref, isPem]) => (isPem ? [] : [[name, ref] as const]));
+  const certificates = [
+    ...[...set.datasources].map(
+      ([key, { spec }]) => [`Datasource ${key}`, spec.tls?.clientCertificateRef] as const,
+    ),
+    ...bound.flatMap(([name, ref, isPem]) => (isPem ? [[name, ref] as const] : [])),
+  ];
   const unreadable = (
     read: (secretRef: string) => string,
     slots: readonly (readonly [string, string | undefined])[],

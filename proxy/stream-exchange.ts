@@ -50,7 +50,7 @@ export async function exchangeStream(
     });
     record.sentOn();
     const came = await carry(parts, stream, allowed, there, (exchanged) =>
-      parts.audit.record(record.completed(exchanged)),
+      parts.audit.record(record.completed(exchanged), record.labels),
     );
     return came;
   });
@@ -75,7 +75,7 @@ async function carry(
   const redaction = redactor?.stream();
   const prompt = redaction && new PromptCover(redaction, (held) => relay.say(held));
   const fields = new FieldCover(redactor);
-  const { cover } = fields;
+  const { coverAll: cover } = fields;
   const countRedactions = (): void => {
     exchanged.redactions = fields.found + (redaction?.found ?? 0);
   };

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { loadConfig } from '#core/config';
+import { isRecord } from '#core/is-record';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
@@ -207,6 +208,8 @@ export interface Got {
 export interface Mesh {
   readonly directory: string;
   readonly addresses: ProxyAddresses;
+  /** Another process of it, as far as that is to be had within one. */
+  readonly restart: () => Promise<void>;
   readonly proxy: Proxy;
   readonly digest: string;
   readonly runnerKey: SigningKey;
@@ -271,11 +274,13 @@ export async function startMesh(
       text: JSON.stringify({ proxy: { 'limits.datasource': 'none', ...options.config } }),
     },
   });
-  const proxy = createProxy(config, {
-    log: silentLogger,
-    metrics: new Metrics('proxy'),
-    env: options.env ?? {},
-  });
+  const create = () =>
+    createProxy(config, {
+      log: silentLogger,
+      metrics: new Metrics('proxy'),
+      env: options.env ?? {},
+    });
+  let proxy = create();
   t.after(async () => {
     await proxy.stop();
     rmSync(directory, { recursive: true, force: true });
@@ -310,7 +315,14 @@ export async function startMesh(
   return {
     directory,
     addresses,
-    proxy,
+    get proxy() {
+      return proxy;
+    },
+    async restart() {
+      await proxy.stop();
+      proxy = create();
+      await proxy.start();
+    },
     digest,
     runnerKey,
     gatewayKey,
@@ -382,8 +394,4 @@ export function readAudit(path: string): Record<string, unknown>[] {
 function portOf(address: AddressInfo | string | null): number {
   if (address === null || typeof address === 'string') throw new Error('not a TCP listener');
   return address.port;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

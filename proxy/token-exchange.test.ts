@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { request } from 'node:http';
 import { type TestContext, test } from 'node:test';
 import type { JWTPayload } from 'jose';
 import { AuditChain } from '#core/audit';
+import { postForm } from '#core/testing/post-form';
 import { startIssuer, type TestIssuer } from './issuers/testing.ts';
 import {
   BOUNDARY,
@@ -61,47 +61,15 @@ async function mesh(
   return { issuer, origin, started };
 }
 
-interface Answer {
-  readonly status: number;
-  readonly reason: unknown;
-  readonly body: Record<string, unknown>;
-}
-
 /** Asks for an exchange, as a runner of a local agent would. */
-function exchange(
-  { addresses: { listen } }: Mesh,
-  form: Record<string, string> | string,
-): Promise<Answer> {
+async function exchange({ addresses: { listen } }: Mesh, form: Record<string, string> | string) {
+  assert.ok(listen.kind === 'unix');
   const body =
     typeof form === 'string'
       ? form
-      : new URLSearchParams({
-          grant_type: GRANT,
-          subject_token_type: JWT_TYPE,
-          ...form,
-        }).toString();
-  assert.ok(listen.kind === 'unix');
-  return new Promise((resolve, reject) => {
-    const sent = request({
-      socketPath: listen.path,
-      path: '/.outrider/token',
-      method: 'POST',
-      headers: { host: 'proxy', 'content-type': 'application/x-www-form-urlencoded' },
-    });
-    sent.on('error', reject);
-    sent.on('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => (text += piece));
-      response.on('end', () =>
-        resolve({
-          status: response.statusCode ?? 0,
-          reason: response.headers['x-outrider-reason'],
-          body: JSON.parse(text),
-        }),
-      );
-    });
-    sent.end(body);
-  });
+      : new URLSearchParams({ grant_type: GRANT, subject_token_type: JWT_TYPE, ...form });
+  const answer = await postForm(listen.path, '/.outrider/token', body);
+  return { ...answer, reason: answer.headers['x-outrider-reason'] };
 }
 
 test('F4 jwt: an access token is exchanged for one of 60 s that is good here, for one role, on behalf of its user', async (t) => {
@@ -161,6 +129,9 @@ test('F4 jwt: who got a token in exchange delivers the records of no sandbox of 
     assert.equal(await deliver(await owner(sandbox), first), 200);
     for (const sub of others)
       assert.equal(await deliver(await tokenOf(sub, sandbox), body), 'EGRESS_DENIED', sub);
+    await started.restart();
+    for (const sub of others)
+      assert.equal(await deliver(await tokenOf(sub, sandbox), body), 'EGRESS_DENIED', 'a restart');
     assert.equal(await deliver(await owner(sandbox), body), 200, 'control: its own go on');
   }
   const ofAlice = await tokenOf('alice', 'sbx-alice');

@@ -4,7 +4,7 @@ import type { DatasourceSpec } from '#policies';
 import { refused } from './refusal.ts';
 import type { Secrets } from './secrets.ts';
 
-/** What TLS to one datasource is made with in place of the proxy's own. */
+/** What TLS to one datasource, or to the hosts of one client certificate, is made with in place of the proxy's own. */
 export interface DatasourceTrust {
   /** Names it: connections are shared only among calls with the same. */
   readonly id: string;
@@ -52,7 +52,7 @@ export class DatasourceTrusts {
     } catch (because) {
       throw refused(
         'CREDENTIAL_UNAVAILABLE',
-        'the TLS settings of this datasource cannot be used',
+        'the TLS settings of this call cannot be used',
         'credential_unavailable',
         { because },
       );

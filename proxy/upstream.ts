@@ -13,14 +13,14 @@ import {
   targetAuthority,
 } from '#policies';
 import type { Caller } from './authority.ts';
-import { injectionOf, PLAIN, type Prepared } from './credential.ts';
+import { injectionOf, PLAIN, type Prepared, trustOf } from './credential.ts';
 import { ADAPTERS } from './datasources/index.ts';
 import { type DialledEndpoint, endpointOf } from './endpoint.ts';
 import type { Parts } from './parts.ts';
 import { denialOf, refused } from './refusal.ts';
 
 /** Where an allowed request goes. Nothing is resolved and no secret read yet. */
-export interface Upstream extends DialledEndpoint {
+export interface Upstream extends Omit<DialledEndpoint, 'basePath'> {
   readonly decision: AllowDecision;
   /** What the addresses are checked against. */
   readonly grant: Permit | DatasourceGrant;
@@ -34,13 +34,14 @@ export interface Upstream extends DialledEndpoint {
    */
   readonly assertHead: (rawHeaders: readonly string[]) => void;
   /**
-   * The rest of the request, with its secret read: to be called when the addresses have been checked.
+   * The rest of the request, with its secret read: to be called when the addresses have been checked. A promise only where a token may
+   * have to be fetched.
    * @throws {OutriderError} CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
    */
   readonly prepare: (
     parts: Pick<Parts, 'secrets' | 'tokens' | 'trusts'>,
     request: PreparedFrom,
-  ) => Promise<Prepared>;
+  ) => Prepared | Promise<Prepared>;
 }
 
 /** What is left of a request once it has been inspected. */
@@ -102,10 +103,13 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
     credential: credential ?? '',
     anonymous: binding !== undefined,
     assertHead() {},
-    prepare: async ({ secrets }, { query }) => ({
+    prepare: ({ secrets, trusts }, { query }) => ({
       ...PLAIN,
       path: originForm({ ...target, query }),
-      ...(binding ? injectionOf(binding, secrets) : {}),
+      ...(binding && {
+        ...injectionOf(binding, secrets),
+        trust: trustOf(binding, { secrets, trusts }),
+      }),
     }),
   };
 }
@@ -126,23 +130,24 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
     credential: hasCredential ? `datasource:${name}` : '',
     anonymous: true,
     assertHead: (rawHeaders) => assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
-    async prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
+    prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
       const held = secretRef === undefined ? undefined : secrets.read(secretRef);
-      const token =
-        auth.type === 'oauth2' && held !== undefined
-          ? await tokens.token({ datasource: name, auth, clientSecret: held, grant })
-          : undefined;
-      const secret = token ?? held;
-      const nowMs = Date.now();
-      const planned = plan({ spec, target: { ...target, query }, secret, rawHeaders, body, nowMs });
-      return {
-        ...PLAIN,
-        ...planned,
-        // A client's own secret is in no answer of this datasource by right either.
-        secrets: token === undefined || held === undefined ? planned.secrets : [token, held],
-        trust: trusts.of(tls, secrets),
-        onRejected: () => (token === undefined ? undefined : tokens.forget(token)),
+      const planWith = (token: string | undefined): Prepared => {
+        const secret = token ?? held;
+        const asked = { ...target, query };
+        const planned = plan({ spec, target: asked, secret, rawHeaders, body, nowMs: Date.now() });
+        return {
+          ...PLAIN,
+          ...planned,
+          // A client's own secret is in no answer of this datasource by right either.
+          secrets: token === undefined || held === undefined ? planned.secrets : [token, held],
+          trust: trusts.of(tls, secrets),
+          onRejected: () => (token === undefined ? undefined : tokens.forget(token)),
+        };
       };
+      return auth.type === 'oauth2' && held !== undefined
+        ? tokens.token({ datasource: name, auth, clientSecret: held, grant }).then(planWith)
+        : planWith(undefined);
     },
   };
 }

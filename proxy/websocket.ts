@@ -76,7 +76,7 @@ async function connect(
     upstream.destroy();
   });
   const fields = new FieldCover(redactor);
-  const head = downstreamText(rawHeaders, { anonymous, cover: fields.cover });
+  const head = downstreamText(rawHeaders, { anonymous, cover: fields.coverAll });
   socket.write(switchingProtocols(head), 'latin1');
   const cover = redactor?.stream();
   let counted = 0;

@@ -1,3 +1,4 @@
+import { isRecord } from '#core/is-record';
 import { FRAME } from './frames.ts';
 
 /** What the agent reports, read with care: nothing of it is believed beyond its sandbox, so every field is checked and bounded. */
@@ -98,8 +99,4 @@ export function numberField(value: Record<string, unknown>, name: string): numbe
 export function textField(value: Record<string, unknown>, name: string): string {
   const field = value[name];
   return typeof field === 'string' ? field : '';
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,5 +1,6 @@
 import { hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { AUDIT_ROTATION } from '#core/audit';
 import {
   address,
   bytes,
@@ -121,6 +122,16 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
       join(runtime, 'local-assertion.jwt'),
     ),
     audit: text('The audit file', join(state, 'audit', 'runner.jsonl')),
+    auditMaxBytes: bytes(
+      'How large that file becomes before another is begun.',
+      AUDIT_ROTATION.maxBytes,
+    ),
+    auditFiles: integer(
+      'How many such files are kept, the current one included; the oldest beyond that are removed.',
+      2,
+      100_000,
+      AUDIT_ROTATION.files,
+    ),
     auditKeys: text('The directory of audit signing keys', join(state, 'audit-keys')),
     journal: text(
       'Where it is noted which programs run, so that those which a restart loses are reported',

@@ -2,9 +2,23 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { OutriderError } from '#core/errors';
 import { Events } from './events.ts';
+import type { ExecFacts } from './exec-facts.ts';
 
 const happening = { kind: 'sandboxEnded', reason: 'idle' } as const;
-const event = (execId: string) => () => ({ time: new Date(0), execId, labels: {}, happening });
+const factsOf = (execId: string): ExecFacts => ({
+  execId,
+  sandboxId: 'sbx',
+  attestation: undefined,
+  session: '',
+  role: 'analyst',
+  policyDigest: '',
+  startedAt: new Date(0),
+  requestId: '',
+  warm: false,
+  labels: { run: execId },
+  purpose: '',
+  queuedMs: 0,
+});
 
 function rig() {
   const events = new Events();
@@ -16,23 +30,23 @@ function rig() {
 describe('a watcher', () => {
   test("is told of its owner's from the moment that it watches, in order", async () => {
     const { events, watch } = rig();
-    events.publish('alice', 'sbx', event('before'));
+    events.publish('alice', 'sbx', happening, factsOf('before'));
     const watcher = watch('alice');
-    events.publish('alice', 'sbx', event('a'));
-    events.publish('bob', 'sbx', event('other'));
-    events.publish('alice', 'sbx', event('b'));
+    events.publish('alice', 'sbx', happening, factsOf('a'));
+    events.publish('bob', 'sbx', happening, factsOf('other'));
+    events.publish('alice', 'sbx', happening, factsOf('b'));
     assert.equal((await watcher.next()).value?.execId, 'a');
     assert.equal((await watcher.next()).value?.execId, 'b');
     const waiting = watcher.next();
-    events.publish('alice', 'sbx', event('c'));
+    events.publish('alice', 'sbx', happening, factsOf('c'));
     assert.equal((await waiting).value?.execId, 'c');
   });
 
   test('of one sandbox hears of no other', async () => {
     const { events, watch } = rig();
     const watcher = watch('alice', 'mine');
-    events.publish('alice', 'other', event('a'));
-    events.publish('alice', 'mine', event('b'));
+    events.publish('alice', 'other', happening, factsOf('a'));
+    events.publish('alice', 'mine', happening, factsOf('b'));
     assert.equal((await watcher.next()).value?.execId, 'b');
   });
 
@@ -41,7 +55,7 @@ describe('a watcher', () => {
     const [slow, fast] = [watch('alice'), watch('alice')];
     const seen: string[] = [];
     for (let at = 0; at < 1_001; at++) {
-      events.publish('alice', 'sbx', event(`${at}`));
+      events.publish('alice', 'sbx', happening, factsOf(`${at}`));
       seen.push((await fast.next()).value?.execId ?? '');
     }
     assert.equal(seen.at(-1), '1000', 'one that keeps up misses nothing');
@@ -65,7 +79,7 @@ describe('a watcher', () => {
     const { events, watch } = rig();
     const [read, waits] = [watch('alice'), watch('bob')];
     const waiting = waits.next();
-    events.publish('alice', 'sbx', event('last'));
+    events.publish('alice', 'sbx', happening, factsOf('last'));
     events.close();
     assert.equal((await read.next()).value?.execId, 'last');
     await assert.rejects(read.next(), { code: 'DRAINING' });
@@ -74,6 +88,12 @@ describe('a watcher', () => {
 
   test('costs nothing where nobody watches', () => {
     const { events } = rig();
-    events.publish('alice', 'sbx', () => assert.fail('an event is made only for a watcher'));
+    const facts = {
+      ...factsOf('unseen'),
+      get labels(): never {
+        return assert.fail('an event is made only for a watcher');
+      },
+    };
+    events.publish('alice', 'sbx', happening, facts);
   });
 });

@@ -3,6 +3,7 @@ import type { Revision } from '#policystore';
 import type { Attestation } from './backends/backend.ts';
 import type { Ending } from './exec.ts';
 import type { ExecFacts } from './exec-facts.ts';
+import type { Sandbox } from './sandbox.ts';
 import type { EndReason, Kept } from './sessions.ts';
 import type { DeniedEvent } from './sidecar-link.ts';
 
@@ -60,13 +61,13 @@ export class Events {
     for (const watcher of this.#watchers) watcher.wake();
   }
 
-  /** Costs next to nothing where nobody watches: `event` is made only for whoever does. */
-  publish(owner: string, sandboxId: string, event: () => Omit<RunnerEvent, 'sandboxId'>): void {
-    let made: RunnerEvent | undefined;
+  /** Tells the owner's watchers; `facts` of the exec that it concerns. Costs next to nothing where nobody watches. */
+  publish(owner: string, sandboxId: string, happening: Happening, facts?: ExecFacts): void {
+    let event: RunnerEvent | undefined;
     for (const watcher of this.#watchers) {
       if (watcher.owner !== owner || !['', sandboxId].includes(watcher.sandboxId)) continue;
-      made ??= { ...event(), sandboxId };
-      if (watcher.queue.length < QUEUE_MAX) watcher.queue.push(made);
+      event ??= eventOf(sandboxId, happening, facts);
+      if (watcher.queue.length < QUEUE_MAX) watcher.queue.push(event);
       else watcher.behind = true;
       watcher.wake();
     }
@@ -109,4 +110,28 @@ export class Events {
       this.#watchers.delete(watcher);
     }
   }
+}
+
+function eventOf(sandboxId: string, happening: Happening, facts?: ExecFacts): RunnerEvent {
+  const { execId = '', labels = {} } = facts ?? {};
+  return { time: new Date(), sandboxId, execId, labels, happening };
+}
+
+/** That a sandbox was taken for one exec. */
+export function freshCreated(
+  { id, shape, box: { attestation } }: Sandbox,
+  { role, policyDigest, policyRevision }: ExecFacts,
+): Happening {
+  const { profile } = shape;
+  return {
+    kind: 'sandboxCreated',
+    sandbox: { id, profile, role, policyDigest, policyRevision, attestation },
+  };
+}
+
+/** That it is gone with its exec, and why. */
+export function freshEnded({ errorCode }: Ending): Happening {
+  const lost = errorCode === 'SANDBOX_FAILED' || errorCode === 'SIDECAR_LOST';
+  const reason = lost ? 'lost' : errorCode === 'DRAINING' ? 'runner' : 'exec_ended';
+  return { kind: 'sandboxEnded', reason };
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { type Address, socketOptions } from '#core/address';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import { request as requestPlain } from '#core/node-http';
 import type { ExecutionClaims, ExecutionSigner } from '#core/tokens';
 
@@ -129,8 +130,4 @@ function refusal(status: number, { error, error_description: why }: Answer['body
       { cause },
     );
   return new OutriderError('UPSTREAM_UNREACHABLE', 'the proxy gives no tokens now', { cause });
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -16,11 +16,11 @@ import {
 import type { Attestation, ResourceLimits, Tier } from './backends/backend.ts';
 import { parseRequirements } from './dependencies.ts';
 import type { KilledBy as Cause, Ending } from './exec.ts';
+import type { ExecAsk } from './exec-ask.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import type { Target } from './places.ts';
 import type { Program } from './profiles.ts';
-import type { SandboxAsk } from './role-limits.ts';
-import { type ExecAsk, NOTHING_ASKED } from './runner.ts';
+import { NOTHING_ASKED, type SandboxAsk } from './role-limits.ts';
 import type { Kept } from './sessions.ts';
 import { revisionFields } from './sidecar-link.ts';
 

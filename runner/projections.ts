@@ -1,3 +1,4 @@
+import { OutriderError } from '#core/errors';
 import {
   canonicalJson,
   interceptedHosts,
@@ -12,6 +13,8 @@ export interface Projected {
   readonly text: string;
   /** Whether any rule looks into TLS, so that the sandbox must trust the sidecar's CA. */
   readonly intercepts: boolean;
+  /** Whether any rule grants an S3 datasource, so that programs are told where. */
+  readonly reachesS3: boolean;
 }
 
 /** Roles, tenants and phases of one policy whose projections are kept; where there are more, all are made again. */
@@ -38,6 +41,13 @@ export function projected(
 }
 
 function project(set: PolicySet, role: string, tenant: string, phase: Phase): Projected {
+  if (!set.roles.has(role))
+    throw new OutriderError('ROLE_DENIED', `the role ${role} is gone from the policy`);
   const projection = projectRole(set, role, tenant, phase);
-  return { text: canonicalJson(projection), intercepts: interceptedHosts(projection).length > 0 };
+  const rules = projection.policies.flatMap(({ allow }) => allow);
+  return {
+    text: canonicalJson(projection),
+    intercepts: interceptedHosts(projection).length > 0,
+    reachesS3: rules.some(({ datasource }) => datasource?.type === 's3'),
+  };
 }

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Role } from '#policies';
 import type { KnownBackend } from './choose-backend.ts';
-import { roleLimits, type SandboxAsk, shapeFor } from './role-limits.ts';
-import { NOTHING_ASKED } from './runner.ts';
+import { NOTHING_ASKED, roleLimits, type SandboxAsk, shapeFor } from './role-limits.ts';
 
 const MIB = 2 ** 20;
 const role = (sandbox: Role['spec']['sandbox'] = {}): Role => ({

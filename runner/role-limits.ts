@@ -77,6 +77,14 @@ export interface SandboxAsk {
   readonly dependencies?: readonly Requirement[];
 }
 
+export const NOTHING_ASKED: SandboxAsk = {
+  profile: '',
+  backend: '',
+  image: '',
+  minimumTier: undefined,
+  resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
+};
+
 /** What is made: never more than the role allows. */
 export interface SandboxShape {
   readonly backend: BackendName;

@@ -3,69 +3,37 @@ import { OutriderError, toOutriderError } from '#core/errors';
 import { newId } from '#core/ids';
 import type { Logger } from '#core/log';
 import { principalKey } from '#core/principal';
-import { chooseRole, type Phase, type Role } from '#policies';
+import { chooseRole, type Role } from '#policies';
 import type { PolicyInForce } from '#policystore';
 import type { ArtefactStore } from './artefacts.ts';
 import { bindExec } from './bind-exec.ts';
 import { assertRole, type Caller } from './callers.ts';
 import type { KnownBackend } from './choose-backend.ts';
-import { assertInstallable, type Registries, type Requirement } from './dependencies.ts';
+import { assertInstallable, type Registries } from './dependencies.ts';
 import { EndedExecs, failedToStart, lostExec, noted, withoutContents } from './ended-execs.ts';
-import { Events, type Happening } from './events.ts';
+import { Events, freshCreated, freshEnded } from './events.ts';
 import type { TokenSource } from './exchanged-tokens.ts';
 import { type Ending, Exec, type ExecEvent } from './exec.ts';
+import { boundsOf, dependenciesOf, type ExecAsk, startOrder } from './exec-ask.ts';
 import type { ExecFacts } from './exec-facts.ts';
 import { ExecLog } from './exec-log.ts';
-import { FRAME_MAX_BYTES } from './frames.ts';
 import { packageEnvironment, type StepOutcome } from './install.ts';
 import { type InstallCall, type InstallEnd, Installer, leftOf } from './installer.ts';
-import { type ExecJournal, LOST_KEEP_MS, LOST_MAX, type NotedExec } from './journal.ts';
+import { type ExecJournal, LOST_KEEP_MS, LOST_MAX } from './journal.ts';
+import { type LiveExec, LiveExecs } from './live-execs.ts';
 import type { RunnerMetrics } from './metrics.ts';
 import { type Place, Places, type Target } from './places.ts';
+import { heldTo, type Policies } from './policies.ts';
 import type { WarmPool } from './pool.ts';
-import { type Program, programOrder, sandboxEnvironment } from './profiles.ts';
 import { projected } from './projections.ts';
 import { Revocations } from './revocations.ts';
-import { roleLimits, type SandboxAsk } from './role-limits.ts';
-import type { Sandbox } from './sandbox.ts';
-import { type EndReason, type Kept, Sessions } from './sessions.ts';
-
-/** What a caller wants run, checked for form by the service and held against the role here. */
-export interface ExecAsk {
-  readonly target: Target;
-  readonly program: Program;
-  readonly role: string;
-  readonly env: Readonly<Record<string, string>>;
-  readonly cwd: string;
-  readonly files: readonly { path: string; content: Buffer; mode: number }[];
-  /** 0: the role's default. */
-  readonly timeoutMs: number;
-  /** 0: the role's. */
-  readonly outputBytes: number;
-  /** Where the answer holds less than the role allows, how much of each stream. */
-  readonly outputMaxBytes?: number;
-  readonly overflow: 'truncate' | 'kill';
-  readonly openStdin: boolean;
-  readonly requestId: string;
-  readonly signal: AbortSignal;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly purpose: string;
-  /** What it is begun under, for the runner's next life. */
-  readonly idempotency?: NotedExec['idempotency'];
-}
+import { NOTHING_ASKED, roleLimits, type SandboxAsk } from './role-limits.ts';
+import { type Kept, Sessions } from './sessions.ts';
 
 export interface Started {
   readonly facts: ExecFacts;
   readonly exec: Exec;
   readonly events: AsyncGenerator<ExecEvent, void, undefined>;
-}
-
-/** The policies in force: the current one and, for a share of new sandboxes, a canary's. */
-export interface Policies {
-  readonly current: PolicyInForce;
-  readonly inForce: readonly PolicyInForce[];
-  ofDigest(digest: string): PolicyInForce | undefined;
-  forNewSandbox(): PolicyInForce;
 }
 
 export interface RunnerDeps {
@@ -89,25 +57,12 @@ export interface RunnerDeps {
   readonly artefacts: ArtefactStore;
 }
 
-/** What fits one frame to the agent, with room for what is added to an order. */
-const ORDER_MAX_BYTES = FRAME_MAX_BYTES - 65_536;
-
 /** One exec as its owner may see it: running, or ended and remembered without the contents of its artefacts. */
 export interface ExecRecord {
   readonly owner: string;
   readonly facts: ExecFacts;
   readonly exec: Exec | undefined;
   readonly ending: Ending | undefined;
-}
-
-interface Live extends ExecRecord {
-  readonly exec: Exec;
-  readonly sandbox: Sandbox;
-  readonly phase: Phase;
-  /** The policy that it is held to, as far as it was told. */
-  digest: string;
-  /** Before its bind a sidecar passes a tightening over. */
-  bound: boolean;
 }
 
 /** Runs programs: chooses role, sandbox and limits, binds the door, and accounts for every end. Knows no wire. */
@@ -118,7 +73,7 @@ export class Runner {
   readonly revocations = new Revocations();
   readonly #places: Places;
   readonly #installer: Installer;
-  readonly #live = new Map<string, Live>();
+  readonly #live: LiveExecs;
   readonly #ended = new EndedExecs();
   readonly #lost = new EndedExecs({ keepMs: LOST_KEEP_MS, most: LOST_MAX });
   readonly #log: ExecLog;
@@ -127,6 +82,7 @@ export class Runner {
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
     this.#log = new ExecLog(deps);
+    this.#live = new LiveExecs(deps.policies, this.revocations);
     this.sessions = new Sessions((kept, reason) => {
       deps.metrics.sandboxes.dec();
       // Called from a timer: what cannot be recorded must not keep the sandbox from ending.
@@ -137,10 +93,10 @@ export class Runner {
         session: kept.name,
         detail: `ended: ${reason}`,
       });
-      this.#publish(kept.owner, kept.sandbox.id, { kind: 'sandboxEnded', reason });
+      this.events.publish(kept.owner, kept.sandbox.id, { kind: 'sandboxEnded', reason });
     });
     this.sessions.onAdd = (kept) =>
-      this.#publish(kept.owner, kept.sandbox.id, { kind: 'sandboxCreated', sandbox: kept });
+      this.events.publish(kept.owner, kept.sandbox.id, { kind: 'sandboxCreated', sandbox: kept });
     for (const { exec, at } of deps.journal.lostEarlier) {
       const { principal, facts, ending } = lostExec(exec);
       this.#lost.add(principal, facts, ending, at);
@@ -157,7 +113,7 @@ export class Runner {
       follow: (call, live, install) => this.#follow(call, live, install),
       onDenied: ({ caller }, facts, denied) => {
         const owner = principalKey(caller.principal);
-        this.#publish(owner, facts.sandboxId, { kind: 'egressDenied', denied }, facts);
+        this.events.publish(owner, facts.sandboxId, { kind: 'egressDenied', denied }, facts);
       },
       drop: (kept) => this.sessions.end(kept, 'runner'),
     });
@@ -211,27 +167,11 @@ export class Runner {
     const role = this.#roleOf(caller, ask.role, policy);
     const limits = roleLimits(role);
     const profile = this.#places.profileOf(owner, ask.target, limits);
-    const start = {
-      ...programOrder(ask.program, profile),
-      env: sandboxEnvironment(ask.env, profile),
-      cwd: ask.cwd,
-      stdin: ask.openStdin,
-    };
-    if (Buffer.byteLength(JSON.stringify(start)) > ORDER_MAX_BYTES)
-      throw new OutriderError(
-        'BODY_TOO_LARGE',
-        'program, arguments and env are too large together',
-      );
-    const timeoutMs = bounded(
-      'timeout',
-      ask.timeoutMs,
-      limits.timeoutDefaultMs,
-      limits.timeoutMaxMs,
-    );
+    const { reachesS3 } = projected(policy.set, role.metadata.name, caller.principal.tenant);
+    const start = startOrder(ask, profile, reachesS3);
+    const { timeoutMs, outputBytes } = boundsOf(ask, limits);
     const wanted = dependenciesOf(ask.target);
     assertInstallable(wanted, role.spec.sandbox.dependencies, this.#deps.registries);
-    const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
-    const outputBytes = bounded('output.bytes', ask.outputBytes, outputMost, outputMost);
     const release = this.#places.reserve(owner, limits);
     let place: Place | undefined;
     try {
@@ -271,7 +211,7 @@ export class Runner {
           overflow: ask.overflow,
           signal: ask.signal,
           onDenied: (denied) =>
-            this.#publish(owner, sandbox.id, { kind: 'egressDenied', denied }, facts),
+            this.events.publish(owner, sandbox.id, { kind: 'egressDenied', denied }, facts),
           artefacts: this.#deps.artefacts,
         },
         ++this.#number,
@@ -292,21 +232,8 @@ export class Runner {
         queuedMs: performance.now() - queuedAt,
       };
       this.#deps.journal.begin(noted(caller.principal, facts, ask.idempotency));
-      this.#begin(
-        caller,
-        {
-          owner,
-          facts,
-          exec,
-          sandbox,
-          phase: 'run',
-          digest: policy.digest,
-          bound: false,
-          ending: undefined,
-        },
-        place,
-        release,
-      );
+      const live = { owner, facts, exec, sandbox, phase: 'run', ending: undefined } as const;
+      this.#begin(caller, live, place, release);
       return { facts, exec, events: this.#observed(exec, facts.warm, queuedAt) };
     } catch (error) {
       release();
@@ -373,11 +300,11 @@ export class Runner {
    */
   tighten(): void {
     for (const kept of this.sessions.all()) {
-      const { digest, revision } = this.#policyOf(kept.policyDigest);
+      const { digest, revision } = heldTo(this.#deps.policies, kept.policyDigest);
       kept.policyDigest = digest;
       kept.policyRevision = revision;
     }
-    for (const live of this.#live.values()) if (live.bound) this.#tightenOne(live);
+    this.#live.tighten();
   }
 
   /** Takes no new work, lets what runs end for `graceMs`, then ends everything. */
@@ -386,7 +313,7 @@ export class Runner {
     const deadline = Date.now() + graceMs;
     while (this.running > 0 && Date.now() < deadline)
       await new Promise((resolve) => setTimeout(resolve, 50));
-    const live = [...this.#live.values()];
+    const live = this.#live.all();
     for (const { exec } of live) exec.kill('runner', 'the runner is stopping', 'DRAINING');
     await this.sessions.close();
     await this.#deps.pool.close();
@@ -397,57 +324,44 @@ export class Runner {
 
   /** An exec that installs something, from its start to its record. */
   async #follow(
-    { caller, policy }: InstallCall,
-    { facts, exec, sandbox }: Pick<Live, 'facts' | 'exec' | 'sandbox'>,
+    { caller }: InstallCall,
+    { facts, exec, sandbox }: Pick<LiveExec, 'facts' | 'exec' | 'sandbox'>,
     install: () => Promise<InstallEnd>,
   ): Promise<StepOutcome> {
     const owner = principalKey(caller.principal);
-    const live = { owner, facts, exec, sandbox, digest: policy.digest, ending: undefined };
     this.#deps.journal.begin(noted(caller.principal, facts, undefined));
     try {
-      this.#start({ ...live, phase: 'install', bound: false });
+      this.#live.start({ owner, facts, exec, sandbox, phase: 'install', ending: undefined });
       const { ending, outcome } = await install();
       this.#log.ended(caller.principal, facts, ending, outcome);
       return outcome;
     } finally {
-      this.#live.delete(facts.execId);
+      this.#live.forget(facts.execId);
       this.#deps.journal.end(facts.execId);
     }
   }
 
-  /** Starts an exec that is known from here on, so that no change of policy misses it. */
-  #start(live: Live): void {
-    const { exec, facts } = live;
-    this.#live.set(facts.execId, live);
-    void exec.over.then(() => this.revocations.revoke(facts.execId));
-    exec.start();
-    void exec.bound.then((bound) => {
-      live.bound = bound;
-      if (bound) this.#tightenOne(live);
-    });
-  }
-
   /** Starts a program; its end is seen to whoever reads it. */
-  #begin(caller: Caller, live: Live, place: Place, release: () => void): void {
+  #begin(caller: Caller, live: LiveExec, place: Place, release: () => void): void {
     const { exec, facts } = live;
     if (place.kept) place.kept.running = exec;
     try {
-      this.#start(live);
+      this.#live.start(live);
     } catch (error) {
-      this.#live.delete(facts.execId);
+      this.#live.forget(facts.execId);
       this.#deps.journal.end(facts.execId, false);
       this.#log.ended(caller.principal, facts, failedToStart(toOutriderError(error)));
       throw error;
     }
     const { owner, sandbox } = live;
-    if (!place.kept) this.#publish(owner, sandbox.id, freshCreated(sandbox, facts));
-    this.#publish(owner, sandbox.id, { kind: 'execStarted', facts }, facts);
+    if (!place.kept) this.events.publish(owner, sandbox.id, freshCreated(sandbox, facts));
+    this.events.publish(owner, sandbox.id, { kind: 'execStarted', facts }, facts);
     void exec.ended.then(async (ending) => {
-      this.#live.delete(facts.execId);
+      this.#live.forget(facts.execId);
       this.#ended.add(caller.principal, facts, ending);
       this.#log.ended(caller.principal, facts, ending);
       this.#deps.journal.end(facts.execId);
-      this.#publish(
+      this.events.publish(
         owner,
         sandbox.id,
         { kind: 'execEnded', facts, ending: withoutContents(ending) },
@@ -455,34 +369,15 @@ export class Runner {
       );
       release();
       await this.#places.leave(place);
-      if (!place.kept)
-        this.#publish(owner, sandbox.id, { kind: 'sandboxEnded', reason: endOfFresh(ending) });
+      if (!place.kept) this.events.publish(owner, sandbox.id, freshEnded(ending));
     });
   }
 
   /** A new sandbox may be the canary's; one that is kept stays with its own policy while that is in force. */
   #policyFor(owner: string, target: Target): PolicyInForce {
-    const kept = this.#places.kept(owner, target);
-    return kept ? this.#policyOf(kept.policyDigest) : this.#deps.policies.forNewSandbox();
-  }
-
-  #policyOf(digest: string): PolicyInForce {
     const { policies } = this.#deps;
-    return policies.ofDigest(digest) ?? policies.current;
-  }
-
-  #tightenOne(live: Live): void {
-    const policy = this.#policyOf(live.digest);
-    if (live.digest === policy.digest) return;
-    live.digest = policy.digest;
-    const { exec, facts, sandbox } = live;
-    try {
-      const { tenant } = exec.order.binding.principal;
-      const { text } = projected(policy.set, facts.role, tenant, live.phase);
-      sandbox.attachment.tighten(facts.execId, text, policy.digest, policy.revision);
-    } catch {
-      exec.kill('policy', 'the role is gone from the policy', 'ROLE_DENIED');
-    }
+    const kept = this.#places.kept(owner, target);
+    return kept ? heldTo(policies, kept.policyDigest) : policies.forNewSandbox();
   }
 
   async *#observed(
@@ -508,53 +403,4 @@ export class Runner {
       throw new OutriderError('ROLE_DENIED', `the call was authorised for the role ${caller.role}`);
     return chooseRole(policy.set, caller.principal, caller.role || asked, Date.now());
   }
-
-  /** Tells the owner's watchers; `facts` of the exec that it concerns. */
-  #publish(owner: string, sandboxId: string, happening: Happening, facts?: ExecFacts): void {
-    this.events.publish(owner, sandboxId, () => ({
-      time: new Date(),
-      execId: facts?.execId ?? '',
-      labels: facts?.labels ?? {},
-      happening,
-    }));
-  }
-}
-
-export const NOTHING_ASKED: SandboxAsk = {
-  profile: '',
-  backend: '',
-  image: '',
-  minimumTier: undefined,
-  resources: { memoryBytes: 0, cpuMillis: 0, pids: 0, diskBytes: 0 },
-};
-
-function bounded(name: string, asked: number, fallback: number, most: number): number {
-  if (asked > most)
-    throw new OutriderError(
-      'INVALID_REQUEST',
-      `${name} ${asked} is more than the ${most} that are allowed`,
-    );
-  return asked > 0 ? asked : fallback;
-}
-
-/** What is to be installed where the target has to be made. */
-function dependenciesOf(target: Target): readonly Requirement[] {
-  return target.kind === 'sandbox' ? [] : (target.ask.dependencies ?? []);
-}
-
-/** Why a sandbox ended that was there for one exec. */
-function endOfFresh({ errorCode }: Ending): EndReason | 'exec_ended' {
-  if (errorCode === 'SANDBOX_FAILED' || errorCode === 'SIDECAR_LOST') return 'lost';
-  return errorCode === 'DRAINING' ? 'runner' : 'exec_ended';
-}
-
-function freshCreated(
-  { id, shape, box: { attestation } }: Sandbox,
-  { role, policyDigest, policyRevision }: ExecFacts,
-): Happening {
-  const { profile } = shape;
-  return {
-    kind: 'sandboxCreated',
-    sandbox: { id, profile, role, policyDigest, policyRevision, attestation },
-  };
 }

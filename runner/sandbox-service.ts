@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { OutriderError } from '#core/errors';
-import { type CallContext, type Report, unary } from '#core/grpc';
+import { type CallContext, type Report, serverStream, unary } from '#core/grpc';
 import { packageVersion } from '#core/package-root';
 import { principalKey } from '#core/principal';
 import {
@@ -12,6 +12,7 @@ import {
 } from '#proto';
 import { assertRole, type Caller, type IdentifyCaller } from './callers.ts';
 import type { KnownBackend } from './choose-backend.ts';
+import type { Datasources } from './datasources.ts';
 import type { Idempotency, Once } from './idempotency.ts';
 import { sandboxAsk, sandboxMessage, sessionName, tierMessage } from './messages.ts';
 import type { WarmPool } from './pool.ts';
@@ -26,13 +27,14 @@ export interface SandboxServiceDeps {
   /** The configured backends, as last looked at. */
   readonly backends: () => readonly KnownBackend[];
   readonly pool: WarmPool;
+  readonly datasources: Datasources;
   /** The sandboxes that were made under an idempotency key. */
   readonly made: Idempotency<Made>;
 }
 
 /** SandboxService over a `Runner`. */
 export function sandboxService(
-  { runner, backends, pool, made }: SandboxServiceDeps,
+  { runner, backends, pool, made, datasources }: SandboxServiceDeps,
   identify: IdentifyCaller,
   report: Report,
 ): SandboxServiceServer {
@@ -121,6 +123,15 @@ export function sandboxService(
             reason: runner.unusableProfiles[name] ?? '',
           })),
         };
+      },
+      report,
+    ),
+
+    watchDatasources: serverStream(
+      'WatchDatasources',
+      async function* ({ role }, context) {
+        const lists = datasources.watch(await identify(context), role, context.signal);
+        for await (const list of lists) yield { datasources: [...list] };
       },
       report,
     ),

@@ -16,6 +16,7 @@ import {
 import { auditSigningKey, readSigningKey, readTrustedIssuers } from '#core/keys';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
+import { givesUpRoot } from '#core/mesh-user';
 import { Metrics } from '#core/metrics';
 import { AssertionVerifier, ExecutionSigner } from '#core/tokens';
 import { PolicyStore, policyRecord, readyPolicy } from '#policystore';
@@ -23,6 +24,7 @@ import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import { CancelKeys } from './cancel-keys.ts';
 import type { RunnerConfig } from './config.ts';
+import { Datasources } from './datasources.ts';
 import { exchangedTokens, type TokenSource } from './exchanged-tokens.ts';
 import { becomeUser, policySource } from './give-up-root.ts';
 import { Idempotency } from './idempotency.ts';
@@ -97,7 +99,7 @@ async function start(
   const signer = tokenSource(config);
   const verifier = new AssertionVerifier(readTrustedIssuers(config.assertionIssuers));
 
-  const audit = new AuditChain('runner', new AuditFile(config.audit), {
+  const audit = new AuditChain('runner', auditFile(config), {
     signingKey: auditSigningKey(config.auditKeys, 'runner'),
   });
   audit.startCheckpoints();
@@ -142,6 +144,7 @@ async function start(
   });
 
   let runner: Runner | undefined;
+  let datasources: Datasources | undefined;
   const store = await PolicyStore.open({
     source: policies,
     log,
@@ -156,6 +159,7 @@ async function start(
     onChange: () => {
       runner?.tighten();
       runner?.warmUp();
+      datasources?.changed();
     },
   });
   lifecycle.add('policies', () => store.close());
@@ -187,6 +191,8 @@ async function start(
     runnerId: config.name,
   });
   const running = runner;
+  const watched = new Datasources(store);
+  datasources = watched;
   const health = new GrpcHealth(SERVICES);
   const runs = new SharedRuns(running, journal);
   const made = new Idempotency<Made>();
@@ -200,6 +206,7 @@ async function start(
     artefacts,
     backends: () => known.all,
     pool,
+    datasources: watched,
     health,
     log,
   };
@@ -218,6 +225,7 @@ async function start(
     : undefined;
   // After the servers, so that it is stopped before them: callers wait on their connections for the ends of their programs.
   lifecycle.add('programs', () => running.drain(config.drainTimeout));
+  lifecycle.add('datasources', () => watched.close());
 
   // What /readyz says of the default backend is at most this old.
   let looks = 0;
@@ -272,6 +280,11 @@ async function start(
     over: launcher.over,
     stop: () => lifecycle.stop(),
   };
+}
+
+function auditFile({ audit, auditMaxBytes, auditFiles, user }: RunnerConfig): AuditFile {
+  const rotation = { maxBytes: auditMaxBytes, files: auditFiles };
+  return new AuditFile(audit, rotation, { slots: givesUpRoot(user) });
 }
 
 /** @throws {OutriderError} CONFIG_INVALID */

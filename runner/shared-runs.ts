@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { type ErrorCode, OutriderError } from '#core/errors';
 import type { Caller } from './callers.ts';
+import type { ExecAsk } from './exec-ask.ts';
 import { Idempotency, KEEP_MS, type Once } from './idempotency.ts';
 import type { ExecJournal, NotedExec } from './journal.ts';
-import type { ExecAsk, Runner, Started } from './runner.ts';
+import type { Runner, Started } from './runner.ts';
 import { type Begun, type Shared, SharedExec } from './shared-exec.ts';
 
 interface Joinable extends Once {

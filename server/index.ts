@@ -1,4 +1,3 @@
 /** The MCP server that we ship: tools that run programs in sandboxes. */
 export { type ServerConfig, serverSpec } from './config.ts';
-export { type ExecResult, execResultSchema } from './exec-result.ts';
 export { createMcpServer, type RunningServer, type ServerDeps } from './server.ts';

@@ -1,36 +1,15 @@
-import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { formatAddress, parseAddress } from '#core/address';
 import { listen } from '#core/http';
 import { createKeySet } from '#core/keys';
-import { packageRoot } from '#core/package-root';
-
-const SCRIPT =
-  "import { main } from './server/main.ts'; process.exitCode = await main(process.argv.slice(1), process.env);";
-
-function temporaryDirectory(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'outrider-srv-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  return root;
-}
+import { temporaryDirectory } from '#core/testing/directory';
+import { assertCannotRun, assertRunsInOrder, runPartProcess } from '#core/testing/part-process';
 
 function run(t: TestContext, options: readonly string[], root: string) {
-  const child = spawn(
-    process.execPath,
-    ['--conditions=outrider-source', '--input-type=module', '-e', SCRIPT, '--', ...options],
-    { cwd: packageRoot, env: { OUTRIDER_RUNTIME_DIR: root, OUTRIDER_STATE_DIR: root } },
-  );
-  t.after(() => child.kill('SIGKILL'));
-  const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
-  return { child, output };
+  const places = { OUTRIDER_RUNTIME_DIR: root, OUTRIDER_STATE_DIR: root };
+  return runPartProcess(t, 'server', options, places);
 }
 
 test('the process starts, answers, ends with 0 at SIGTERM and keeps stdout clean', {
@@ -38,17 +17,7 @@ test('the process starts, answers, ends with 0 at SIGTERM and keeps stdout clean
 }, async (t) => {
   const root = temporaryDirectory(t);
   createKeySet(join(root, 'keys'));
-  const { child, output } = run(t, ['--listen', '127.0.0.1:0'], root);
-  let port: string | undefined;
-  while (port === undefined) {
-    await once(child.stderr, 'data');
-    port = /"address":"127\.0\.0\.1:(\d+)"/.exec(output.stderr)?.[1];
-  }
-  assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
-  child.kill('SIGTERM');
-  const [code] = await once(child, 'close');
-  assert.equal(code, 0);
-  assert.equal(output.stdout, '');
+  await assertRunsInOrder(run(t, ['--listen', '127.0.0.1:0'], root));
 });
 
 test('what keeps it from starting is one clear line and exit code 1', {
@@ -73,12 +42,6 @@ test('what keeps it from starting is one clear line and exit code 1', {
     [['--listen', '127.0.0.1:0'], temporaryDirectory(t), /assertion-issuers\.json cannot be read/],
   ];
   await Promise.all(
-    cases.map(async ([options, directory, line]) => {
-      const { child, output } = run(t, options, directory);
-      const [code] = await once(child, 'close');
-      assert.equal(code, 1, options.join(' '));
-      assert.match(output.stderr, line);
-      assert.equal(output.stdout, '');
-    }),
+    cases.map(([options, directory, line]) => assertCannotRun(run(t, options, directory), line)),
   );
 });

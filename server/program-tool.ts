@@ -50,7 +50,7 @@ export interface ProgramTool<Input extends CommonInput> {
   readonly output?: z.ZodRawShape;
 }
 
-export const CODE_MAX_CHARACTERS = 200_000;
+const CODE_MAX_CHARACTERS = 200_000;
 const TIMEOUT_MAX_S = 600;
 /** What the runner may take on top of the program's own time: a queue, a cold start, the last bytes. */
 const GRACE_S = 15;

@@ -3,6 +3,7 @@ import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
 import { fromServiceError } from '#core/grpc';
 import {
+  type Datasource,
   ExecServiceClient,
   type HoldPlaceResponse,
   type ListSandboxesResponse,
@@ -11,6 +12,7 @@ import {
   type RunResponse,
   type Sandbox,
   SandboxServiceClient,
+  type WatchDatasourcesResponse,
 } from '#proto';
 
 /** On whose behalf a program runs, and for how long its answer is waited for. */
@@ -43,6 +45,13 @@ export interface Runner {
    * @throws {OutriderError} as `run`
    */
   cancel(cancelKey: string, context: RunContext): Promise<void>;
+  /**
+   * The datasources that the caller's role may ask, and again the whole list whenever it has changed, until `signal` is aborted; there is
+   * no deadline. @throws {OutriderError} as `run`, and while iterating when the runner is lost
+   */
+  watchDatasources(
+    context: Omit<RunContext, 'deadlineMs'>,
+  ): AsyncGenerator<readonly Datasource[], void, undefined>;
   /** Undefined when the runner answers within `timeoutMs`, otherwise what a person should know. */
   problem(timeoutMs: number): Promise<string | undefined>;
   close(): void;
@@ -165,6 +174,23 @@ export function connectRunner(address: Address): RunnerClient {
           error ? reject(fromServiceError(error)) : resolve(),
         );
       }),
+    async *watchDatasources(context) {
+      const call = sandboxes.watchDatasources({ role: '' }, metadataOf(context));
+      const cancel = () => call.cancel();
+      context.signal.addEventListener('abort', cancel, { once: true });
+      try {
+        for await (const part of call) {
+          const { datasources }: WatchDatasourcesResponse = part;
+          yield datasources;
+        }
+      } catch (error) {
+        if (!context.signal.aborted) throw fromServiceError(error);
+      } finally {
+        context.signal.removeEventListener('abort', cancel);
+        call.on('error', () => {}); // what was cancelled says so
+        call.cancel();
+      }
+    },
     state: (timeoutMs) =>
       new Promise((resolve, reject) => {
         const options = { deadline: Date.now() + timeoutMs };

@@ -3,7 +3,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { parseAddress } from '#core/address';
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { silentLogger } from '#core/log';
-import { RunRequest, RunResponse, Sandbox } from '#proto';
+import { type Datasource, RunRequest, RunResponse, Sandbox } from '#proto';
 import { rendezvous } from './rendezvous.ts';
 import type { RunContext, RunnerClient } from './runner-client.ts';
 import { Runners } from './runners.ts';
@@ -84,6 +84,14 @@ class Played implements RunnerClient {
     if (execId !== this.has) throw new OutriderError('EXEC_NOT_FOUND', '');
     if (path !== 'f') throw new OutriderError('FILE_NOT_FOUND', '');
     return Buffer.from(`of ${this.id}`);
+  }
+
+  /** What its lists are, one after the other. */
+  datasources: readonly (readonly Datasource[])[] = [];
+
+  async *watchDatasources() {
+    if (this.silent) throw new OutriderError('UPSTREAM_UNREACHABLE', '');
+    yield* this.datasources;
   }
 
   async problem(): Promise<undefined> {

@@ -1,7 +1,7 @@
 import { type Address, formatAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
-import type { RunRequest, RunResponse, Sandbox } from '#proto';
+import type { Datasource, RunRequest, RunResponse, Sandbox } from '#proto';
 import { rendezvous } from './rendezvous.ts';
 import { connectRunner, type RunContext, type Runner, type RunnerClient } from './runner-client.ts';
 
@@ -116,6 +116,16 @@ export class Runners implements Runner {
     }
     // One that does not answer may be the one that has it.
     throw unknown && able.length === this.#members.length ? unknown : unreachable();
+  }
+
+  /** Of one runner that answers: all read the same policies. */
+  async *watchDatasources(
+    context: Omit<RunContext, 'deadlineMs'>,
+  ): AsyncGenerator<readonly Datasource[], void, undefined> {
+    await this.#asked;
+    const [member] = this.#byRendezvous(context.owner, usable);
+    if (!member) throw unreachable();
+    yield* member.client.watchDatasources(context);
   }
 
   /** @throws {OutriderError} where no runner answers, or one that was thought to does not */

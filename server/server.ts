@@ -16,7 +16,9 @@ import { AssertionVerifier } from '#core/tokens';
 import { addArtefacts } from './artefacts.ts';
 import { hearCancellations, idSpaceOf } from './cancellation.ts';
 import type { ServerConfig } from './config.ts';
+import { addDatasources } from './datasources.ts';
 import { addExecutePython } from './execute-python.ts';
+import { Listeners } from './listeners.ts';
 import { addManageSession } from './manage-session.ts';
 import type { Observe } from './program-tool.ts';
 import { addRunJs } from './run-js.ts';
@@ -50,13 +52,16 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
   const verifier = new AssertionVerifier(readTrustedIssuers(config.assertionIssuers));
   const runner = connectRunners(config.runner, log);
   const observe = observer(metrics);
+  const listeners = new Listeners(runner, log);
   const version = packageVersion();
 
   const mcp = createMcpHandler(
     ({ era, authInfo, requestInfo }) => {
+      const listens = era === 'modern';
       const server = new McpServer(
         { name: 'outrider', title: 'Outrider', version },
-        { capabilities: { resources: { listChanged: false } } }, // which files there are is told by the tools
+        // Which files there are is told by the tools; which datasources, to clients that listen. One of the session era cannot.
+        { capabilities: { resources: { listChanged: listens, subscribe: listens } } },
       );
       const caller = {
         assertion: authInfo?.token ?? '',
@@ -71,10 +76,12 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
       addRunShell(deps);
       addManageSession(deps);
       addArtefacts(deps);
+      addDatasources(deps);
       return server;
     },
     {
       legacy: 'stateless',
+      bus: listeners,
       // A program may run for minutes: an open event stream carries keep-alives, a pending JSON answer would look dead.
       responseMode: 'sse',
       maxRequestBodySize: config.maxBody,
@@ -111,15 +118,23 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     requestedAt = performance.now();
     const auth = await authenticate(request, verifier);
     if (mayInitialize(request)) response.setHeader('mcp-session-id', newId('ids'));
-    await answerMcp(
-      {
-        method: request.method ?? 'GET',
-        url: request.url,
-        headers: request.headers,
-        auth,
-        [Symbol.asyncIterator]: () => request[Symbol.asyncIterator](),
-      },
-      stopping ? lastOn(response) : response,
+    const hearer = {
+      assertion: auth.token,
+      owner: ownerOf(auth),
+      requestId: requestIdFrom(request.headers['x-request-id']),
+      end: () => void response.once('error', () => {}).end(), // a keep-alive may still be on its way
+    };
+    await listeners.serving(hearer, () =>
+      answerMcp(
+        {
+          method: request.method ?? 'GET',
+          url: request.url ?? '',
+          headers: request.headers,
+          auth,
+          [Symbol.asyncIterator]: () => request[Symbol.asyncIterator](),
+        },
+        stopping ? lastOn(response) : response,
+      ),
     );
   }
 
@@ -128,6 +143,7 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
     async stop() {
       stopping = true;
       const leftMs = await giveNotice(config, () => requestedAt);
+      listeners.endAll();
       await closeServer(http, leftMs, GATEWAYS_KEEP_IDLE_MS);
       await mcp.close();
       runner.close();

@@ -11,6 +11,7 @@ import { createServer, ServerResponse } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
 import { type Reason, type RuleLimits, requestProtocol } from '#policies';
 import { assertBound, type Binding, type Grant } from './binding.ts';
+import { askDatasources, asksForDatasources, DISCOVERY } from './discovery.ts';
 import type { Exchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import { forwardStream } from './forward-stream.ts';
@@ -69,6 +70,9 @@ const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
 const KEEP_ALIVE_MS = 30_000;
 /** Time for a refusal to be read before the connection goes. */
 const PARTING_MS = 500;
+
+/** Whose limits hold. */
+type Limited = Pick<Grant, 'policy' | 'limits'> & { readonly rule: string };
 
 /** What a request is besides one. */
 interface Wish {
@@ -298,6 +302,12 @@ export class Door {
         websocket: upgrading !== undefined,
         contentType: headerOf(request.rawHeaders, 'content-type'),
       });
+      if (ingress === 'alias' && asksForDatasources(request)) {
+        const bound = assertBound(exchange.binding);
+        this.#limit(exchange, DISCOVERY);
+        askDatasources({ exchange, request, response, binding: bound, nowMs: this.#deps.now() });
+        return;
+      }
       const target = origin
         ? insideTarget(request, origin, protocol)
         : requestTarget(request, protocol);
@@ -434,7 +444,7 @@ export class Door {
   }
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
-  #limit(exchange: Exchange, { policy, rule, limits }: Grant): void {
+  #limit(exchange: Exchange, { policy, rule, limits }: Limited): void {
     const place = this.#deps.ruleLimits.take(`${policy}/${rule}`, limits, performance.now());
     if (!place.ok) throw new Refused(place.reason, { rule, retryAfterMs: place.retryAfterMs });
     exchange.onEnd(place.release);

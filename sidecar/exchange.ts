@@ -35,6 +35,8 @@ export class Exchange {
   readonly binding: Binding | undefined;
   readonly startedAt = performance.now();
   target: Target | undefined;
+  /** What it asks of the mesh itself, which is no target of any rule. */
+  own: string | undefined;
   grant: Grant | undefined;
   /** Towards the proxy and towards the program. */
   bytesOut = 0;
@@ -65,7 +67,7 @@ export class Exchange {
   }
 
   get targetText(): string | undefined {
-    return this.target && targetText(this.target);
+    return this.target ? targetText(this.target) : this.own;
   }
 
   /** What to do when the exchange must end now: say so to the program where that is possible, and let go of both sides. */

@@ -28,6 +28,12 @@ export interface ForwardCall {
   readonly requestMaxBytes: number;
 }
 
+/** What writing the answer needs of it. */
+export interface AnsweredCall extends Pick<ForwardCall, 'exchange' | 'request' | 'response'> {
+  readonly target: Pick<ForwardCall['target'], 'method'>;
+  readonly grant: Pick<Grant, 'limits'>;
+}
+
 /**
  * Sends a request on to the proxy, written anew from its canonical target, and streams the answer back; the slower side sets
  * the pace. Resolves when the request is on its way: the exchange then ends itself.
@@ -100,7 +106,7 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
   /** A body that came in one piece, to be written in one piece with its head. */
   #whole: Buffer | undefined;
 
-  constructor({ exchange, request, response, target, grant }: ForwardCall) {
+  constructor({ exchange, request, response, target, grant }: AnsweredCall) {
     this.#method = target.method;
     this.#left = grant.limits.responseBytes ?? Number.POSITIVE_INFINITY;
     this.#exchange = exchange;

@@ -1,9 +1,9 @@
 import { type AuditChain, AuditLabels } from '#core/audit';
+import { OpenList } from '#core/open-list';
 import { type Limits, RuleLimits } from '#policies';
 import type { Binding, ExecPolicy } from './binding.ts';
 import { Exchange, type Outcome } from './exchange.ts';
 import type { Measures } from './measures.ts';
-import { OpenList } from './open-list.ts';
 import { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 import type { Spool } from './spool.ts';

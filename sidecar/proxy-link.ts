@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import { type Address, formatAddress, socketOptions } from '#core/address';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import { DeliveryRefused } from './delivery.ts';
 import { intoOwnMemory } from './pour.ts';
 import { type ProxyTls, tlsConnector } from './proxy-tls.ts';
@@ -85,8 +86,4 @@ function acknowledged(answer: unknown): AuditHead | undefined {
   return typeof writer === 'string' && typeof seq === 'number' && typeof hash === 'string'
     ? { writer, seq, hash }
     : undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -42,8 +42,7 @@ export function requestTarget(
 ): HostTarget | DatasourceTarget {
   const { method = '', url = '', rawHeaders } = request;
   if (ingressOf(url) === 'alias') {
-    if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
-      throw new Refused('host_mismatch', { status: 400 });
+    assertOwnHost(request);
     if (url.includes('#')) throw new Refused('path_malformed');
     const datasourceHeader = headerOf(rawHeaders, 'x-datasource');
     return canonical(aliasTarget({ method, path: url, datasourceHeader, protocol }));
@@ -57,6 +56,12 @@ export function requestTarget(
   if (target.kind === 'datasource' && named !== undefined && named !== target.name)
     throw new Refused('header_forbidden'); // two names for one target
   return target;
+}
+
+/** @throws {Refused} host_mismatch where a path is asked of another host than the door */
+export function assertOwnHost({ rawHeaders }: ProgramRequest): void {
+  if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
+    throw new Refused('host_mismatch', { status: 400 });
 }
 
 /**

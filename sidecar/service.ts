@@ -3,6 +3,7 @@ import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { bidiStream, type CallContext, type Report, unimplemented } from '#core/grpc';
 import { releaseCompilers } from '#core/heap';
+import { isRecord } from '#core/is-record';
 import type {
   AttachRequest,
   AttachResponse,
@@ -263,10 +264,6 @@ function execPolicy(
 
 function wireHead({ auditHead }: Attachment): AuditHead | undefined {
   return auditHead && { ...auditHead, seq: BigInt(auditHead.seq) };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function address(text: string) {

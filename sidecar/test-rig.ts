@@ -11,14 +11,9 @@ import { hashLine, readLine } from '#core/audit';
 import { loadConfig } from '#core/config';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import {
-  canonicalJson,
-  compilePolicySet,
-  type EgressPolicy,
-  type PolicyDocuments,
-  projectRole,
-} from '#policies';
+import { canonicalJson, compilePolicySet, type EgressPolicy, projectRole } from '#policies';
 import { type AttachRequest, type AttachResponse, SidecarServiceClient } from '#proto';
+import { datasource, documents, egress, role } from '../policies/fixture.ts';
 import { type SidecarConfig, sidecarSpec } from './config.ts';
 import { createSidecar } from './server.ts';
 
@@ -51,46 +46,13 @@ export const RULES: Allow = [
 
 /** The role's projection under these rules, as the runner would send it. */
 export function policyOf(allow: Allow = RULES): Buffer {
-  const about = { apiVersion: 'outrider/v1' } as const;
-  const documents: PolicyDocuments = {
-    roles: [
-      {
-        ...about,
-        kind: 'Role',
-        metadata: { name: 'tester' },
-        spec: { members: [{ issuer: 'test' }], sandbox: {} },
-      },
-    ],
-    egressPolicies: [
-      {
-        ...about,
-        kind: 'EgressPolicy',
-        metadata: { name: 'door' },
-        spec: {
-          subjects: [{ role: 'tester' }],
-          mode: 'enforce',
-          allow,
-          deny: [{ id: 'no-evil', hosts: ['evil.test'] }],
-        },
-      },
-    ],
-    credentialBindings: [],
-    datasources: [
-      {
-        ...about,
-        kind: 'Datasource',
-        metadata: { name: 'main' },
-        spec: {
-          type: 'prometheus',
-          endpoint: 'https://metrics.allowed.test',
-          auth: { type: 'none' },
-        },
-      },
-    ],
-    boundaries: [],
-    tests: [],
-  };
-  const set = compilePolicySet(documents, DIGEST);
+  const spec = { subjects: [{ role: 'tester' }] };
+  const parts = documents({
+    roles: [role('tester')],
+    egressPolicies: [egress('door', allow, [{ id: 'no-evil', hosts: ['evil.test'] }], spec)],
+    datasources: [datasource('prometheus', 'main', { endpoint: 'https://metrics.allowed.test' })],
+  });
+  const set = compilePolicySet(parts, DIGEST);
   const projection = projectRole(set, 'tester', 'acme');
   // A document may give a credential to https alone, which this version does not intercept; the decision is the same.
   const policies = projection.policies.map((policy) => ({

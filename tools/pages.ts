@@ -23,17 +23,17 @@ function errorsPage(): string {
   const rows = Object.entries(FAILURES)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(
-      ([code, { http, grpc, retryable, help }]) =>
-        `| \`${code}\` | ${http} | ${grpc} | ${retryable ? 'yes' : 'no'} | ${help} |`,
+      ([code, { http, grpc, retryable, exit, help }]) =>
+        `| \`${code}\` | ${http} | ${grpc} | ${retryable ? 'yes' : 'no'} | ${exit} | ${help} |`,
     );
   return `# Errors
 
 Every failure has one of these codes: in the \`error.code\` of a JSON body, in the gRPC trailer \`outrider-error-code\`, in logs and
 audit. The message beside it may be shown to anybody. *Again* says whether the same call may be sent again unchanged: it was not
-carried out. This page is made from \`core/errors.ts\`.
+carried out. *Exit* is the exit code of a part that cannot start or go on for it. This page is made from \`core/errors.ts\`.
 
-| code | HTTP | gRPC | again | what to do |
-|---|---|---|---|---|
+| code | HTTP | gRPC | again | exit | what to do |
+|---|---|---|---|---|---|
 ${rows.join('\n')}
 `;
 }

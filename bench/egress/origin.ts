@@ -3,9 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { listen } from '#core/http';
-import { CORES, type Started, start, type Undo } from './processes.ts';
+import { CORES, type Cores, type Started, start, type Undo } from './processes.ts';
 
-/** What every proxy of the bench forwards to: nginx, which answers 1 KiB to everything, on the core of the clients. */
+/** What every proxy of the bench forwards to: nginx, which answers 1 KiB to everything. */
 export interface Origin {
   /** On loopback: of the peers. */
   readonly port: number;
@@ -15,7 +15,13 @@ export interface Origin {
 
 export const BODY_BYTES = 1_024;
 
-export async function startOrigin(directory: string, port: number, undo: Undo): Promise<Origin> {
+/** By default on the core of the clients. */
+export async function startOrigin(
+  directory: string,
+  port: number,
+  undo: Undo,
+  core: Cores = CORES.rest,
+): Promise<Origin> {
   mkdirSync(directory, { recursive: true });
   const [proxy, audit] = ['proxy.sock', 'audit.sock'].map((name) => join(directory, name));
   if (!proxy || !audit) throw new Error('both are named');
@@ -39,7 +45,7 @@ export async function startOrigin(directory: string, port: number, undo: Undo): 
   }`,
     ),
   );
-  const nginx = await startNginx(file, port, CORES.rest);
+  const nginx = await startNginx(file, port, core);
   undo.add(() => nginx.stop());
   return { port, proxy: `unix:${proxy}` };
 }
@@ -59,7 +65,7 @@ ${http}
 `;
 }
 
-export function startNginx(file: string, port: number, core: number): Promise<Started> {
+export function startNginx(file: string, port: number, core: Cores): Promise<Started> {
   return start(['nginx', '-c', file], { core, listens: { kind: 'tcp', host: '127.0.0.1', port } });
 }
 

@@ -8,10 +8,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Address } from '#core/address';
 import { accepts } from '#core/http';
 
-/** The core of whatever is measured, which has it alone, and the core of everything around it: clients, origins, this process. */
-export const CORES = { subject: 1, rest: 0 } as const;
+/**
+ * The core of whatever is measured, which has it alone, and the core of everything around it: clients, origins, this process. `all` where what is
+ * measured is several processes that wait for each other, as they do in real life.
+ */
+export const CORES = { subject: '1', rest: '0', all: '0,1' } as const;
+
+export type Cores = (typeof CORES)[keyof typeof CORES];
 
 const READY_WITHIN_MS = 20_000;
+const RUN_WITHIN_MS = 120_000;
 const TICKS_PER_SECOND = 100; // USER_HZ, which Linux shows to programs whatever its own tick is
 
 /** A program that runs on one core until it is stopped. */
@@ -22,7 +28,7 @@ export interface Started {
 }
 
 export interface StartOptions {
-  readonly core?: number;
+  readonly core?: Cores;
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** What it listens on: it is ready when something accepts there. */
   readonly listens?: Address;
@@ -46,17 +52,15 @@ export function assertInstalled(programs: readonly string[]): void {
     );
 }
 
-/** Keeps this process, with all its threads, on one core from now on. */
-export function pinSelf(core: number): void {
-  execFileSync('taskset', ['-a', '-p', '-c', String(core), String(process.pid)], {
-    stdio: 'ignore',
-  });
+/** Keeps a process, with all its threads, on these cores from now on; what it starts from then on stays there, too. */
+export function pin(pid: number, core: Cores): void {
+  execFileSync('taskset', ['-a', '-p', '-c', core, String(pid)], { stdio: 'ignore' });
 }
 
 /** Starts a program on a core, and waits until it is ready. @throws {Error} with what it said, where it ends before that */
 export async function start(argv: readonly string[], options: StartOptions = {}): Promise<Started> {
   const { core = CORES.subject, listens, env = process.env } = options;
-  const child = spawn('taskset', ['-c', String(core), ...argv], {
+  const child = spawn('taskset', ['-c', core, ...argv], {
     env,
     stdio: ['pipe', 'ignore', 'pipe'],
   });
@@ -84,11 +88,11 @@ export async function start(argv: readonly string[], options: StartOptions = {})
   return { pid, child, stop };
 }
 
-/** Runs a program on the clients' core to its end; resolves to what it wrote on stdout. @throws {Error} with stderr where it fails */
-export async function run(argv: readonly string[], timeoutMs = 120_000): Promise<string> {
-  const child = spawn('taskset', ['-c', String(CORES.rest), ...argv], {
+/** Runs a program to its end; resolves to what it wrote on stdout. @throws {Error} with stderr where it fails */
+export async function run(argv: readonly string[], core: Cores = CORES.rest): Promise<string> {
+  const child = spawn('taskset', ['-c', core, ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: timeoutMs,
+    timeout: RUN_WITHIN_MS,
     killSignal: 'SIGKILL',
   });
   const said = { stdout: '', stderr: '' };

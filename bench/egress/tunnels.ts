@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { OutriderError } from '#core/errors';
@@ -9,7 +8,7 @@ import type { Group } from '../group.ts';
 import { quantile } from '../measure.ts';
 import { BenchSidecar, HOSTS, policyText, projection } from './door.ts';
 import { startSquid } from './peers.ts';
-import { benchDirectory, CORES, freePorts, run, start, Undo } from './processes.ts';
+import { benchDirectory, CORES, freePorts, pin, run, start, Undo } from './processes.ts';
 
 const ROUNDS = 9;
 const MIB = 512;
@@ -92,23 +91,18 @@ async function throughRelay(undo: Undo): Promise<Way> {
   const proxy = join(mesh.runtime, 'proxy.sock');
   rmSync(proxy, { force: true });
   await startOrigin(port, proxy, undo);
-  pin(mesh.pid('sidecar'));
+  pin(mesh.pid('sidecar'), CORES.subject);
   const code = readFileSync(join(FILES, 'tunnel_client.py'), 'utf8');
   const args = ['3128', `${HOSTS.tunnel}:443`, HOSTS.tunnel, String(MIB)];
   return {
     figure: 'tunnel_relay_mb_s',
     read: async () => {
       for (const { pid, argv } of processesNaming(mesh.sandboxes))
-        if (argv.some((word) => word.endsWith('outrider_agent.py'))) pin(pid);
+        if (argv.some((word) => word.endsWith('/agent.py'))) pin(pid, CORES.subject);
       const { stdout, stderr } = await mesh.client.run({ code, args, timeoutMs: 60_000 });
       return rateOf(stdout.toString(), stderr.toString());
     },
   };
-}
-
-function pin(pid: number): void {
-  const words = ['-a', '-p', '-c', String(CORES.subject), String(pid)];
-  execFileSync('taskset', words, { stdio: 'ignore' });
 }
 
 function rateOf(stdout: string, stderr: string): number {

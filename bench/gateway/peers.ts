@@ -5,9 +5,11 @@ import { packageRoot } from '#core/package-root';
 import { getPeers, type Peers } from '../../test/support/peers.ts';
 import { freePort, waitFor } from '../../test/support/ports.ts';
 import { BenchClient, median } from './client.ts';
+import { membersOf, spent, startGateway } from './fleet.ts';
+import type { Identity } from './identity.ts';
 
 const AT_ONCE = 16;
-const ROUNDS = 3;
+const ROUNDS = 5;
 const ROUND_MS = 1_500;
 const CHILD = [
   process.execPath,
@@ -16,7 +18,7 @@ const CHILD = [
 ];
 
 const PROGRAMS = {
-  supergateway_calls_per_s: (peers: Peers, port: number) => [
+  supergateway: (peers: Peers, port: number) => [
     peers.program('supergateway'),
     '--stdio',
     CHILD.join(' '),
@@ -28,7 +30,7 @@ const PROGRAMS = {
     '--logLevel',
     'none',
   ],
-  mcp_proxy_calls_per_s: (peers: Peers, port: number) => [
+  mcp_proxy: (peers: Peers, port: number) => [
     peers.program('proxy'),
     '--port',
     String(port),
@@ -41,37 +43,111 @@ const PROGRAMS = {
   ],
 } as const;
 
-/** Calls in a second through the gateways of others, each before the same server on stdio, which is how they are used. */
-export async function peersPart(): Promise<Record<string, number>> {
+/** One session for each client, which has no word in the figures, and one for all. */
+const MANNERS = ['', '_one_session'] as const;
+
+export const PEER_FIGURES: readonly string[] = MANNERS.flatMap((manner) =>
+  Object.keys(PROGRAMS).flatMap((name) => Object.values(namesOf(name, manner))),
+);
+
+/** Clients of one gateway: as many at once, each with a session and a connection of its own, or all of them in one session. */
+interface Entrant {
+  readonly pid: number;
+  readonly clients: readonly BenchClient[];
+  readonly rates: number[];
+  readonly cpuUs: number[];
+}
+
+/**
+ * Calls in a second through the gateways of others, each before the same server on stdio, which is how they are used, and through ours, in
+ * turns. supergateway runs `--stateful`: without it, it starts a process for each request. Sixteen clients have a session each, as
+ * clients do; the same in one session is printed as well, since supergateway has a process for each session. The processor time is
+ * that of the gateway's process alone.
+ */
+export async function peersPart(identity: Identity): Promise<Record<string, number>> {
   const peers = getPeers(['supergateway', 'proxy']);
+  const fleet = await startGateway(identity);
+  const { gateway } = membersOf(fleet);
+  const children: ChildProcess[] = [];
+  const entrants = new Map<string, Entrant>();
+  const enter = async (name: string, pid: number, port: number, token?: string) => {
+    entrants.set(name, await entrant(pid, port, token, AT_ONCE));
+    entrants.set(`${name}_one_session`, await entrant(pid, port, token, 1));
+  };
   try {
-    const figures: Record<string, number> = {};
-    for (const [figure, argv] of Object.entries(PROGRAMS)) {
+    await enter('ours', gateway.pid, gateway.port, identity.token);
+    for (const [name, argv] of Object.entries(PROGRAMS)) {
       const port = await freePort();
       const child = spawn(process.execPath, argv(peers, port), { stdio: 'ignore' });
-      try {
-        figures[figure] = await rateAt(child, port);
-      } finally {
-        const exited = child.exitCode === null ? once(child, 'exit') : undefined;
-        child.kill('SIGKILL');
-        await exited;
-      }
+      children.push(child);
+      await waitFor(port, child);
+      await enter(name, child.pid ?? Number.NaN, port);
     }
-    return figures;
+    await compete([...entrants.values()]);
+    return figuresOf(entrants);
   } finally {
+    for (const { clients } of entrants.values())
+      await Promise.all(clients.map((client) => client.close()));
+    await Promise.all(children.map(killed));
+    await fleet.stop();
     peers.remove();
   }
 }
 
-async function rateAt(child: ChildProcess, port: number): Promise<number> {
-  await waitFor(port, child);
-  const client = new BenchClient(port, undefined, AT_ONCE);
-  try {
-    await client.open();
-    const rates: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) rates.push(await client.rate(AT_ONCE, ROUND_MS));
-    return median(rates);
-  } finally {
-    await client.close();
+async function entrant(
+  pid: number,
+  port: number,
+  token: string | undefined,
+  sessions: number,
+): Promise<Entrant> {
+  const clients = Array.from(
+    { length: sessions },
+    () => new BenchClient(port, token, AT_ONCE / sessions),
+  );
+  for (const client of clients) await client.open();
+  return { pid, clients, rates: [], cpuUs: [] };
+}
+
+/** Turn by turn, so that other work on this machine meets all of them. */
+async function compete(entrants: readonly Entrant[]): Promise<void> {
+  for (let round = 0; round <= ROUNDS; round++)
+    for (const { pid, clients, rates, cpuUs } of entrants) {
+      const each = AT_ONCE / clients.length;
+      const { rate, cpuUs: cpu } = await spent(pid, async () => {
+        const got = await Promise.all(clients.map((client) => client.rate(each, ROUND_MS)));
+        return got.reduce((sum, one) => sum + one, 0);
+      });
+      if (round === 0) continue; // all get warm
+      rates.push(rate);
+      cpuUs.push(cpu);
+    }
+}
+
+function figuresOf(entrants: ReadonlyMap<string, Entrant>): Record<string, number> {
+  const figures: Record<string, number> = {};
+  for (const manner of MANNERS) {
+    const ours = entrants.get(`ours${manner}`)?.rates ?? [];
+    for (const name of Object.keys(PROGRAMS)) {
+      const { rates, cpuUs } = entrants.get(`${name}${manner}`) ?? { rates: [], cpuUs: [] };
+      const names = namesOf(name, manner);
+      figures[names.rate] = median(rates);
+      figures[names.cpu] = median(cpuUs);
+      figures[names.ratio] = median(ours.map((rate, round) => rate / (rates[round] ?? Number.NaN)));
+    }
   }
+  return figures;
+}
+
+function namesOf(name: string, manner: string): Record<'rate' | 'cpu' | 'ratio', string> {
+  return {
+    rate: `${name}${manner}_calls_per_s`,
+    cpu: `${name}${manner}_cpu_us_per_call`,
+    ratio: `calls_over_${name}${manner}`,
+  };
+}
+
+async function killed(child: ChildProcess): Promise<void> {
+  const exited = child.exitCode === null ? once(child, 'exit') : undefined;
+  child.kill('SIGKILL');
+  await exited;
 }

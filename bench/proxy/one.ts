@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { packageRoot } from '#core/package-root';
+import type { LimitsSpec } from '#policies';
+import { analystPolicies, loopbackDatasource } from '../../test/support/policies.ts';
 import { type Proxies, startProxies } from '../../test/support/proxies.ts';
 import { PROXY_CORE } from './wrk.ts';
 
@@ -13,52 +15,26 @@ export function startBuiltProxies(
   count: number,
   upstreamPort: number,
   config: Readonly<Record<string, unknown>> = {},
-  limits: Readonly<Record<string, unknown>> = { rate: '1000000/s', burst: 1_000_000 },
+  limits: LimitsSpec = { rate: '1000000/s', burst: 1_000_000 },
 ): Promise<Proxies> {
-  const documents = [
-    {
-      kind: 'Role',
-      metadata: { name: 'analyst' },
-      spec: { members: [{ issuer: 'outrider:local' }], sandbox: { timeout: '10m' } },
-    },
-    { kind: 'Boundary', metadata: { name: 'org' }, spec: { mayLoopbackDatasources: true } },
-    {
-      kind: 'EgressPolicy',
-      metadata: { name: 'analyst-egress' },
-      spec: {
-        subjects: [{ role: 'analyst' }],
-        mode: 'enforce',
-        allow: [{ id: 'api', datasource: 'http/api', limits }],
-      },
-    },
-    {
-      kind: 'Datasource',
-      metadata: { name: 'api' },
-      spec: {
-        type: 'http',
-        endpoint: `http://127.0.0.1:${upstreamPort}`,
-        allowLoopback: true,
-        auth: { type: 'bearer' },
-        secretRef: 'env:BENCH_SECRET',
-      },
-    },
-  ];
+  const upstream = `http://127.0.0.1:${upstreamPort}`;
+  const bearer = { auth: { type: 'bearer' }, secretRef: 'env:BENCH_SECRET' } as const;
   return startProxies({
     count,
-    policies: documents
-      .map((one) => `---\n${JSON.stringify({ apiVersion: 'outrider/v1', ...one })}\n`)
-      .join(''),
+    policies: analystPolicies(
+      [{ id: 'api', datasource: 'http/api', limits }],
+      [loopbackDatasource('http', 'api', upstream, bearer)],
+    ),
     config,
     env: { BENCH_SECRET: SECRET },
-    command: [
-      'taskset',
-      '-c',
-      `${PROXY_CORE}`,
-      process.execPath,
-      ...profiling(),
-      join(packageRoot, 'dist/cli/main.js'),
-    ],
+    command: builtCommand(),
   });
+}
+
+/** The command line of Outrider from `dist/`, on the proxy's core. */
+export function builtCommand(): string[] {
+  const main = join(packageRoot, 'dist/cli/main.js');
+  return ['taskset', '-c', `${PROXY_CORE}`, process.execPath, ...profiling(), main];
 }
 
 /** `--cpu-prof` of the bench itself is for its proxies. */

@@ -2,13 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
-import { packageRoot } from '#core/package-root';
 import { sigv4 } from '#proxy';
+import { analystPolicies, loopbackDatasource } from '../../test/support/policies.ts';
 import { startProxies } from '../../test/support/proxies.ts';
 import type { Group } from '../group.ts';
 import { rssMib } from '../measure.ts';
-import { CLIENT_CORE, PROXY_CORE } from './wrk.ts';
+import { builtCommand } from './one.ts';
+import { CLIENT_CORE } from './wrk.ts';
 
 const GIB = 2 ** 30;
 const OBJECT_BYTES = 5 * GIB;
@@ -32,13 +32,7 @@ export const s3: Group = {
       count: 1,
       policies: policies(sink.port),
       env: { BENCH_S3: 'AKIABENCHBENCH:bench/secret+of+s3' },
-      command: [
-        'taskset',
-        '-c',
-        `${PROXY_CORE}`,
-        process.execPath,
-        join(packageRoot, 'dist/cli/main.js'),
-      ],
+      command: builtCommand(),
     });
     try {
       const [proxy] = proxies.each;
@@ -72,47 +66,22 @@ export const s3: Group = {
 };
 
 function policies(port: number): string {
-  const [allowLoopback, limits] = [true, { rate: '1000000/s', burst: 1_000_000 }];
+  const limits = { rate: '1000000/s', burst: 1_000_000 } as const;
   const endpoint = `http://127.0.0.1:${port}`;
-  const documents = [
-    {
-      kind: 'Role',
-      metadata: { name: 'analyst' },
-      spec: { members: [{ issuer: 'outrider:local' }], sandbox: { timeout: '10m' } },
-    },
-    { kind: 'Boundary', metadata: { name: 'org' }, spec: { mayLoopbackDatasources: true } },
-    {
-      kind: 'EgressPolicy',
-      metadata: { name: 'analyst-egress' },
-      spec: {
-        subjects: [{ role: 'analyst' }],
-        mode: 'enforce',
-        allow: [
-          { id: 's3', datasource: 's3/data', prefixes: 'any', operations: ['put'], limits },
-          { id: 'pipe', datasource: 'http/pipe', limits },
-        ],
-      },
-    },
-    {
-      kind: 'Datasource',
-      metadata: { name: 'data' },
-      spec: {
-        type: 's3',
-        endpoint: `${endpoint}/bucket`,
-        allowLoopback,
-        auth: { type: 'sigv4', region: 'us-east-1' },
-        secretRef: 'env:BENCH_S3',
-      },
-    },
-    {
-      kind: 'Datasource',
-      metadata: { name: 'pipe' },
-      spec: { type: 'http', endpoint, allowLoopback, auth: { type: 'none' } },
-    },
-  ];
-  return documents
-    .map((one) => `---\n${JSON.stringify({ apiVersion: 'outrider/v1', ...one })}\n`)
-    .join('');
+  const signed = {
+    auth: { type: 'sigv4', region: 'us-east-1' },
+    secretRef: 'env:BENCH_S3',
+  } as const;
+  return analystPolicies(
+    [
+      { id: 's3', datasource: 's3/data', prefixes: 'any', operations: ['put'], limits },
+      { id: 'pipe', datasource: 'http/pipe', limits },
+    ],
+    [
+      loopbackDatasource('s3', 'data', `${endpoint}/bucket`, signed),
+      loopbackDatasource('http', 'pipe', endpoint),
+    ],
+  );
 }
 
 /** Takes every body to its end and answers 200, reading nothing of it. */

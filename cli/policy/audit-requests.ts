@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from
 import { basename, join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 
 /** One request out of a sandbox, as an audit record tells of it. */
 export interface AuditRequest {
@@ -118,8 +119,4 @@ function parse(line: string): Readonly<Record<string, unknown>> | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -3,11 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
-import { text as textOf } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
 import { openBundle, readBundleText, readTrustedKeys } from '#policystore';
-import { policy } from '../policy.ts';
+import { run } from './testing.ts';
 
 const role = (name: string) => `apiVersion: outrider/v1
 kind: Role
@@ -255,14 +253,4 @@ async function startRepository(t: TestContext) {
     opened: async (path = out) =>
       openBundle(await readBundleText(path), readTrustedKeys(join(root, 'ours.pub.json'))).bundle,
   };
-}
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [out, err] = [new PassThrough(), new PassThrough()];
-  const said = Promise.all([textOf(out), textOf(err)]);
-  const code = await policy(argv, out, err);
-  out.end();
-  err.end();
-  const [answer, complaint] = await said;
-  return { code, out: answer, err: complaint };
 }

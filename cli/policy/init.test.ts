@@ -3,12 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
-import { text as textOf } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
 import { packageRoot } from '#core/package-root';
 import { loadDirectory } from '#policystore';
-import { policy } from '../policy.ts';
+import { run } from './testing.ts';
 
 test('a role alone may run programs and reaches nothing', async (t) => {
   const { out, init } = rig(t);
@@ -310,14 +308,4 @@ function outrider(root: string, env: Record<string, string>, ...argv: string[]) 
     encoding: 'utf8',
     env: { PATH: process.env['PATH'], HOME: root, ...env },
   });
-}
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [out, err] = [new PassThrough(), new PassThrough()];
-  const said = Promise.all([textOf(out), textOf(err)]);
-  const code = await policy(argv, out, err);
-  out.end();
-  err.end();
-  const [answer, complaint] = await said;
-  return { code, out: answer, err: complaint };
 }

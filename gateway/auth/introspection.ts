@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
+import { fetchJson, providerUrl } from '#core/identity-provider';
 import type { IssuerConfig } from '../config.ts';
-import { fetchJson, providerUrl } from './json-fetch.ts';
+import { PROVIDER_BOUNDS } from './provider-bounds.ts';
 import { ProviderCircuit } from './provider-circuit.ts';
 import { type TokenVerdict, verdictOf } from './token-claims.ts';
 
@@ -33,6 +34,7 @@ export function createIntrospection(
     cache.delete(key);
     const asked = await circuit.ask(() =>
       fetchJson(url, {
+        ...PROVIDER_BOUNDS,
         headers: { authorization },
         form: new URLSearchParams({ token, token_type_hint: 'access_token' }),
       }),
@@ -57,6 +59,7 @@ export function createIntrospection(
 /** Finds out whether the issuer answers this gateway at all. @throws {OutriderError} UPSTREAM_UNREACHABLE | CONFIG_INVALID */
 export async function reachIntrospection(issuer: IssuerConfig): Promise<void> {
   await fetchJson(introspectionUrl(issuer), {
+    ...PROVIDER_BOUNDS,
     headers: { authorization: clientOf(issuer) },
     form: new URLSearchParams({ token: 'of nobody', token_type_hint: 'access_token' }),
   });

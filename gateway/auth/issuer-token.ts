@@ -1,15 +1,15 @@
 import { errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
 import { OutriderError, toOutriderError } from '#core/errors';
+import { ISSUED_TOKEN_MAX_CHARACTERS, unverifiedIssuer } from '#core/issued-tokens';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
+import { CLOCK_TOLERANCE_S } from '#core/tokens';
 import type { IssuerConfig } from '../config.ts';
 import type { AuthFailure } from './challenge.ts';
 import { createIntrospection, reachIntrospection } from './introspection.ts';
 import { createKeySource } from './key-source.ts';
-import { CLOCK_TOLERANCE_S, grantedTo, type TokenVerdict } from './token-claims.ts';
+import { grantedTo, type TokenVerdict } from './token-claims.ts';
 import { VerdictCache } from './verdict-cache.ts';
-
-const TOKEN_MAX_CHARACTERS = 16_384;
 
 /** Verifies what the configured issuers have issued. */
 export interface IssuerVerifier {
@@ -51,8 +51,9 @@ export function createIssuerVerifier(
   return {
     known: (token) => cache.get(token),
     async verify(token) {
-      const verify = verifiers.get(unverifiedIssuer(token)) ?? introspect;
-      if (!verify || token.length > TOKEN_MAX_CHARACTERS)
+      const claimed = unverifiedIssuer(token);
+      const verify = ('issuer' in claimed && verifiers.get(claimed.issuer)) || introspect;
+      if (!verify || token.length > ISSUED_TOKEN_MAX_CHARACTERS)
         return { ok: false, reason: 'unknown', scopes: [] };
       return verify(token);
     },
@@ -101,22 +102,6 @@ function jwtVerifier(
       return { ok: false, reason: reasonOf(error), scopes: issuer.scopes, cause: error };
     }
   };
-}
-
-function unverifiedIssuer(token: string): string {
-  const parts = token.split('.');
-  if (parts.length !== 3 || token.length > TOKEN_MAX_CHARACTERS) return '';
-  try {
-    const payload: unknown = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-    return typeof payload === 'object' &&
-      payload !== null &&
-      'iss' in payload &&
-      typeof payload.iss === 'string'
-      ? payload.iss
-      : '';
-  } catch {
-    return '';
-  }
 }
 
 /** What is the token's fault, as the caller is told; anything else is the fault of the way to the keys. */

@@ -7,9 +7,10 @@ import {
   type JWTVerifyGetKey,
 } from 'jose';
 import { OutriderError } from '#core/errors';
+import { discoveryUrl, fetchJson, providerUrl } from '#core/identity-provider';
 import type { Logger } from '#core/log';
 import type { IssuerConfig } from '../config.ts';
-import { fetchJson, providerUrl } from './json-fetch.ts';
+import { PROVIDER_BOUNDS } from './provider-bounds.ts';
 
 const FETCH_TIMEOUT_MS = 5_000;
 const CACHE_MAX_AGE_MS = 10 * 60_000;
@@ -42,10 +43,7 @@ export function createKeySource(
     const keys = URL.canParse(jwks) ? remote(jwks) : fileKeys(resolve(jwks), log);
     return { keys, ready: async () => {} };
   }
-  const metadata = providerUrl(
-    `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`,
-    `the issuer ${issuer}, which has no jwks,`,
-  );
+  const metadata = discoveryUrl(issuer);
   let found: JWTVerifyGetKey | undefined;
   return {
     keys: (header, token) => {
@@ -53,7 +51,7 @@ export function createKeySource(
       return found(header, token);
     },
     async ready() {
-      const { issuer: named, jwks_uri: uri } = await fetchJson(metadata);
+      const { issuer: named, jwks_uri: uri } = await fetchJson(metadata, PROVIDER_BOUNDS);
       if (named !== issuer || typeof uri !== 'string')
         throw new OutriderError(
           'CONFIG_INVALID',

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import type { Principal } from '#core/principal';
 import type { TokenVerdict } from './token-claims.ts';
 
 /** The issuer that Roles know those principals by. */
-export const STATIC_ISSUER = 'outrider:static';
+const STATIC_ISSUER = 'outrider:static';
 
 interface StaticToken {
   readonly principal: Principal;
@@ -76,8 +77,4 @@ function endOfDay(text: unknown): number {
 
 function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

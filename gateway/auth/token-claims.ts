@@ -1,5 +1,7 @@
 import type { JWTPayload } from 'jose';
+import { issuedPrincipal, textsOf } from '#core/issued-tokens';
 import type { Principal } from '#core/principal';
+import { CLOCK_TOLERANCE_S } from '#core/tokens';
 import type { IssuerConfig } from '../config.ts';
 import type { AuthFailure } from './challenge.ts';
 
@@ -12,8 +14,6 @@ export type TokenVerdict =
       readonly scopes: readonly string[];
       readonly cause?: unknown;
     };
-
-export const CLOCK_TOLERANCE_S = 5;
 
 /** What the claims of a genuine token say: its issuer, audience, time and scopes must be right, and name somebody. */
 export function verdictOf(claims: JWTPayload, issuer: IssuerConfig, nowMs: number): TokenVerdict {
@@ -37,37 +37,13 @@ export function grantedTo(claims: JWTPayload, issuer: IssuerConfig): TokenVerdic
   const scopes = scopesOf(claims);
   if (!issuer.scopes.every((scope) => scopes.has(scope)))
     return { ok: false, reason: 'scope', scopes: issuer.scopes };
-  // A token may carry anything: an absent or empty subject would be one principal for many.
-  if (typeof claims.sub !== 'string' || claims.sub === '')
-    return { ok: false, reason: 'claims', scopes: issuer.scopes };
-  return { ok: true, principal: principalOf(claims, claims.sub, issuer) };
-}
-
-function principalOf(payload: JWTPayload, subject: string, issuer: IssuerConfig): Principal {
-  const tenant = issuer.tenantClaim === undefined ? undefined : payload[issuer.tenantClaim];
-  const groups = payload[issuer.groupsClaim];
-  return {
-    issuer: issuer.issuer,
-    subject,
-    tenant: typeof tenant === 'string' ? tenant : '',
-    groups: texts(typeof groups === 'string' ? [groups] : groups),
-    claims: Object.fromEntries(
-      issuer.claims.flatMap((name) => {
-        const value = payload[name];
-        return typeof value === 'string' ? [[name, value]] : [];
-      }),
-    ),
-  };
+  const principal = issuedPrincipal(claims, issuer);
+  if (!principal) return { ok: false, reason: 'claims', scopes: issuer.scopes };
+  return { ok: true, principal };
 }
 
 /** `scope` of RFC 8693, a text with spaces, or the `scp` of some providers, a text or a list. */
 function scopesOf(payload: JWTPayload): ReadonlySet<string> {
-  const claimed = [payload['scope'], payload['scp']].flat();
-  return new Set(texts(claimed).flatMap((text) => text.split(' ')));
-}
-
-function texts(value: unknown): string[] {
-  return Array.isArray(value)
-    ? value.filter((item): item is string => typeof item === 'string' && item !== '')
-    : [];
+  const claimed = [payload['scope'], payload['scp']].flatMap(textsOf);
+  return new Set(claimed.flatMap((text) => text.split(' ')));
 }

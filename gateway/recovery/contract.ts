@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Redis as RedisConnection } from '#core/redis';
+import type { KeyRing } from '../sessions/key-ring.ts';
+import { createMovedSessions } from './moved-sessions.ts';
 import { directoryMoves } from './moves/directory.ts';
 import { redisMoves } from './moves/redis.ts';
 import { redisPlace } from './moves/redis-place.ts';
-import type { MoveStore } from './moves/store.ts';
+import type { MoveStore, SessionPlace } from './moves/store.ts';
 import { begin, kill, pidOf, send, serverOf, startMesh } from './testing.ts';
 
 const KEEP_MS = 60_000;
@@ -40,16 +43,58 @@ export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>)
     test(`in ${name} a move is written by whoever is first, and read by the other`, async (t) => {
       const [first, second] = await open(t);
       t.after(() => [first, second].forEach((store) => store.close()));
-      const place = (upstreamId: string) => ({ backend: 'http://10.0.0.2:8790/mcp', upstreamId });
       assert.equal(await first.read('move-a'), undefined);
-      const both = await Promise.all([
-        first.write('move-a', place('one')),
-        second.write('move-a', place('two')),
-      ]);
+      const both = await Promise.all([first.write('move-a', 'one'), second.write('move-a', 'two')]);
       assert.deepEqual(both[0], both[1], 'both have the one in force');
       assert.deepEqual(await second.read('move-a'), both[0]);
-      assert.deepEqual(await first.write('move-a', place('three')), both[0]);
+      assert.deepEqual(await first.write('move-a', 'three'), both[0]);
       assert.equal(await second.read('move-b'), undefined);
+    });
+
+  for (const [name, open] of Object.entries(STORES))
+    test(`in ${name} moves are sealed: who can read and write it learns nothing and diverts nobody`, async (t) => {
+      const [first, second] = await open(t);
+      t.after(() => [first, second].forEach((store) => store.close()));
+      const [keys, others] = [ringOf('shared'), ringOf('others')];
+      const failures: unknown[] = [];
+      const moves = (store: MoveStore, ring: KeyRing) =>
+        createMovedSessions(
+          store,
+          () => ring,
+          (error) => failures.push(error),
+        );
+      const place = (upstreamId: string) => ({ backend: 'http://10.0.0.2:8790/mcp', upstreamId });
+      const keyOf = async (from: SessionPlace): Promise<string> => {
+        let asked = '';
+        const listening = { ...second, read: async (key: string) => void (asked = key) };
+        await moves(listening, keys).lookUp(from);
+        return asked;
+      };
+      await moves(first, keys).move(place('old'), place('new'));
+      const written = (await second.read(await keyOf(place('old')))) ?? assert.fail('no move');
+      for (const secret of ['10.0.0.2', 'new'])
+        assert.ok(!Buffer.from(written.split('.')[1] ?? '', 'base64url').includes(secret), secret);
+      assert.deepEqual(
+        await moves(second, keys).lookUp(place('old')),
+        place('new'),
+        'control: the other gateway reads it',
+      );
+      assert.deepEqual(failures, []);
+
+      await second.write(await keyOf(place('mine')), written);
+      await second.write(
+        await keyOf(place('theirs')),
+        JSON.stringify(['http://10.6.6.6/mcp', 'theirs']),
+      );
+      for (const from of ['mine', 'theirs'].map(place))
+        assert.deepEqual(await moves(first, keys).lookUp(from), from, from.upstreamId);
+      assert.deepEqual(await moves(first, others).lookUp(place('old')), place('old'));
+      assert.deepEqual(
+        await moves(first, keys).move(place('mine'), place('own')),
+        place('own'),
+        'it moves for itself',
+      );
+      assert.equal(failures.length, 4, 'and each time says so');
     });
 
   test('gateways tell each other through Redis where sessions went: written once a move, read only on a miss', async (t) => {
@@ -94,6 +139,12 @@ export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>)
     const metrics = await (await fetch(`${origin}/metrics`)).text();
     assert.match(metrics, /^outrider_recovery_store_failures_total\{.*\} [1-9]/m);
   });
+}
+
+/** Keys of gateways that have no others. */
+function ringOf(kid: string): KeyRing {
+  const first = { kid, key: createSecretKey(randomBytes(32)) };
+  return { first, find: (asked) => (asked === kid ? first : undefined) };
 }
 
 /** How often Redis was asked for a move and given one. */

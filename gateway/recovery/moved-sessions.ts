@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
+import type { KeyRing } from '../sessions/key-ring.ts';
+import { openPlace, sealPlace } from './moves/sealed-place.ts';
 import type { MoveStore, SessionPlace } from './moves/store.ts';
 
 /**
  * Where sessions went that could not stay. A move is never changed: a session that moves again has moved on from where it was.
  * With a store, gateways share their moves; it is written once a move, and read only where a session cannot be reached at the place
- * that is known. While the store is away, each gateway moves sessions for itself.
+ * that is known. While the store is away, or holds what no gateway has sealed, each gateway moves sessions for itself.
  */
 export interface MovedSessions {
   /** The last place that is known in this process. */
@@ -22,9 +24,10 @@ const MOVES_MAX = 100_000;
 /** Hops that are followed: more servers than these have not failed one after the other within a session. */
 const HOPS_MAX = 64;
 
-/** `storeFailed` is told why, each time that the store could not be asked. */
+/** `ring`: the keys of sessions, with which moves are sealed. `storeFailed` is told why, each time that the store was of no use. */
 export function createMovedSessions(
   store: MoveStore | undefined,
+  ring: () => KeyRing,
   storeFailed: (error: unknown) => void,
 ): MovedSessions {
   const moves = new Map<string, SessionPlace>();
@@ -37,7 +40,7 @@ export function createMovedSessions(
   const shared = async (key: string): Promise<SessionPlace | undefined> => {
     try {
       const found = await store?.read(key);
-      return found && remember(key, found);
+      return found === undefined ? undefined : remember(key, openPlace(found, key, ring()));
     } catch (error) {
       storeFailed(error);
       return undefined;
@@ -67,7 +70,8 @@ export function createMovedSessions(
     async move(from, to) {
       const key = keyOf(from);
       try {
-        return remember(key, (await store?.write(key, to)) ?? to);
+        const text = await store?.write(key, sealPlace(to, key, ring()));
+        return remember(key, text === undefined ? to : openPlace(text, key, ring()));
       } catch (error) {
         storeFailed(error);
         return remember(key, to);

@@ -3,6 +3,7 @@ import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from '../config.ts';
 import type { Balancer } from '../relay/balancer.ts';
+import type { KeyRing } from '../sessions/key-ring.ts';
 import { createMovedSessions } from './moved-sessions.ts';
 import { directoryMoves } from './moves/directory.ts';
 import { redisMoves } from './moves/redis.ts';
@@ -26,6 +27,7 @@ const SAY_AGAIN_MS = 60_000;
 export function openRecovery(
   config: RecoveryConfig,
   balancer: Balancer,
+  ring: () => KeyRing,
   log: Logger,
   metrics: Metrics,
 ): Recovery | undefined {
@@ -36,7 +38,7 @@ export function openRecovery(
     'Questions to the store of moved sessions that had no answer: gateways move sessions each for itself',
   );
   let saidAt = -Infinity;
-  const moved = createMovedSessions(store, (error) => {
+  const moved = createMovedSessions(store, ring, (error) => {
     failures.inc();
     if (performance.now() - saidAt < SAY_AGAIN_MS) return;
     saidAt = performance.now();

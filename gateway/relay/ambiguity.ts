@@ -1,55 +1,104 @@
 /**
- * Why two parsers could take a JSON-RPC message for different ones; undefined where they cannot. `text` is valid JSON: a message
- * or a batch. JSON leaves open which of two equal keys counts (RFC 8259 section 4), and some parsers match keys whatever their
- * case: so a message's keys, and those of its `params`, must differ in more than case, and `method` has one spelling.
+ * Why two parsers could take a JSON-RPC message for different ones; undefined where they cannot. `text` is valid JSON, a message or a
+ * batch, and `messages` what it was parsed to. JSON leaves open which of two equal keys counts (RFC 8259 section 4), and some parsers match
+ * keys whatever their case: so a message's keys, and those of its `params`, must differ in more than case, and `method` has one spelling.
  */
-export function ambiguity(text: string): string | undefined {
-  const batch = text.trimStart().startsWith('[');
-  const top = batch ? 2 : 1;
-  let depth = 0;
-  let message = new Set<string>();
-  let params = new Set<string>();
-  let key = '';
-  // Strings are stepped over whole, so a bracket inside one is none.
-  STRUCTURE.lastIndex = 0;
-  for (let found = STRUCTURE.exec(text); found; found = STRUCTURE.exec(text)) {
-    const [token] = found;
-    if (token === '{' || token === '[') {
-      depth += 1;
-      if (depth === top) message = new Set();
-      if (depth === top + 1) params = new Set();
-    } else if (token === '}' || token === ']') depth -= 1;
-    else if (depth === top && isKey(text)) {
-      key = folded(token);
-      if (message.has(key)) return 'it has a key twice';
-      if (key === 'METHOD' && JSON.parse(token) !== 'method') return 'method has another spelling';
-      message.add(key);
-    } else if (depth === top + 1 && key === 'PARAMS' && isKey(text)) {
-      const name = folded(token);
-      if (params.has(name)) return 'its params have a key twice';
-      params.add(name);
-    }
+export function ambiguity(
+  text: string,
+  messages: readonly unknown[],
+  batch: boolean,
+): string | undefined {
+  const parsed = { keys: 0, params: 0 };
+  for (const message of messages) {
+    const keys = keysOf(message);
+    if (sameFolded(keys)) return TWICE.keys;
+    if (keys.some((key) => key !== 'method' && folded(key) === 'METHOD'))
+      return 'method has another spelling';
+    const params = keys.find((key) => folded(key) === 'PARAMS');
+    const inParams = params === undefined ? [] : keysOf(Object(message)[params]);
+    if (sameFolded(inParams)) return TWICE.params;
+    parsed.keys += keys.length;
+    parsed.params += inParams.length;
   }
-  return undefined;
+  // What is there twice has been parsed once.
+  const written = countKeys(text, batch ? 2 : 1);
+  if (written.keys !== parsed.keys) return TWICE.keys;
+  return written.params === parsed.params ? undefined : TWICE.params;
 }
 
-const STRUCTURE = /[{}[\]]|"(?:[^"\\]|\\.)*"/gs;
-const COLON = /\s*:/y;
+const TWICE = { keys: 'it has a key twice', params: 'its params have a key twice' } as const;
 
-/** Whether a colon follows where `STRUCTURE` stopped. */
-function isKey(text: string): boolean {
-  COLON.lastIndex = STRUCTURE.lastIndex;
-  return COLON.test(text);
-}
-
-/** Keys that nearly every message has, spelt as they nearly always are. */
+/** Keys that nearly every message has, spelt as they nearly always are; no two of them differ in case alone. */
 const USUAL = new Map(
   ['jsonrpc', 'id', 'method', 'params', 'name', 'arguments', '_meta', 'uri', 'cursor'].map(
-    (key) => [`"${key}"`, key.toUpperCase()],
+    (key) => [key, key.toUpperCase()],
   ),
 );
 
 /** Without case, also that of letters that other letters fold to: the Kelvin sign is a k, the long s an s. */
-function folded(token: string): string {
-  return USUAL.get(token) ?? String(JSON.parse(token)).toLowerCase().toUpperCase();
+function folded(key: string): string {
+  return USUAL.get(key) ?? key.toLowerCase().toUpperCase();
+}
+
+/** Whether two of different keys differ in case alone. */
+function sameFolded(keys: readonly string[]): boolean {
+  if (keys.every((key) => USUAL.has(key))) return false;
+  return new Set(keys.map(folded)).size !== keys.length;
+}
+
+/** Of an object; other values have none that count. */
+function keysOf(value: unknown): readonly string[] {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.keys(value)
+    : [];
+}
+
+const [QUOTE, COLON, BACKSLASH] = [0x22, 0x3a, 0x5c];
+const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_ARRAY, CLOSE_ARRAY] = [0x7b, 0x7d, 0x5b, 0x5d];
+
+/** Keys as they are written in valid JSON: those at the depth `top`, and those of the values of `params` there. */
+function countKeys(text: string, top: number): { keys: number; params: number } {
+  const count = { keys: 0, params: 0 };
+  let depth = 0;
+  let key = 0;
+  let inParams = false;
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      // Strings are stepped over whole, so a bracket inside one is none.
+      case QUOTE:
+        key = at;
+        at = endOfString(text, at);
+        break;
+      case COLON:
+        if (depth === top) {
+          count.keys += 1;
+          inParams = isParams(text.slice(key, at));
+        } else if (inParams && depth === top + 1) count.params += 1;
+        break;
+      case OPEN_OBJECT:
+      case OPEN_ARRAY:
+        depth += 1;
+        break;
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        depth -= 1;
+        if (depth < top) inParams = false;
+        break;
+    }
+  }
+  return count;
+}
+
+/** `token`: a key as it is written, and the space behind it. */
+function isParams(token: string): boolean {
+  return token === '"params"' || folded(String(JSON.parse(token))) === 'PARAMS';
+}
+
+/** Where the string ends that begins at `start`: at the first quote before which the backslashes are even in number. */
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); ; end = text.indexOf('"', end + 1)) {
+    let escape = end - 1;
+    while (text.charCodeAt(escape) === BACKSLASH) escape -= 1;
+    if ((end - escape) % 2 === 1) return end;
+  }
 }

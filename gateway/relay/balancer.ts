@@ -43,7 +43,6 @@ interface Member {
   /** No longer in the list. */
   left: boolean;
   usedAt: number;
-  readonly load: GaugeSeries;
   readonly up: GaugeSeries;
   /** What `up` says. */
   shown: boolean | undefined;
@@ -56,7 +55,10 @@ export function createBalancer(
   random: () => number = Math.random,
 ): Balancer {
   const up = metrics.gauge('outrider_backend_up', 'Servers that can be reached', ['backend']);
-  const load = metrics.gauge('outrider_backend_inflight', 'Requests in flight', ['backend']);
+  const load = metrics.gauge('outrider_backend_inflight', 'Requests in flight', ['backend'], () => {
+    for (const { upstream, inFlight } of members.values())
+      load.set({ backend: upstream.label }, inFlight);
+  });
   const members = new Map<string, Member>();
   const memberOf = ({ url }: Upstream): Member | undefined => members.get(url.href);
   const present = () => [...members.values()].filter(({ left }) => !left);
@@ -78,19 +80,16 @@ export function createBalancer(
       } else {
         const upstream = connectUpstream(place, freeLabel(members.values()));
         const circuit = new Circuit(now);
-        const backend = upstream.label;
         const member: Member = {
           upstream,
           circuit,
           inFlight: 0,
           left: false,
           usedAt: now(),
-          load: load.labels({ backend }),
-          up: up.labels({ backend }),
+          up: up.labels({ backend: upstream.label }),
           shown: undefined,
         };
         members.set(place.url.href, member);
-        member.load.set(0);
         show(member);
       }
     }
@@ -145,12 +144,12 @@ export function createBalancer(
       if (!member) return () => {};
       member.circuit.begun();
       member.usedAt = now();
-      member.load.set(++member.inFlight);
+      member.inFlight += 1;
       let over = false;
       return (end) => {
         if (over) return;
         over = true;
-        member.load.set(--member.inFlight);
+        member.inFlight -= 1;
         member.usedAt = now();
         if (end === undefined) member.circuit.abandoned();
         else member.circuit.ended(end);

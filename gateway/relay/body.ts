@@ -16,20 +16,27 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Bu
     }
     const chunks: Buffer[] = [];
     let size = 0;
-    const settle = (act: () => void) => {
-      request.off('data', take).off('end', whole).off('close', gone);
-      act();
+    // A request is heard once: to listen on costs less than to stop listening.
+    let settled = false;
+    const fail = (error: OutriderError) => {
+      settled = true;
+      chunks.length = 0;
+      reject(error);
     };
     const take = (chunk: Buffer) => {
+      if (settled) return;
       size += chunk.length;
-      if (size > maxBytes) settle(() => reject(tooLarge()));
+      if (size > maxBytes) fail(tooLarge());
       else chunks.push(chunk);
     };
-    const whole = () =>
-      settle(() =>
-        resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size)),
-      );
-    const gone = () => settle(() => reject(new OutriderError('CANCELLED', 'the client went away')));
+    const whole = () => {
+      if (settled) return;
+      settled = true;
+      resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size));
+    };
+    const gone = () => {
+      if (!settled) fail(new OutriderError('CANCELLED', 'the client went away'));
+    };
     request.on('data', take).on('end', whole).on('close', gone);
   });
 }

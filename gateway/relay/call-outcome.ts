@@ -16,9 +16,10 @@ export class AnswerWatch {
   #error = false;
   bytes = 0;
 
-  see(piece: Buffer): void {
+  /** `piece`: as many characters as bytes (latin-1). */
+  see(piece: string): void {
     this.bytes += piece.length;
-    const text = this.#tail + piece.toString('latin1');
+    const text = this.#tail + piece;
     this.#failed ||= TOOL_FAILED.test(text);
     this.#error ||= RPC_ERROR.test(text);
     this.#tail = text.slice(-TAIL);

@@ -10,6 +10,7 @@ const FIRST_MODERN = '2026-07-28';
 /** By the version header alone: the body decides only what the server makes of it. */
 export function eraOf(headers: IncomingHttpHeaders): Era {
   const version = headers['mcp-protocol-version'];
+  if (version === undefined) return 'legacy';
   return typeof version === 'string' && /^\d{4}-\d\d-\d\d$/.test(version) && version >= FIRST_MODERN
     ? 'modern'
     : 'legacy';

@@ -36,12 +36,12 @@ export interface OwnHeaders {
  * passes, so no credential of the client and nothing hop-by-hop can.
  */
 export function requestHeaders(from: IncomingHttpHeaders, own: OwnHeaders): string[] {
-  return [
-    ...passed(from, (name) => REQUEST_HEADERS.has(name) || isMcp(name)),
-    ...(own.host === undefined ? [] : ['host', own.host]),
-    ...(own.assertion === undefined ? [] : ['authorization', `Bearer ${own.assertion}`]),
-    ...ownOf(own),
-  ];
+  const list: string[] = [];
+  for (const name of Object.keys(from))
+    if (REQUEST_HEADERS.has(name) || isMcp(name)) pass(list, name, from[name]);
+  if (own.host !== undefined) list.push('host', own.host);
+  if (own.assertion !== undefined) list.push('authorization', `Bearer ${own.assertion}`);
+  return withOwn(list, own);
 }
 
 /**
@@ -53,23 +53,20 @@ export function responseHeaders(
   own: OwnHeaders,
   rewritten = false,
 ): string[] {
-  const dropped = rewritten ? 'content-length' : undefined;
-  return [
-    ...passed(from, (name) => (RESPONSE_HEADERS.has(name) || isMcp(name)) && name !== dropped),
-    ...ownOf(own),
-  ];
-}
-
-function ownOf({ requestId, sessionId }: OwnHeaders): string[] {
-  return ['x-request-id', requestId, ...(sessionId === undefined ? [] : [SESSION_ID, sessionId])];
-}
-
-function passed(from: IncomingHttpHeaders, allowed: (name: string) => boolean): string[] {
   const list: string[] = [];
-  for (const [name, value] of Object.entries(from)) {
-    if (value === undefined || !allowed(name)) continue;
-    if (typeof value === 'string') list.push(name, value);
-    else for (const item of value) list.push(name, item);
-  }
+  for (const name of Object.keys(from))
+    if ((RESPONSE_HEADERS.has(name) || isMcp(name)) && !(rewritten && name === 'content-length'))
+      pass(list, name, from[name]);
+  return withOwn(list, own);
+}
+
+function withOwn(list: string[], { requestId, sessionId }: OwnHeaders): string[] {
+  list.push('x-request-id', requestId);
+  if (sessionId !== undefined) list.push(SESSION_ID, sessionId);
   return list;
+}
+
+function pass(list: string[], name: string, value: string | string[] | undefined): void {
+  if (typeof value === 'string') list.push(name, value);
+  else for (const item of value ?? []) list.push(name, item);
 }

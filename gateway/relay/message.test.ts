@@ -12,6 +12,11 @@ const AMBIGUOUS = [
   ['{"method":"tools/call","params":{"name":"ok"},"params":{"name":"bad"}}', 'params twice'],
   ['{"method":"tools/call","params":{"name":"ok"},"param\u017f":{"name":"bad"}}', 'a long s'],
   ['[{"method":"ping"},{"method":"a","method":"b"}]', 'in a batch'],
+  ['[[{"a":1}],{"method":"tools/call","params":{"name":"a","name":"b"}}]', 'behind a list'],
+  ['{"method":"tools/call","Params":{"name":"a","name":"b"}}', 'in params of another case'],
+  ['{"a":"\\\\","params" : {"b":"\\\\\\"","name":"x", "name" :"y"}}', 'behind backslashes'],
+  ['{"params":{"\u006eame":"x","name":"y"}}', 'a name and its escape'],
+  ['{"params":{"__proto__":1,"__proto__":2}}', 'a key that objects have'],
   ['{"params":{"a":[{"b":"}"}],"c":"\\"","name":"x","name":"y"}}', 'behind brackets in texts'],
 ] as const;
 
@@ -30,6 +35,10 @@ const CLEAR = [
   ['{"method":"tools/call"}', ''],
   ['{"method":"tools/list","params":{"name":"t"}}', undefined],
   ['{"id":1,"result":{"method":"tools/call","name":"t","name":"u"}}', undefined],
+  ['{"params":{},"result":{"name":"t","name":"u"}}', undefined],
+  ['{"params":{"":"","a":{"params":{"b":1,"b":2}}}}', undefined],
+  ['[[{"a":1,"a":2}],{"method":"ping"}]', undefined],
+  ['[{"params":{}},[{"a":1,"a":2}]]', undefined],
   ['"tools/call"', undefined],
   ['null', undefined],
 ] as const;

@@ -1,3 +1,4 @@
+import { isRecord } from '#core/is-record';
 import { ambiguity } from './ambiguity.ts';
 import { type MessageId, ProtocolError, RPC } from './protocol-error.ts';
 
@@ -23,8 +24,10 @@ export function readMessages(body: Buffer): readonly Message[] {
   } catch {
     return [];
   }
-  const messages = [parsed].flat().map(messageOf);
-  const problem = ambiguity(text);
+  const batch = Array.isArray(parsed);
+  const values: readonly unknown[] = Array.isArray(parsed) ? parsed : [parsed];
+  const messages = values.map(messageOf);
+  const problem = ambiguity(text, values, batch);
   if (problem !== undefined)
     throw new ProtocolError(
       'INVALID_REQUEST',
@@ -48,8 +51,4 @@ function messageOf(value: unknown): Message {
     method: typeof method === 'string' ? method : undefined,
     params: isRecord(params) ? params : {},
   };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -31,8 +31,8 @@ export interface Admitted {
   readonly again: boolean;
   /** Changes the answer's body, by its headers; returns undefined where it is to pass as it is. */
   readonly rewrite: ((headers: IncomingHttpHeaders) => Rewrite | undefined) | undefined;
-  /** Sees each piece of the answer as the server sends it. */
-  readonly watch: ((piece: Buffer) => void) | undefined;
+  /** Sees each piece of the answer as the server sends it, as latin-1. */
+  readonly watch: ((piece: string) => void) | undefined;
 }
 
 /** What came of it. */
@@ -69,7 +69,7 @@ async function relayAnywhere(admitted: Admitted, balancer: Balancer): Promise<Re
   const first = balancer.pick();
   if (!first) throw unreachable('no server is there');
   const tried = await exchange(admitted, first, balancer);
-  if ('status' in tried) return { ...tried, failedOver: false };
+  if ('status' in tried) return tried;
   const second = tried.final ? undefined : balancer.pick(first);
   if (!second) throw tried.error;
   return answered(await exchange(admitted, second, balancer));
@@ -85,7 +85,7 @@ async function relayInSession(
   const upstream = balancer.find(place.backend);
   if (upstream) {
     const tried = await exchange(admitted, upstream, balancer, place);
-    if ('status' in tried) return { ...tried, failedOver: false };
+    if ('status' in tried) return tried;
     const sent = tried.error.code === 'UPSTREAM_LOST';
     if (!recovery || (tried.final && !sent)) throw tried.error;
     if (sent && !(await recovery.isGone(upstream))) throw tried.error;
@@ -104,7 +104,7 @@ async function relayInSession(
   return answered(await exchange(admitted, other, balancer, next));
 }
 
-function answered(result: Omit<Relayed, 'failedOver'> | ExchangeFailure): Relayed {
+function answered(result: Relayed | ExchangeFailure): Relayed {
   if ('error' in result) throw result.error;
   return { ...result, failedOver: true };
 }
@@ -116,26 +116,20 @@ interface ExchangeFailure {
   readonly end: ExchangeEnd | undefined;
 }
 
-interface ExchangeAnswer {
-  readonly status: number | undefined;
-  readonly complete: boolean;
-  readonly end: ExchangeEnd | undefined;
-}
-
-async function exchange(
+/** One request at one server. */
+function exchange(
   admitted: Admitted,
   upstream: Upstream,
   balancer: Balancer,
   place?: SessionPlace,
-): Promise<Omit<Relayed, 'failedOver'> | ExchangeFailure> {
+): Promise<Relayed | ExchangeFailure> {
   const { request, body, requestId, assertion, idSpace } = admitted;
-  const begun = performance.now();
-  const finish = balancer.begin(upstream);
-  const result = await new Promise<ExchangeAnswer | ExchangeFailure>((resolve) => {
+  return new Promise((resolve) => {
+    const asked = new Exchange(admitted, upstream, place, balancer, resolve);
     upstream.pool.dispatch(
       {
         method: request.method ?? 'POST',
-        path: upstream.url.pathname,
+        path: upstream.path,
         headers: requestHeaders(request.headers, {
           assertion,
           requestId,
@@ -144,29 +138,32 @@ async function exchange(
         }),
         body: body.length > 0 ? body : null,
       },
-      new Exchange(admitted, upstream, place, balancer, resolve),
+      asked,
     );
   });
-  finish(result.end);
-  if ('error' in result) return result;
-  const { status, complete } = result;
-  return { status, complete, upstreamMs: performance.now() - begun };
 }
 
 /** Answers of a server, or of what stands before it, that cannot serve. */
 const FAILING = new Set([502, 503, 504]);
 
-/** One request at one server, in the calls that undici makes. */
+/** An answer of one piece that is not longer goes out as text, in one write with its headers: Node copies both into one block. */
+const ONE_PIECE_BYTES = 8_192;
+
+/** The calls that undici makes about one request. */
 class Exchange implements Dispatcher.DispatchHandler {
   readonly #admitted: Admitted;
   readonly #response: ServerResponse;
   readonly #upstream: Upstream;
   readonly #place: SessionPlace | undefined;
   readonly #balancer: Balancer;
-  readonly #settle: (result: ExchangeAnswer | ExchangeFailure) => void;
+  readonly #settle: (result: Relayed | ExchangeFailure) => void;
+  readonly #begunAt = performance.now();
+  readonly #finish: (end: ExchangeEnd | undefined) => void;
   #controller: Dispatcher.DispatchController | undefined;
   #rewrite: Rewrite | undefined;
   #status: number | undefined;
+  /** Of an answer that passes as it is, where its server gave one. */
+  #length: number | undefined;
   /** Whether anything has followed the headers. */
   #begun = false;
   /** Why we ended it, where we did. */
@@ -177,7 +174,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     upstream: Upstream,
     place: SessionPlace | undefined,
     balancer: Balancer,
-    settle: (result: ExchangeAnswer | ExchangeFailure) => void,
+    settle: (result: Relayed | ExchangeFailure) => void,
   ) {
     this.#admitted = admitted;
     this.#response = admitted.response;
@@ -185,7 +182,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#place = place;
     this.#balancer = balancer;
     this.#settle = settle;
-    this.#response.once('close', this.#onClientGone);
+    this.#finish = balancer.begin(upstream);
+    this.#response.on('close', this.#onClientGone);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -222,6 +220,7 @@ class Exchange implements Dispatcher.DispatchHandler {
       return;
     }
     this.#status = status;
+    if (!this.#rewrite) this.#length = Number(headers['content-length']);
     this.#response.writeHead(
       status,
       responseHeaders(headers, { requestId, sessionId }, this.#rewrite !== undefined),
@@ -243,7 +242,13 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#admitted.watch?.(chunk);
+    const { watch } = this.#admitted;
+    const text = watch || this.#isWhole(chunk) ? chunk.toString('latin1') : '';
+    watch?.(text);
+    if (this.#isWhole(chunk)) {
+      this.#response.end(text, 'latin1');
+      return;
+    }
     const piece = this.#rewrite ? this.#rewrite.piece(chunk) : chunk;
     if (piece.length === 0) return;
     this.#begun = true;
@@ -252,27 +257,32 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#response.once('drain', () => controller.resume());
   }
 
+  /** Whether it is the whole of a small answer that passes as it is, by the length that the server gave. */
+  #isWhole(piece: Buffer): boolean {
+    return !this.#begun && piece.length === this.#length && piece.length <= ONE_PIECE_BYTES;
+  }
+
   onResponseEnd(): void {
     this.#begun = true;
-    this.#response.end(this.#rewrite?.rest());
-    this.#done({
-      status: this.#status,
-      complete: true,
-      end: FAILING.has(this.#status ?? 0) ? 'failed' : 'answered',
-    });
+    if (!this.#response.writableEnded) this.#response.end(this.#rewrite?.rest());
+    this.#answered(true, FAILING.has(this.#status ?? 0) ? 'failed' : 'answered');
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, cause: Error): void {
-    if (this.#response.destroyed) this.#broken(undefined);
+    if (this.#response.destroyed) this.#answered(false, undefined);
     else if (this.#status !== undefined) {
       // The rest will not come: a cut connection says so, an orderly end would not.
       this.#response.destroy();
-      this.#broken('failed');
-    } else this.#done(this.#failure(cause));
+      this.#answered(false, 'failed');
+    } else {
+      const failure = this.#failure(cause);
+      this.#done(failure, failure.end);
+    }
   }
 
-  #broken(end: ExchangeEnd | undefined): void {
-    this.#done({ status: this.#status, complete: false, end });
+  #answered(complete: boolean, end: ExchangeEnd | undefined): void {
+    const upstreamMs = performance.now() - this.#begunAt;
+    this.#done({ status: this.#status, complete, upstreamMs, failedOver: false }, end);
   }
 
   #failure(cause: Error): ExchangeFailure {
@@ -298,8 +308,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     // Before the connection stands there is nothing to abort yet: onRequestStart will find the client gone.
   };
 
-  #done(result: ExchangeAnswer | ExchangeFailure): void {
+  #done(result: Relayed | ExchangeFailure, end: ExchangeEnd | undefined): void {
     this.#response.off('close', this.#onClientGone);
+    this.#finish(end);
     this.#settle(result);
   }
 }

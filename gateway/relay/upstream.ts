@@ -3,6 +3,8 @@ import { Pool } from 'undici';
 /** One server behind the gateway, and where it stands. */
 export interface Upstream extends ServerPlace {
   readonly pool: Pool;
+  /** Of `url`. */
+  readonly path: string;
   /** The label in metrics: a small number, since an address is no label. */
   readonly label: string;
 }
@@ -38,5 +40,5 @@ export function connectUpstream(place: ServerPlace, label: string): Upstream {
     pipelining: 1,
     allowH2: false,
   });
-  return { ...place, pool, label };
+  return { ...place, pool, path: place.url.pathname, label };
 }

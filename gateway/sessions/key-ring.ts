@@ -3,6 +3,7 @@ import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, statSync } from 
 import { dirname } from 'node:path';
 import { type Address, isLoopback } from '#core/address';
 import { OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import type { Logger } from '#core/log';
 import { writePrivateFile } from '#core/runtime-dir';
 
@@ -125,8 +126,4 @@ function keyOf(entry: unknown): SessionKey | undefined {
   // A key that somebody typed, or copied from an example, opens every session of everybody.
   if (bytes.length !== KEY_BYTES || new Set(bytes).size < DIFFERENT_BYTES_MIN) return undefined;
   return { kid, key: createSecretKey(bytes) };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

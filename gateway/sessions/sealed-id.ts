@@ -1,6 +1,6 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import type { Principal } from '#core/principal';
 import type { KeyRing } from './key-ring.ts';
+import { openText, sealText, type Unsealed } from './seal.ts';
 
 /** What a session id stands for; only gateways can read it. */
 export interface SessionContent {
@@ -28,15 +28,13 @@ export interface SessionBinding {
 }
 
 /** Why an id does not open. The caller is told none of it. */
-export type Unopened = 'malformed' | 'unknown_key' | 'forged' | 'expired';
+export type Unopened = Unsealed | 'expired';
 
 /** The longest id that a gateway gives or takes, in characters. */
 export const SEALED_MAX_CHARACTERS = 2_048;
 
-const CIPHER = 'aes-256-gcm';
-const IV_BYTES = 12;
-const TAG_BYTES = 16;
-const SHAPE = /^o1\.([\w-]{1,32})\.([\w-]+)$/;
+const VERSION = 'o1.';
+const KIND = 'outrider:session';
 
 /**
  * A session id that holds the session: `o1.<kid>.<base64url of iv, ciphertext, tag>`, AES-256-GCM with the binding as
@@ -45,20 +43,11 @@ const SHAPE = /^o1\.([\w-]{1,32})\.([\w-]+)$/;
 export function sealSession(
   content: SessionContent,
   binding: SessionBinding,
-  { first }: KeyRing,
+  ring: KeyRing,
 ): string {
-  const iv = randomBytes(IV_BYTES);
-  const cipher = createCipheriv(CIPHER, first.key, iv);
-  cipher.setAAD(associated(binding, first.kid));
   const { backend, upstreamId, expiresAt, client } = content;
   const text = JSON.stringify([backend, upstreamId, expiresAt, client]);
-  const sealed = Buffer.concat([
-    iv,
-    cipher.update(text, 'utf8'),
-    cipher.final(),
-    cipher.getAuthTag(),
-  ]);
-  return `o1.${first.kid}.${sealed.toString('base64url')}`;
+  return VERSION + sealText(text, KIND, boundTo(binding), ring);
 }
 
 /** What `id` holds, or why it is of no use to this caller at `now`. Never throws. */
@@ -68,33 +57,16 @@ export function openSession(
   ring: KeyRing,
   now: number,
 ): SessionContent | Unopened {
-  const [, kid = '', text = ''] = (id.length <= SEALED_MAX_CHARACTERS && SHAPE.exec(id)) || [];
-  const bytes = Buffer.from(text, 'base64url');
-  // One session has one spelling, else it could be ended in one and used in another.
-  if (bytes.length <= IV_BYTES + TAG_BYTES || bytes.toString('base64url') !== text)
-    return 'malformed';
-  const key = ring.find(kid);
-  if (!key) return 'unknown_key';
-  const decipher = createDecipheriv(CIPHER, key.key, bytes.subarray(0, IV_BYTES), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(associated(binding, kid));
-  decipher.setAuthTag(bytes.subarray(-TAG_BYTES));
-  let opened: string;
-  try {
-    opened = decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES), undefined, 'utf8');
-    opened += decipher.final('utf8');
-  } catch {
-    return 'forged';
-  }
-  const content = contentOf(opened);
+  if (id.length > SEALED_MAX_CHARACTERS || !id.startsWith(VERSION)) return 'malformed';
+  const opened = openText(id.slice(VERSION.length), KIND, boundTo(binding), ring);
+  if (typeof opened === 'string') return opened;
+  const content = contentOf(opened.text);
   if (!content) return 'malformed'; // of another version of this gateway
   return content.expiresAt <= now ? 'expired' : content;
 }
 
-function associated({ principal, route }: SessionBinding, kid: string): Buffer {
-  const { issuer, tenant, subject } = principal;
-  return Buffer.from(JSON.stringify(['outrider:session', kid, issuer, tenant, subject, route]));
+function boundTo({ principal, route }: SessionBinding): readonly string[] {
+  return [principal.issuer, principal.tenant, principal.subject, route];
 }
 
 function contentOf(text: string): SessionContent | undefined {

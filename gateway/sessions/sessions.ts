@@ -54,7 +54,7 @@ export function createSessions(deps: {
 }): Sessions {
   const { ring, route, lifeMs, metrics, now = Date.now } = deps;
   const ended = new EndedSessions(now);
-  const opened = new OpenedSessions<Session>();
+  const opened = new OpenedSessions<Session & { readonly key: string }>();
   const events = metrics.counter(
     'outrider_sessions_total',
     'Sessions of MCP: begun, unrecoverable (begun, and too large to carry what would begin it again), ended, lost by their server, and those not found, by why',
@@ -73,9 +73,9 @@ export function createSessions(deps: {
       if (!session || session.expiresAt <= at) {
         const content = openSession(id, { principal, route }, keys, at);
         if (typeof content === 'string') return notFound(content);
-        session = opened.note({ id, ...content }, principal, keys);
+        session = opened.note({ id, key: keyOf(content), ...content }, principal, keys);
       }
-      if (ended.has(keyOf(session))) return notFound('replayed');
+      if (ended.has(session.key)) return notFound('replayed');
       return session;
     },
     begin(backend, upstreamId, principal, client) {

@@ -1,3 +1,4 @@
+import { isRecord } from '#core/is-record';
 import type { Principal } from '#core/principal';
 import { type PolicySet, rolesOf } from '#policies';
 import { type Message, toolOf } from '../relay/message.ts';
@@ -9,6 +10,8 @@ import type { ChangeMessage } from '../relay/rewrite.ts';
  * Where a Role names no `tools`, it has these.
  */
 export const ALWAYS_OFFERED = ['execute_python', 'run_js', 'run_shell', 'manage_session'] as const;
+
+const DAY_MS = 86_400_000;
 
 /** What a principal may call: what it sees in a list is that, and nothing else. */
 export interface ToolRights {
@@ -25,6 +28,25 @@ export function toolRights(set: PolicySet, principal: Principal, nowMs: number):
     for (const tool of tools) names.add(tool);
   }
   return { names };
+}
+
+/**
+ * The same, worked out once for each principal, set of policies and day: a Role ends with a day (UTC), and nothing else that its members
+ * have by it changes with time.
+ */
+export function rightsByPrincipal(): typeof toolRights {
+  const known = new WeakMap<
+    Principal,
+    { readonly set: PolicySet; readonly day: number; readonly rights: ToolRights }
+  >();
+  return (set, principal, nowMs) => {
+    const day = Math.floor(nowMs / DAY_MS);
+    const found = known.get(principal);
+    if (found && found.set === set && found.day === day) return found.rights;
+    const rights = toolRights(set, principal, nowMs);
+    known.set(principal, { set, day, rights });
+    return rights;
+  };
 }
 
 /**
@@ -73,8 +95,4 @@ export function onlyCallable(names: ReadonlySet<string>): ChangeMessage {
     );
     return tools.length === all.length ? undefined : { ...message, result: { ...result, tools } };
   };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,20 +1,9 @@
 import type { Limits } from '../projection.ts';
+import { COUNTS } from '../rule-limits.ts';
 import type { RateValue } from '../units.ts';
 
-/** Every limit of a rule. The larger the number the more is possible, but for `step`. */
-const NAMES = [
-  'rate',
-  'burst',
-  'concurrent',
-  'requestBytes',
-  'responseBytes',
-  'durationMs',
-  'rows',
-  'scanBytes',
-  'queryTimeMs',
-  'rangeMs',
-  'stepMs',
-] as const satisfies readonly (keyof Limits)[];
+/** Every limit of a rule. The larger the number the more is possible, but for `stepMs`. */
+const NAMES: readonly (keyof Limits)[] = ['rate', 'burst', ...COUNTS, 'stepMs'];
 
 /** The limits that leave more room than before. */
 export function raised(before: Limits, after: Limits): (keyof Limits)[] {

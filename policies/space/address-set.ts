@@ -10,7 +10,7 @@ export interface AddressRange {
   readonly last: bigint;
 }
 
-export function rangeOf({ base, bits }: Cidr): AddressRange {
+function rangeOf({ base, bits }: Cidr): AddressRange {
   const first = toNumber(base);
   return { first, last: first | ((1n << BigInt(128 - bits)) - 1n) };
 }
@@ -125,7 +125,7 @@ function candidates({ first, last }: AddressRange): bigint[] {
   );
 }
 
-export function toNumber(address: Uint8Array): bigint {
+function toNumber(address: Uint8Array): bigint {
   let number = 0n;
   for (const byte of address) number = (number << 8n) | BigInt(byte);
   return number;

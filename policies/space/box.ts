@@ -43,7 +43,7 @@ export type Place =
   | { readonly kind: 'datasource'; readonly key: string | null };
 
 /** `/**`. */
-export const EVERY_PATH: PathPattern = { text: '/**', segments: [], open: true };
+const EVERY_PATH: PathPattern = { text: '/**', segments: [], open: true };
 
 /** The requests that an allow rule names. A rule with `protocols: [tunnel]` names none. */
 export function allowBoxes(rule: AllowProjection): Box[] {

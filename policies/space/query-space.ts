@@ -58,7 +58,7 @@ export function parameterBeyond(
 }
 
 /** The shortest value that matches every pattern of `within` and not `beyond` (null: which nothing matches). */
-export function valueBeyond(
+function valueBeyond(
   within: readonly QueryPattern[],
   beyond: QueryPattern | null,
 ): string | undefined {

@@ -1,4 +1,5 @@
 import { originForm } from '#policies';
+import { endpointOf } from '../endpoint.ts';
 import { refused } from '../refusal.ts';
 import type { DatasourceAdapter, PlannedCall } from './adapter.ts';
 import { authOf } from './auth.ts';
@@ -26,12 +27,7 @@ export const http: DatasourceAdapter = {
 
 /** The endpoint's path, without a slash at its end, and the caller's behind it. The caller's is canonical: it cannot climb. */
 export function underBase(endpoint: string, path: string): string {
-  return `${basePathOf(endpoint)}${path}`;
-}
-
-/** Empty, or `/base` without a slash at its end. */
-export function basePathOf(endpoint: string): string {
-  return new URL(endpoint).pathname.replace(/\/$/, '');
+  return `${endpointOf(endpoint).basePath}${path}`;
 }
 
 /** With a credential that is a parameter behind the caller's. */

@@ -1,10 +1,10 @@
 import { formParameters } from '#policies';
+import { endpointOf } from '../endpoint.ts';
 import { refused } from '../refusal.ts';
 import { signS3 } from '../s3/sign.ts';
 import { type AwsCredentials, awsEncode } from '../s3/sigv4.ts';
 import { readUpload } from '../s3/upload.ts';
 import type { DatasourceAdapter, PlannedCall } from './adapter.ts';
-import { basePathOf } from './http.ts';
 
 /** S3: one bucket, which the endpoint names by its host or its path; every request is signed anew. */
 export const s3: DatasourceAdapter = {
@@ -15,14 +15,15 @@ export const s3: DatasourceAdapter = {
   plan(call) {
     const { spec, target, rawHeaders, body, nowMs } = call;
     const credentials = credentialsOf(call);
+    const { basePath, authority } = endpointOf(spec.endpoint);
     const key = target.path.segments.map(decodeURIComponent).join('/');
     const signed = signS3(
       {
         method: target.method,
-        basePath: basePathOf(spec.endpoint),
+        basePath,
         key,
         query: formParameters(target.query ?? '') ?? [],
-        host: new URL(spec.endpoint).host,
+        host: authority,
         rawHeaders,
         body,
       },

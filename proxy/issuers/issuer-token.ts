@@ -1,11 +1,13 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { OutriderError } from '#core/errors';
+import { issuedPrincipal, unverifiedIssuer } from '#core/issued-tokens';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
+import { CLOCK_TOLERANCE_S } from '#core/tokens';
 import { REASONS, type Reason } from '#policies';
 import type { ProxyConfig } from '../config.ts';
 import { refused } from '../refusal.ts';
-import { assertSafeUrl, fetchKeys } from './fetch-keys.ts';
+import { assertSafePlace, fetchKeys } from './fetch-keys.ts';
 import { createKeySource, KeysUnavailable } from './key-source.ts';
 
 export type IssuerConfig = ProxyConfig['issuers'][number];
@@ -18,9 +20,6 @@ export interface IssuerVerifier {
   readonly problems: () => Readonly<Record<string, string>>;
 }
 
-const CLOCK_TOLERANCE_S = 5;
-const TOKEN_MAX_CHARACTERS = 16_384;
-
 /**
  * The unverified `iss` chooses which configured issuer is tried; its keys, algorithms, audience and groups are those of the
  * configuration, never of the token (RFC 9068, RFC 8725). Keys come from `jwks`, or by discovery.
@@ -32,10 +31,10 @@ export function createIssuerVerifier(
 ): IssuerVerifier {
   const known = new Map(
     issuers.map((issuer) => {
-      assertSafeUrl(issuer.jwks ?? issuer.issuer, issuer.issuer);
+      assertSafePlace(issuer);
       const source = createKeySource({
         issuer: issuer.issuer,
-        fetch: () => fetchKeys({ issuer: issuer.issuer, jwks: issuer.jwks }),
+        fetch: () => fetchKeys(issuer),
         cooldownMs: issuer.jwksCooldown,
         maxAgeMs: issuer.jwksMaxAge,
         log,
@@ -45,11 +44,14 @@ export function createIssuerVerifier(
   );
   return {
     async verify(token) {
-      const chosen = known.get(unverifiedIssuer(token));
+      const claimed = unverifiedIssuer(token);
+      if ('fault' in claimed) throw bad(claimed.fault);
+      const chosen = known.get(claimed.issuer);
       if (!chosen) throw bad('jwt_iss');
       const { issuer, source } = chosen;
       const payload = await verified(token, issuer, source.get);
-      const principal = principalOf(payload, issuer);
+      const principal = issuedPrincipal(payload, issuer);
+      if (!principal) throw bad('jwt_invalid');
       const { groups } = issuer;
       if (groups.length > 0 && !groups.some((group) => principal.groups.includes(group)))
         throw refused('ROLE_DENIED', 'the caller is in none of the groups that may', 'role_denied');
@@ -99,43 +101,6 @@ function bad(reason: Reason, because?: unknown) {
   const message =
     reason === 'jwt_exp' ? 'the token has expired' : 'the token is not one that is taken here';
   return refused('UNAUTHENTICATED', message, reason, { because });
-}
-
-function principalOf(payload: JWTPayload, issuer: IssuerConfig): Principal {
-  const { sub } = payload;
-  // A JWT may carry anything: an absent or empty subject would be one principal for many.
-  if (typeof sub !== 'string' || sub === '') throw bad('jwt_invalid');
-  const tenant = issuer.tenantClaim === undefined ? undefined : payload[issuer.tenantClaim];
-  const groups = payload[issuer.groupsClaim];
-  return {
-    issuer: issuer.issuer,
-    subject: sub,
-    tenant: typeof tenant === 'string' ? tenant : '',
-    groups: [groups].flat().filter((item): item is string => typeof item === 'string'),
-    claims: Object.fromEntries(
-      issuer.claims.flatMap((name) => {
-        const value = payload[name];
-        return typeof value === 'string' ? [[name, value]] : [];
-      }),
-    ),
-  };
-}
-
-function unverifiedIssuer(token: string): string {
-  const parts = token.split('.');
-  if (parts.length !== 3) throw bad('jwt_encoding');
-  if (token.length > TOKEN_MAX_CHARACTERS) throw bad('jwt_too_large');
-  try {
-    const payload: unknown = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-    return typeof payload === 'object' &&
-      payload !== null &&
-      'iss' in payload &&
-      typeof payload.iss === 'string'
-      ? payload.iss
-      : '';
-  } catch {
-    throw bad('jwt_encoding');
-  }
 }
 
 const REASON_OF_CLAIM: Readonly<Record<string, Reason>> = {

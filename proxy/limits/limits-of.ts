@@ -24,21 +24,54 @@ export interface ConfiguredLimits {
   readonly datasourceBytes: RateAndBurst | undefined;
 }
 
-export const NO_LIMITS: ConfiguredLimits = {
-  datasource: undefined,
-  principal: undefined,
-  role: undefined,
-  credential: undefined,
-  host: undefined,
-  principalBytes: undefined,
-  datasourceBytes: undefined,
-};
+/** What the limits of a request depend on, beside its caller and the limits of its rule. */
+interface Known {
+  readonly configured: ConfiguredLimits;
+  readonly role: string;
+  readonly policy: string;
+  readonly rule: string;
+  readonly credential: string | null;
+  readonly datasource: AllowDecision['datasource'];
+  readonly host: string | undefined;
+  readonly limits: readonly Limit[];
+}
+
+/** The last ones of each identity and rule: the names of limits cost more than counting. */
+const KNOWN = new WeakMap<object, WeakMap<object, Known>>();
 
 /** Every limit that one allowed request must keep, that of its rule first. */
 export function limitsOf(
   configured: ConfiguredLimits,
-  { identity, role }: Caller,
+  caller: Caller,
   target: Target,
+  decision: AllowDecision,
+): readonly Limit[] {
+  const { identity, role } = caller;
+  const { policy, rule, credential, datasource } = decision;
+  const host = target.kind === 'datasource' ? undefined : target.host.text;
+  let ofIdentity = KNOWN.get(identity);
+  if (!ofIdentity) KNOWN.set(identity, (ofIdentity = new WeakMap()));
+  const known = ofIdentity.get(decision.limits);
+  if (
+    known?.configured === configured &&
+    known.role === role &&
+    known.policy === policy &&
+    known.rule === rule &&
+    known.credential === credential &&
+    known.datasource === datasource &&
+    known.host === host
+  )
+    return known.limits;
+  const limits = makeLimits(configured, caller, host, decision);
+  const made = { configured, role, policy, rule, credential, datasource, host, limits };
+  ofIdentity.set(decision.limits, made);
+  return limits;
+}
+
+function makeLimits(
+  configured: ConfiguredLimits,
+  { identity, role }: Caller,
+  host: string | undefined,
   { policy, rule, limits, credential, datasource }: AllowDecision,
 ): Limit[] {
   const { issuer, tenant, subject } = identity.principal;
@@ -59,7 +92,7 @@ export function limitsOf(
   add('principal', configured.principal, principal);
   add('role', configured.role, [tenant, role]);
   add('credential', configured.credential, credential === null ? null : [credential]);
-  add('host', configured.host, target.kind === 'datasource' ? null : [target.host.text]);
+  add('host', configured.host, host === undefined ? null : [host]);
   add('principal', configured.principalBytes, principal, 'bytes');
   add('datasource', configured.datasourceBytes, source && [...principal, ...source], 'bytes');
   return all;

@@ -1,5 +1,5 @@
 /** No credential of a protocol that is carried in a header comes near it. */
-export const SECRET_MAX_BYTES = 8_192;
+const SECRET_MAX_BYTES = 8_192;
 /** A certificate with its chain and its key. */
 export const PEM_MAX_BYTES = 65_536;
 

@@ -1,4 +1,5 @@
 import { FAILURES, OutriderError } from '#core/errors';
+import { isRecord } from '#core/is-record';
 import {
   type Attestation,
   BACKENDS,
@@ -221,8 +222,4 @@ function parseObject(line: string): Record<string, unknown> {
 
 function invalid(what: string): OutriderError {
   return new OutriderError('INVALID_REQUEST', `the launcher was asked wrongly: ${what}`);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

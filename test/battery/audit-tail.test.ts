@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { AuditChain } from '#core/audit';
-import { AuditFile, rotatedFiles } from '#core/audit-file';
+import { AuditFile } from '#core/audit-file';
+import { rotatedFiles } from '#core/audit-series';
 import { AuditTail } from './audit-tail.ts';
 
 /** A part's audit whose files hold a few records each, and who reads it. */

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { rotatedFiles } from '#core/audit-file';
+import { rotatedFiles } from '#core/audit-series';
 import { until } from '../support/mesh.ts';
 
 export type AuditRecord = Readonly<Record<string, unknown>>;

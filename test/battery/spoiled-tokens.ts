@@ -5,6 +5,7 @@ import {
   generateKeyPairSync,
   sign as signBytes,
 } from 'node:crypto';
+import { malleated, respelled, withPart } from '#core/testing/spelling';
 import { generateSigningKey, type SigningKey } from '#core/tokens';
 
 /** A token that the proxy takes, taken apart, and the keys of the mesh that made it. */
@@ -99,16 +100,16 @@ export const SPOILED: Readonly<Record<string, readonly (readonly [what: string, 
     ],
     too_large: [['16 KiB', withClaims(() => ({ more: 'x'.repeat(12_000) }))]],
     encoding: [
-      ['another spelling', ({ token }) => changed(token, 1, respelled)],
+      ['another spelling', ({ token }) => withPart(token, 1, respelled)],
       ['padding', ({ token }) => `${token}=`],
-      ['white space', ({ token }) => changed(token, 1, (part) => ` ${part}`)],
+      ['white space', ({ token }) => withPart(token, 1, (part) => ` ${part}`)],
     ],
     sig_zero: [
       ['ES256', (good) => `${unsigned(good, 'ES256')}.${zeros()}`],
       ['EdDSA', (good) => `${unsigned(good, 'EdDSA')}.${zeros()}`],
     ],
     sig_malleable: [
-      ['the order of the group added to S', ({ token }) => changed(token, 2, malleated)],
+      ['the order of the group added to S', ({ token }) => withPart(token, 2, malleated)],
     ],
     cnf_mismatch: [
       [
@@ -128,7 +129,7 @@ export const SPOILED: Readonly<Record<string, readonly (readonly [what: string, 
     cache_key: [
       [
         'another role below a signature that is remembered',
-        ({ token, payload }) => changed(token, 1, () => encoded({ ...payload, role: 'admin' })),
+        ({ token, payload }) => withPart(token, 1, () => encoded({ ...payload, role: 'admin' })),
       ],
     ],
     kid_unknown: [
@@ -192,29 +193,6 @@ function encoded(part: Claims | string): string {
   return Buffer.from(typeof part === 'string' ? part : JSON.stringify(part)).toString('base64url');
 }
 
-function changed(token: string, at: number, change: (part: string) => string): string {
-  return token
-    .split('.')
-    .map((part, index) => (index === at ? change(part) : part))
-    .join('.');
-}
-
 function zeros(): string {
   return Buffer.alloc(64).toString('base64url');
-}
-
-/** Sets a bit of the last character that no byte has; a character of no bits where there is none. */
-function respelled(part: string): string {
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-  if (part.length % 4 === 0) return `${part}A`;
-  return part.slice(0, -1) + alphabet[alphabet.indexOf(part.at(-1) ?? '') ^ 1];
-}
-
-/** S + L means the same to a verifier that does not look at its range (RFC 8032, 5.1.7). */
-function malleated(signature: string): string {
-  const order = 2n ** 252n + 27742317777372353535851937790883648493n;
-  const bytes = Buffer.from(signature, 'base64url');
-  const s = BigInt(`0x${Buffer.from(bytes.subarray(32).toReversed()).toString('hex')}`) + order;
-  const raised = Buffer.from(s.toString(16).padStart(64, '0'), 'hex').toReversed();
-  return Buffer.concat([bytes.subarray(0, 32), raised]).toString('base64url');
 }

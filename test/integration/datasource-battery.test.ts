@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import { after, before, test } from 'node:test';
 import { askDoor, type DataPath, startDataPath } from '../support/data-path.ts';
+import { analystPolicies, loopbackDatasource } from '../support/policies.ts';
 
 // The cases of the battery about the words of datasources' queries and about S3, sent to the door of a sandbox: refused with their
 // reason, and nothing dialled. Each kind of datasource has its control, which is let through.
@@ -42,53 +43,36 @@ after(async () => {
 });
 
 function policy(endpoint: string): string {
-  const rules = {
-    'clickhouse/prod': { tables: ['app.events'] },
-    'prometheus/main': { labels: { tenant: 'a' } },
-    'prometheus/bounded': { limits: { range: '24h', step: '10s', rate: '6000/min', burst: 1000 } },
-    'loki/main': { labels: { app: 'x' } },
-    's3/data': { prefixes: ['tenantA/'], operations: ['get', 'list', 'put'] },
-  };
-  const limits = { rate: '6000/min', burst: 1000 };
-  const documents: readonly object[] = [
-    {
-      kind: 'Role',
-      metadata: { name: 'analyst' },
-      spec: { members: [{ issuer: 'outrider:local' }], sandbox: { timeout: '30m' } },
-    },
-    { kind: 'Boundary', metadata: { name: 'all' }, spec: { mayLoopbackDatasources: true } },
-    {
-      kind: 'EgressPolicy',
-      metadata: { name: 'analyst' },
-      spec: {
-        subjects: [{ role: 'analyst' }],
-        mode: 'enforce',
-        allow: Object.entries(rules).map(([datasource, rule], index) => ({
-          id: `rule-${index}`,
-          datasource,
-          limits,
-          ...rule,
-        })),
+  const limits = { rate: '6000/min', burst: 1000 } as const;
+  return analystPolicies(
+    [
+      { id: 'clickhouse', datasource: 'clickhouse/prod', tables: ['app.events'], limits },
+      { id: 'main', datasource: 'prometheus/main', labels: { tenant: 'a' }, limits },
+      {
+        id: 'bounded',
+        datasource: 'prometheus/bounded',
+        limits: { ...limits, range: '24h', step: '10s' },
       },
-    },
-    ...Object.keys(rules).map((name) => {
-      const [type = '', own = ''] = name.split('/');
-      const s3 = { auth: { type: 'sigv4', region: 'us-east-1' }, secretRef: 'file:s3' };
-      return {
-        kind: 'Datasource',
-        metadata: { name: own },
-        spec: {
-          type,
-          endpoint: type === 's3' ? `${endpoint}/bucket` : endpoint,
-          allowLoopback: true,
-          ...(type === 's3' ? s3 : { auth: { type: 'none' } }),
-        },
-      };
-    }),
-  ];
-  return documents
-    .map((one) => JSON.stringify({ apiVersion: 'outrider/v1', ...one }))
-    .join('\n---\n');
+      { id: 'logs', datasource: 'loki/main', labels: { app: 'x' }, limits },
+      {
+        id: 's3',
+        datasource: 's3/data',
+        prefixes: ['tenantA/'],
+        operations: ['get', 'list', 'put'],
+        limits,
+      },
+    ],
+    [
+      loopbackDatasource('clickhouse', 'prod', endpoint),
+      loopbackDatasource('prometheus', 'main', endpoint),
+      loopbackDatasource('prometheus', 'bounded', endpoint),
+      loopbackDatasource('loki', 'main', endpoint),
+      loopbackDatasource('s3', 'data', `${endpoint}/bucket`, {
+        auth: { type: 'sigv4', region: 'us-east-1' },
+        secretRef: 'file:s3',
+      }),
+    ],
+  );
 }
 
 async function send({ method = 'GET', target, headers = {}, body }: Sent) {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { makePki } from '#core/testing/pki';
 import { startExampleApi } from '../support/example-api.ts';
 import { startMesh } from '../support/mesh.ts';
-import { makePki } from '../support/pki.ts';
 
 // Sidecars that call the proxy over TCP with certificates, as they do from another host: every part a real process.
 

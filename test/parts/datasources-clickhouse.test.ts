@@ -8,46 +8,31 @@ import { packageRoot } from '#core/package-root';
 import { type ClickhouseServer, startClickhouse } from '../support/clickhouse.ts';
 import { type DataPath, startDataPath } from '../support/data-path.ts';
 import { openDoorPort } from '../support/door-port.ts';
+import { analystPolicies, loopbackDatasource } from '../support/policies.ts';
 
 // ClickHouse's own client and server, with a real sidecar and a real proxy between them. The server is Debian's, 18.16: its HTTP interface is
 // the real one, and old. OUTRIDER_DATASOURCE_CLIENTS is the directory that the client was installed into; `.ci/run` makes it.
 
 const PEERS = process.env['OUTRIDER_DATASOURCE_CLIENTS'] ?? '';
-const POLICY = (endpoint: string) => `
-apiVersion: outrider/v1
-kind: Role
-metadata: {name: analyst}
-spec: {members: [{issuer: 'outrider:local'}], sandbox: {timeout: 30m}}
----
-apiVersion: outrider/v1
-kind: Boundary
-metadata: {name: organisation}
-spec: {mayLoopbackDatasources: true}
----
-apiVersion: outrider/v1
-kind: EgressPolicy
-metadata: {name: analyst}
-spec:
-  subjects: [{role: analyst}]
-  mode: enforce
-  allow:
-    - id: events
-      datasource: clickhouse/main
-      tables: [app.events, app.many, app.slow]
-      settings: [max_threads]
-      functions: [sleepEachRow]
-      limits: {rate: 6000/min, burst: 1000, rows: 100, queryTime: 60s}
----
-apiVersion: outrider/v1
-kind: Datasource
-metadata: {name: main}
-spec:
-  type: clickhouse
-  endpoint: ${endpoint}
-  auth: {type: basic, username: outrider}
-  secretRef: file:clickhouse
-  allowLoopback: true
-`;
+const POLICY = (endpoint: string) =>
+  analystPolicies(
+    [
+      {
+        id: 'events',
+        datasource: 'clickhouse/main',
+        tables: ['app.events', 'app.many', 'app.slow'],
+        settings: ['max_threads'],
+        functions: ['sleepEachRow'],
+        limits: { rate: '6000/min', burst: 1000, rows: 100, queryTime: '60s' },
+      },
+    ],
+    [
+      loopbackDatasource('clickhouse', 'main', endpoint, {
+        auth: { type: 'basic', username: 'outrider' },
+        secretRef: 'file:clickhouse',
+      }),
+    ],
+  );
 
 let server: ClickhouseServer;
 let path: DataPath;

@@ -4,43 +4,28 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type DataPath, startDataPath } from '../support/data-path.ts';
 import { openDoorPort } from '../support/door-port.ts';
 import { type LokiServer, startLoki } from '../support/loki.ts';
+import { analystPolicies, loopbackDatasource } from '../support/policies.ts';
 
 // A real Loki with several tenants behind a real sidecar and a real proxy. OUTRIDER_LOKI is the program; `.ci/run` builds it.
 
-const POLICY = (endpoint: string) => `
-apiVersion: outrider/v1
-kind: Role
-metadata: {name: analyst}
-spec: {members: [{issuer: 'outrider:local'}], sandbox: {timeout: 30m}}
----
-apiVersion: outrider/v1
-kind: Boundary
-metadata: {name: organisation}
-spec: {mayLoopbackDatasources: true}
----
-apiVersion: outrider/v1
-kind: EgressPolicy
-metadata: {name: analyst}
-spec:
-  subjects: [{role: analyst}]
-  mode: enforce
-  allow:
-    - id: logs
-      datasource: loki/main
-      labels: {team: ours}
-      limits: {rate: 6000/min, burst: 1000, range: 2h}
----
-apiVersion: outrider/v1
-kind: Datasource
-metadata: {name: main}
-spec:
-  type: loki
-  endpoint: ${endpoint}
-  auth: {type: bearer}
-  secretRef: file:loki
-  tenant: acme
-  allowLoopback: true
-`;
+const POLICY = (endpoint: string) =>
+  analystPolicies(
+    [
+      {
+        id: 'logs',
+        datasource: 'loki/main',
+        labels: { team: 'ours' },
+        limits: { rate: '6000/min', burst: 1000, range: '2h' },
+      },
+    ],
+    [
+      loopbackDatasource('loki', 'main', endpoint, {
+        auth: { type: 'bearer' },
+        secretRef: 'file:loki',
+        tenant: 'acme',
+      }),
+    ],
+  );
 
 let loki: LokiServer;
 let path: DataPath;

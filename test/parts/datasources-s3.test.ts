@@ -1,54 +1,44 @@
 import assert from 'node:assert/strict';
 import { type ExecFileException, execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { packageRoot } from '#core/package-root';
+import { S3_ENV } from '#runner';
 import { type DataPath, startDataPath } from '../support/data-path.ts';
 import { openDoorPort } from '../support/door-port.ts';
+import { analystPolicies, loopbackDatasource } from '../support/policies.ts';
 import { type Rgw, startRgw } from '../support/rgw.ts';
 
 // Programs' S3 clients through a real sidecar and a real proxy against Ceph RGW, which verifies every signature. OUTRIDER_RGW is the
-// root of a system with radosgw, OUTRIDER_DATASOURCE_CLIENTS the directory that the AWS SDK was installed into; `.ci/run` makes both. Needs root.
+// root of a system with radosgw, OUTRIDER_DATASOURCE_CLIENTS the directory that the AWS SDK was installed into, OUTRIDER_AWS_CLI an AWS CLI that knows
+// AWS_ENDPOINT_URL_S3, which Debian's does not; `.ci/run` makes them. Needs root.
 
 const PEERS = process.env['OUTRIDER_DATASOURCE_CLIENTS'] ?? '';
 const CLIENTS = join(packageRoot, 'test/parts/datasources');
-const POLICY = (endpoint: string) => `
-apiVersion: outrider/v1
-kind: Role
-metadata: {name: analyst}
-spec: {members: [{issuer: 'outrider:local'}], sandbox: {timeout: 30m}}
----
-apiVersion: outrider/v1
-kind: Boundary
-metadata: {name: organisation}
-spec: {mayLoopbackDatasources: true}
----
-apiVersion: outrider/v1
-kind: EgressPolicy
-metadata: {name: analyst}
-spec:
-  subjects: [{role: analyst}]
-  mode: enforce
-  allow:
-    - id: s3
-      datasource: s3/data
-      prefixes: [tenantA/]
-      operations: [get, list, put]
-      limits: {rate: 6000/min, burst: 1000}
----
-apiVersion: outrider/v1
-kind: Datasource
-metadata: {name: data}
-spec:
-  type: s3
-  endpoint: ${endpoint}/data
-  auth: {type: sigv4, region: us-east-1}
-  secretRef: file:s3
-  allowLoopback: true
-  publicUrlPrefix: https://cdn.example.com/data/
-`;
+const POLICY = (endpoint: string) =>
+  analystPolicies(
+    [
+      {
+        id: 's3',
+        datasource: 's3/data',
+        prefixes: ['tenantA/'],
+        operations: ['get', 'list', 'put'],
+        limits: { rate: '6000/min', burst: 1000 },
+      },
+    ],
+    [
+      loopbackDatasource('s3', 'data', `${endpoint}/data`, {
+        auth: { type: 'sigv4', region: 'us-east-1' },
+        secretRef: 'file:s3',
+        publicUrlPrefix: 'https://cdn.example.com/data/',
+      }),
+    ],
+  );
 
+const home = mkdtempSync(join(tmpdir(), 'o-s3-'));
 let rgw: Rgw;
 let path: DataPath;
 let door: Awaited<ReturnType<typeof openDoorPort>>;
@@ -61,14 +51,20 @@ after(async () => {
   await door?.close();
   await path?.stop();
   await rgw?.stop();
+  rmSync(home, { recursive: true, force: true });
 });
 
 /** What a client said on its standard output. */
-function client(file: string, ...argv: readonly string[]): Promise<string> {
+function client(
+  file: string,
+  ...given: readonly (string | Readonly<Record<string, string | undefined>>)[]
+): Promise<string> {
+  const argv = given.filter((one) => typeof one === 'string');
+  const env = given.find((one) => typeof one !== 'string');
   return new Promise((resolve, reject) => {
     const done = (error: ExecFileException | null, out: string, err: string) =>
       error ? reject(new Error(err || error.message)) : resolve(out.trim());
-    execFile(file, argv, { timeout: 60_000 }, done);
+    execFile(file, argv, { timeout: 60_000, ...(env && { env }) }, done);
   });
 }
 
@@ -133,6 +129,56 @@ test('F3: a checksum behind signed chunks goes along; a wrong one is refused and
   assert.equal((await rgw.ask('HEAD', '/data/tenantA/trailed')).status, 200);
   assert.equal(await chunks('wrong', 300_000, 'wrong-trailer'), '403 sigv4_chunk_signature');
   assert.equal((await rgw.ask('HEAD', '/data/tenantA/wrong')).status, 404);
+});
+
+/** The AWS CLI with the environment that a sandbox gives it, at another port of loopback; without `told` with none of that. */
+const aws = (argv: readonly string[], told = true) =>
+  client(process.env['OUTRIDER_AWS_CLI'] ?? 'aws', ...argv, {
+    PATH: process.env['PATH'],
+    HOME: home,
+    ...(told && { ...S3_ENV, AWS_ENDPOINT_URL_S3: `${door.url}/s3` }),
+  });
+
+test('F3: the AWS CLI, unmodified, copies, streams, lists and synchronises by the environment of a sandbox', async () => {
+  const file = join(home, 'large');
+  const bytes = Buffer.alloc(9 * 1_048_576, 'outrider rides ');
+  writeFileSync(file, bytes);
+  await aws(['s3', 'cp', '--no-progress', file, 's3://data/tenantA/cli/large']); // in parts
+  const whole = bytes.subarray(0, 7 * 1_048_576);
+  writeFileSync(`${file}.whole`, whole);
+  await aws(['s3', 'cp', '--no-progress', `${file}.whole`, 's3://data/tenantA/cli/whole']);
+  await aws(['s3', 'cp', '--no-progress', 's3://data/tenantA/cli/whole', `${file}.back`]);
+  assert.ok(whole.equals(readFileSync(`${file}.back`)));
+  assert.match(await aws(['s3', 'ls', 's3://data/tenantA/cli/']), / 9437184 large$/m);
+  const directory = join(home, 'tree');
+  mkdirSync(directory);
+  for (const name of ['a', 'b']) writeFileSync(join(directory, name), name);
+  await aws(['s3', 'sync', '--no-progress', directory, 's3://data/tenantA/cli/tree']);
+  const stored = await rgw.ask('GET', '/data/tenantA/cli/tree/b');
+  assert.deepEqual([stored.status, await stored.text()], [200, 'b']);
+  await assert.rejects(
+    aws(['s3', 'cp', file, 's3://data/tenantB/x']),
+    /Forbidden|AccessDenied|403/,
+  );
+  await assert.rejects(
+    aws(['s3', 'ls', 's3://data/tenantA/cli/'], false),
+    /credentials/,
+    'control',
+  );
+});
+
+test('F3: the AWS SDK of JavaScript needs no more than that environment', async () => {
+  const program = `
+    const { createRequire } = require('node:module');
+    const { GetObjectCommand, PutObjectCommand, S3Client } = createRequire(process.argv[1] + '/')('@aws-sdk/client-s3');
+    (async () => {
+      const client = new S3Client({});
+      await client.send(new PutObjectCommand({ Bucket: 'data', Key: 'tenantA/told', Body: 'told' }));
+      const { Body } = await client.send(new GetObjectCommand({ Bucket: 'data', Key: 'tenantA/told' }));
+      console.log(await Body.transformToString());
+    })();`;
+  const env = { HOME: home, ...S3_ENV, AWS_ENDPOINT_URL_S3: `${door.url}/s3` };
+  assert.equal(await client(process.execPath, '-e', program, PEERS, env), 'told');
 });
 
 test('F3: curl signs by itself, by host name and without signing at all', async () => {

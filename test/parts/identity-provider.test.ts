@@ -5,9 +5,9 @@ import { createServer as createHttps } from 'node:https';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { closeServer, listen } from '#core/http';
+import { selfSigned } from '#core/testing/pki';
 import { command, type Place, startFleet } from '../support/fleet.ts';
 import { Replica } from '../support/replica.ts';
-import { selfSigned } from '../support/self-signed.ts';
 
 // What a gateway does that depends on an identity provider: the process, its exit code and its last line.
 
@@ -119,7 +119,7 @@ for (const [way, issuer] of [
 
   test(`B4: with ${way} a provider with a certificate of its own making is refused, unless the machine trusts it`, async (t) => {
     const place = await placeOf(t);
-    const { certFile, ...tls } = selfSigned(place.directory);
+    const { certFile, ...tls } = selfSigned(t);
     const url = await startProvider(t, answering, tls);
     const { code, line } = await start(t, place, issuer(url, place));
     assert.equal(code, 2);

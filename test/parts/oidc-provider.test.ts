@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { createServer, type RequestListener, request, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { closeServer, listen } from '#core/http';
+import { postForm } from '#core/testing/post-form';
 import { type ExampleApi, startExampleApi } from '../support/example-api.ts';
 import { type RunningMesh, startMesh } from '../support/mesh.ts';
 import { askAsSidecar } from '../support/plays-sidecar.ts';
@@ -105,35 +106,15 @@ async function accessToken({ resource = AUDIENCE, scope = 'groups:data' } = {}):
   return String(JSON.parse(text).access_token);
 }
 
-function exchange(
-  subjectToken: string,
-): Promise<{ status: number; reason: unknown; token: string }> {
+async function exchange(subjectToken: string) {
   const form = new URLSearchParams({
     grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
     subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
     subject_token: subjectToken,
   });
-  return new Promise((resolve, reject) => {
-    const sent = request({
-      socketPath: join(mesh.runtime, 'proxy.sock'),
-      path: '/.outrider/token',
-      method: 'POST',
-      headers: { host: 'proxy', 'content-type': 'application/x-www-form-urlencoded' },
-    });
-    sent.on('error', reject);
-    sent.on('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => (text += piece));
-      response.on('end', () =>
-        resolve({
-          status: response.statusCode ?? 0,
-          reason: response.headers['x-outrider-reason'],
-          token: String(JSON.parse(text).access_token),
-        }),
-      );
-    });
-    sent.end(form.toString());
-  });
+  const socket = join(mesh.runtime, 'proxy.sock');
+  const { status, headers, body } = await postForm(socket, '/.outrider/token', form);
+  return { status, reason: headers['x-outrider-reason'], token: String(body['access_token']) };
 }
 
 test('F4: an access token of oidc-provider is exchanged, and what comes of it is good at the proxy', async () => {

@@ -105,7 +105,7 @@ export function command(built: boolean): string[] {
 }
 
 /** argv of one replica of the server under test. */
-export function fixtureArgv(port: number, { directory, token }: Place): string[] {
+function fixtureArgv(port: number, { directory, token }: Place): string[] {
   return [
     '--conditions=outrider-source',
     join(packageRoot, 'test/conformance/fixture/main.ts'),

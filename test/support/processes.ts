@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** A process of this machine as /proc shows it. */
 export interface Seen {
@@ -37,11 +37,6 @@ export function readProc(pid: number, file: string): string {
 export function isAlive(pid: number): boolean {
   const state = /^\d+ \(.*\) (\S)/s.exec(readProc(pid, 'stat'))?.[1];
   return state !== undefined && state !== 'Z' && state !== 'X';
-}
-
-/** Network namespace of a process, as the kernel names it. */
-export function networkOf(pid: number): string {
-  return readlinkSync(`/proc/${pid}/ns/net`);
 }
 
 function pids(): number[] {

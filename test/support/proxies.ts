@@ -10,40 +10,16 @@ import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL, type Principal } from '#core/principal';
 import { AssertionSigner, AssertionVerifier, ExecutionSigner, publicIssuer } from '#core/tokens';
 import { loadDirectory } from '#policystore';
+import { analystPolicies, loopbackDatasource } from './policies.ts';
 import { freePort } from './redis.ts';
 
 /** Policies with which the role `analyst` may ask `http/api` on a port of this machine. */
 export function apiPolicies(port: number): string {
-  const documents = [
-    {
-      kind: 'Role',
-      metadata: { name: 'analyst' },
-      spec: { members: [{ issuer: 'outrider:local' }], sandbox: { timeout: '2m' } },
-    },
-    { kind: 'Boundary', metadata: { name: 'org' }, spec: { mayLoopbackDatasources: true } },
-    {
-      kind: 'EgressPolicy',
-      metadata: { name: 'analyst-egress' },
-      spec: {
-        subjects: [{ role: 'analyst' }],
-        mode: 'enforce',
-        allow: [{ id: 'api', datasource: 'http/api' }],
-      },
-    },
-    {
-      kind: 'Datasource',
-      metadata: { name: 'api' },
-      spec: {
-        type: 'http',
-        endpoint: `http://127.0.0.1:${port}`,
-        allowLoopback: true,
-        auth: { type: 'none' },
-      },
-    },
-  ];
-  return documents
-    .map((one) => `---\n${JSON.stringify({ apiVersion: 'outrider/v1', ...one })}\n`)
-    .join('');
+  return analystPolicies(
+    [{ id: 'api', datasource: 'http/api' }],
+    [loopbackDatasource('http', 'api', `http://127.0.0.1:${port}`)],
+    '2m',
+  );
 }
 
 /** Proxies as processes of their own, with the same keys and policies, and what a runner makes to call them. */

@@ -9,14 +9,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { writePrivateFile } from '#core/runtime-dir';
-import { type MoveStore, placeOf, placeText, type SessionPlace } from './store.ts';
+import type { MoveStore } from './store.ts';
 
 /** A directory that the gateways of one machine share, with a file for each move. Files older than `keepMs` are removed at the start. */
 export function directoryMoves(directory: string, keepMs: number): MoveStore {
   sweep(directory, keepMs);
   return {
     read: async (key) => readMove(join(directory, key)),
-    write: async (key, to) => writeMove(join(directory, key), to),
+    write: async (key, text) => writeMove(join(directory, key), text),
     close() {},
   };
 }
@@ -30,20 +30,20 @@ function sweep(directory: string, keepMs: number): void {
   }
 }
 
-function readMove(path: string): SessionPlace | undefined {
-  return existsSync(path) ? placeOf(readFileSync(path, 'utf8')) : undefined;
+function readMove(path: string): string | undefined {
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
 }
 
 /** Whole or not at all, and by one alone: a link to a name that is there fails. */
-function writeMove(path: string, to: SessionPlace): SessionPlace {
+function writeMove(path: string, text: string): string {
   const mine = `${path}.${process.pid}.new`;
-  writePrivateFile(mine, placeText(to));
+  writePrivateFile(mine, text);
   try {
     linkSync(mine, path);
-    return to;
+    return text;
   } catch (error) {
     const theirs = readMove(path);
-    if (theirs) return theirs;
+    if (theirs !== undefined) return theirs;
     throw error;
   } finally {
     rmSync(mine, { force: true });

@@ -1,7 +1,7 @@
 import { Redis } from '#core/redis';
 import { RedisError, type Reply } from '#core/resp';
 import type { RedisPlace } from './redis-place.ts';
-import { type MoveStore, placeOf, placeText } from './store.ts';
+import type { MoveStore } from './store.ts';
 
 const PREFIX = 'outrider:';
 
@@ -17,14 +17,14 @@ export function redisMoves({ address, password }: RedisPlace, keepMs: number): M
   };
   const read: MoveStore['read'] = async (key) => {
     const text = await ask(['GET', PREFIX + key]);
-    return typeof text === 'string' ? placeOf(text) : undefined;
+    return typeof text === 'string' ? text : undefined;
   };
   return {
     read,
-    async write(key, to) {
-      const noted = await ask(['SET', PREFIX + key, placeText(to), 'NX', 'PX', keepMs]);
+    async write(key, text) {
+      const noted = await ask(['SET', PREFIX + key, text, 'NX', 'PX', keepMs]);
       // It may have been forgotten between the two: then nobody else's is in force.
-      return noted === 'OK' ? to : ((await read(key)) ?? to);
+      return noted === 'OK' ? text : ((await read(key)) ?? text);
     },
     close: () => redis?.close(),
   };

@@ -2,7 +2,7 @@ import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BoxIdentity, ResourceLimits } from '../backend.ts';
 
 /** The user inside every box, whatever the host's uid is. */
-export const INSIDE_UID = 1000;
+const INSIDE_UID = 1000;
 
 /** File descriptors that bubblewrap is given besides 0 to 2. */
 export const FD = { status: 3, block: 4, seccomp: 5 } as const;

@@ -6,15 +6,10 @@ import { credentials } from '@grpc/grpc-js';
 import { loadConfig } from '#core/config';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import {
-  canonicalJson,
-  compilePolicySet,
-  type EgressPolicy,
-  type PolicyDocuments,
-  projectRole,
-} from '#policies';
+import { type AllowRuleSpec, canonicalJson, compilePolicySet, projectRole } from '#policies';
 import { SidecarServiceClient } from '#proto';
 import { createSidecar, sidecarSpec } from '#sidecar';
+import { datasource, documents, egress, role } from '../../../policies/fixture.ts';
 import { attach } from '../../support/data-path.ts';
 import type { Case } from './grammar.ts';
 import { type Recorded, Recorder } from './recorder.ts';
@@ -38,7 +33,7 @@ export interface FuzzDoor {
   readonly stop: () => Promise<void>;
 }
 
-const ALLOW: EgressPolicy['spec']['allow'] = [
+const ALLOW: readonly AllowRuleSpec[] = [
   {
     id: 'api',
     hosts: ['api.allowed.test', '*.wild.test'],
@@ -104,43 +99,13 @@ const DIGEST = 'd'.repeat(64);
 const LATER = new Date(Date.now() + 86_400_000);
 
 function policy(): Buffer {
-  const about = { apiVersion: 'outrider/v1' } as const;
-  const documents: PolicyDocuments = {
-    roles: [
-      {
-        ...about,
-        kind: 'Role',
-        metadata: { name: 'fuzzer' },
-        spec: { members: [{ issuer: 'test' }], sandbox: {} },
-      },
-    ],
-    egressPolicies: [
-      {
-        ...about,
-        kind: 'EgressPolicy',
-        metadata: { name: 'fuzz' },
-        spec: { subjects: [{ role: 'fuzzer' }], mode: 'enforce', allow: ALLOW },
-      },
-    ],
-    credentialBindings: [],
-    datasources: [
-      {
-        ...about,
-        kind: 'Datasource',
-        metadata: { name: 'main' },
-        spec: {
-          type: 'prometheus',
-          endpoint: 'https://metrics.allowed.test',
-          auth: { type: 'none' },
-        },
-      },
-    ],
-    boundaries: [],
-    tests: [],
-  };
-  return Buffer.from(
-    canonicalJson(projectRole(compilePolicySet(documents, DIGEST), 'fuzzer', 'acme')),
-  );
+  const about = { subjects: [{ role: 'fuzzer' }] };
+  const set = documents({
+    roles: [role('fuzzer')],
+    egressPolicies: [egress('fuzz', ALLOW, [], about)],
+    datasources: [datasource('prometheus', 'main', { endpoint: 'https://metrics.allowed.test' })],
+  });
+  return Buffer.from(canonicalJson(projectRole(compilePolicySet(set, DIGEST), 'fuzzer', 'acme')));
 }
 
 /** SOCKS5 to api.allowed.test, port 80 (RFC 1928), all at once; and how long its answers are. */

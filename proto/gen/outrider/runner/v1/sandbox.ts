@@ -11,7 +11,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -231,6 +233,24 @@ export interface Load {
   capacity: number;
   /** No new work is taken. */
   draining: boolean;
+}
+
+export interface WatchDatasourcesRequest {
+  /** Needed only where the caller has several roles. */
+  role: string;
+}
+
+export interface WatchDatasourcesResponse {
+  /** By type and name. Empty also once the role is no longer the caller's. */
+  datasources: Datasource[];
+}
+
+/** What may be told of a datasource: neither address nor credential. */
+export interface Datasource {
+  /** "clickhouse", "prometheus", "loki", "s3" or "http". */
+  type: string;
+  name: string;
+  description: string;
 }
 
 function createBaseSandboxSpec(): SandboxSpec {
@@ -1997,6 +2017,195 @@ export const Load: MessageFns<Load> = {
   },
 };
 
+function createBaseWatchDatasourcesRequest(): WatchDatasourcesRequest {
+  return { role: "" };
+}
+
+export const WatchDatasourcesRequest: MessageFns<WatchDatasourcesRequest> = {
+  encode(message: WatchDatasourcesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.role !== "") {
+      writer.uint32(10).string(message.role);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchDatasourcesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchDatasourcesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WatchDatasourcesRequest>, I>>(base?: I): WatchDatasourcesRequest {
+    return WatchDatasourcesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchDatasourcesRequest>, I>>(object: I): WatchDatasourcesRequest {
+    const message = createBaseWatchDatasourcesRequest();
+    message.role = object.role ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchDatasourcesResponse(): WatchDatasourcesResponse {
+  return { datasources: [] };
+}
+
+export const WatchDatasourcesResponse: MessageFns<WatchDatasourcesResponse> = {
+  encode(message: WatchDatasourcesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.datasources) {
+      Datasource.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchDatasourcesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchDatasourcesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.datasources.push(Datasource.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WatchDatasourcesResponse>, I>>(base?: I): WatchDatasourcesResponse {
+    return WatchDatasourcesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchDatasourcesResponse>, I>>(object: I): WatchDatasourcesResponse {
+    const message = createBaseWatchDatasourcesResponse();
+    message.datasources = object.datasources?.map((e) => Datasource.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseDatasource(): Datasource {
+  return { type: "", name: "", description: "" };
+}
+
+export const Datasource: MessageFns<Datasource> = {
+  encode(message: Datasource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.description !== "") {
+      writer.uint32(26).string(message.description);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Datasource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDatasource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Datasource>, I>>(base?: I): Datasource {
+    return Datasource.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Datasource>, I>>(object: I): Datasource {
+    const message = createBaseDatasource();
+    message.type = object.type ?? "";
+    message.name = object.name ?? "";
+    message.description = object.description ?? "";
+    return message;
+  },
+};
+
 /** Sandboxes that outlive one exec. A caller sees and touches only its own. */
 export type SandboxServiceService = typeof SandboxServiceService;
 export const SandboxServiceService = {
@@ -2056,6 +2265,21 @@ export const SandboxServiceService = {
       Buffer.from(GetCapabilitiesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetCapabilitiesResponse => GetCapabilitiesResponse.decode(value),
   },
+  /**
+   * The datasources that the caller's role may ask, as a program finds them at $OUTRIDER_URL/<type>/<name>/: the first response is the
+   * list as it is now, and each further one the whole list after it has changed, within a minute also where a rule has expired.
+   */
+  watchDatasources: {
+    path: "/outrider.runner.v1.SandboxService/WatchDatasources" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchDatasourcesRequest): Buffer =>
+      Buffer.from(WatchDatasourcesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchDatasourcesRequest => WatchDatasourcesRequest.decode(value),
+    responseSerialize: (value: WatchDatasourcesResponse): Buffer =>
+      Buffer.from(WatchDatasourcesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchDatasourcesResponse => WatchDatasourcesResponse.decode(value),
+  },
 } as const;
 
 export interface SandboxServiceServer extends UntypedServiceImplementation {
@@ -2070,6 +2294,11 @@ export interface SandboxServiceServer extends UntypedServiceImplementation {
    * its id and its version alone, for what spreads calls over runners.
    */
   getCapabilities: handleUnaryCall<GetCapabilitiesRequest, GetCapabilitiesResponse>;
+  /**
+   * The datasources that the caller's role may ask, as a program finds them at $OUTRIDER_URL/<type>/<name>/: the first response is the
+   * list as it is now, and each further one the whole list after it has changed, within a minute also where a rule has expired.
+   */
+  watchDatasources: handleServerStreamingCall<WatchDatasourcesRequest, WatchDatasourcesResponse>;
 }
 
 export interface SandboxServiceClient extends Client {
@@ -2154,6 +2383,19 @@ export interface SandboxServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetCapabilitiesResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * The datasources that the caller's role may ask, as a program finds them at $OUTRIDER_URL/<type>/<name>/: the first response is the
+   * list as it is now, and each further one the whole list after it has changed, within a minute also where a rule has expired.
+   */
+  watchDatasources(
+    request: WatchDatasourcesRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchDatasourcesResponse>;
+  watchDatasources(
+    request: WatchDatasourcesRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchDatasourcesResponse>;
 }
 
 export const SandboxServiceClient = makeGenericClientConstructor(

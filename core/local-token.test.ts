@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { temporaryDirectory } from '../testing.ts';
 import { readLocalToken } from './local-token.ts';
+import { temporaryDirectory } from './testing/directory.ts';
 
 const TOKEN = 'k3J9s-'.repeat(6);
 

@@ -1,1 +1,0 @@
-export { readLocalToken } from '#core/local-token';
