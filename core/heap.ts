@@ -26,14 +26,8 @@ export function releaseHeap(): void {
   setFlagsFromString(`--semi-space-growth-factor=${YOUNG_FACTOR}`);
 }
 
-/** V8 from 13 on has a second compiler between the first and the last, and says by counts of calls when it is used. */
-const HAS_MAGLEV = Number.parseInt(process.versions.v8, 10) >= 13;
-const COMPILERS = HAS_MAGLEV ? ['opt', 'maglev'] : ['opt'];
-/**
- * Calls of a function before it is compiled (default 400), and calls since something new was seen in it (500). A program in a sandbox makes hundreds of
- * requests, not millions: by default most of them are over before the code that serves them is compiled.
- */
-const EARLIER = ['invocation-count-for-maglev=100', 'minimum-invocations-after-ic-update=50'];
+/** Those that are on by default: the second in every Node from V8 13 on. */
+const COMPILERS = Number.parseInt(process.versions.v8, 10) < 13 ? ['opt'] : ['opt', 'maglev'];
 
 /**
  * From here on nothing is compiled to be faster. For the start of a process of which a machine has one for each sandbox: little in it
@@ -43,8 +37,7 @@ export function holdCompilers(): void {
   for (const name of COMPILERS) setFlagsFromString(`--no-${name}`);
 }
 
-/** From here on what runs often is compiled again, and earlier than V8 does by default. */
+/** From here on what runs often is compiled again, as V8 does by default. */
 export function releaseCompilers(): void {
   for (const name of COMPILERS) setFlagsFromString(`--${name}`);
-  if (HAS_MAGLEV) for (const count of EARLIER) setFlagsFromString(`--${count}`);
 }
