@@ -51,7 +51,7 @@ export class AuditFile implements AuditSink {
   /** The number that this file will have. */
   #number: number;
   #turnAt: number;
-  readonly #slots: AuditSlots | undefined;
+  #slots: AuditSlots | undefined;
 
   constructor(path: string, rotation = AUDIT_ROTATION, options: { slots?: boolean } = {}) {
     this.#path = path;
@@ -61,12 +61,15 @@ export class AuditFile implements AuditSink {
     this.#fd = openSync(path, 'a+', 0o600);
     dropCopy(path);
     const before = rotatedFiles(path).at(-1);
-    if (options.slots === true) this.#slots = AuditSlots.open(path, rotation.files - 1);
     this.#number = (before?.number ?? 0) + 1;
     const tail = readTail(this.#fd);
     if (tail !== '' && !tail.endsWith('\n')) writeSync(this.#fd, '\n');
     this.#size = fstatSync(this.#fd).size;
     this.previous = lastHead(tail) ?? (before && lastHeadOf(before.path));
+    if (options.slots !== true) return;
+    // One of which nothing was ever made room for may be of any size: it is renamed while that is allowed, not copied while others wait.
+    if (this.#size > rotation.maxBytes) this.#rotate();
+    this.#slots = AuditSlots.open(path, rotation.files - 1);
   }
 
   append(line: string): void {

@@ -53,6 +53,21 @@ test('L4: a process that may rename nothing goes round in the files that it has 
   assert.deepEqual(await findings(path), []);
 });
 
+test('L4: a file that has outgrown its size in an earlier life is renamed as long as that is allowed, and not copied', async (t) => {
+  const { path } = place(t);
+  const before = new AuditChain('part', new AuditFile(path, { ...ROTATION, maxBytes: 1_048_576 }));
+  for (let at = 0; at < 100; at++) before.append({ event: 'call', detail: 'x'.repeat(100) });
+  await before.close();
+  const { ino, size } = statSync(path);
+  assert.ok(size > 5 * ROTATION.maxBytes);
+  await live(path, 3);
+  const [full] = rotatedFiles(path);
+  assert.deepEqual(full && [statSync(full.path).ino, statSync(full.path).size], [ino, size]);
+  assert.deepEqual(await findings(path), []);
+  await live(path, 30);
+  assert.deepEqual(await findings(path), [], 'and from there on it goes round');
+});
+
 test('L4: another life goes on behind the last, whichever way it makes room', async (t) => {
   const { path } = place(t);
   for (const slots of [true, false, true, true]) {
@@ -80,39 +95,58 @@ test('L4: a process that was killed amid copying a full file leaves it twice, an
   }
 });
 
+/** What a program prints as JSON that is given our module and a disk of this size. */
+function runOnDisk(t: TestContext, text: string, size: string): unknown {
+  const { directory } = place(t);
+  const program = join(directory, 'program.mjs');
+  writeFileSync(program, text);
+  const disk = join(directory, 'disk');
+  const script = `mkdir -p "$1" && mount -t tmpfs -o size=${size} none "$1" && shift && exec "$@"`;
+  const command = [process.execPath, ...process.execArgv, program];
+  const module = new URL('audit.ts', import.meta.url).href;
+  const { stdout, stderr, status } = spawnSync(
+    'unshare',
+    [
+      '--mount',
+      '--propagation=private',
+      '/bin/sh',
+      '-c',
+      script,
+      'sh',
+      disk,
+      ...command,
+      module,
+      disk,
+    ],
+    { encoding: 'utf8' },
+  );
+  assert.equal(status, 0, stderr);
+  return JSON.parse(stdout);
+}
+
 test(
   'L4: where there is no room for a copy the file grows on, and nothing is lost',
   AS_ROOT,
   (t) => {
-    const { directory } = place(t);
-    const program = join(directory, 'program.mjs');
-    writeFileSync(program, FULL);
-    const disk = join(directory, 'disk');
-    const run = (size: string): unknown => {
-      const script = `mkdir -p "$1" && mount -t tmpfs -o size=${size} none "$1" && shift && exec "$@"`;
-      const command = [process.execPath, ...process.execArgv, program];
-      const module = new URL('audit.ts', import.meta.url).href;
-      const { stdout, stderr, status } = spawnSync(
-        'unshare',
-        [
-          '--mount',
-          '--propagation=private',
-          '/bin/sh',
-          '-c',
-          script,
-          'sh',
-          disk,
-          ...command,
-          module,
-          disk,
-        ],
-        { encoding: 'utf8' },
-      );
-      assert.equal(status, 0, stderr);
-      return JSON.parse(stdout);
-    };
-    assert.deepEqual(run('20k'), { full: 1, lines: 200 });
-    assert.deepEqual(run('1m'), { full: 2, lines: 200 }, 'control: with room they are copied');
+    assert.deepEqual(runOnDisk(t, FULL, '20k'), { full: 1, lines: 200 });
+    assert.deepEqual(
+      runOnDisk(t, FULL, '1m'),
+      { full: 2, lines: 200 },
+      'control: with room they are copied',
+    );
+  },
+);
+
+test(
+  'L4: a full file is not given up for one that there is no room for in its place',
+  AS_ROOT,
+  (t) => {
+    assert.deepEqual(runOnDisk(t, LARGER, '20k'), { full: 3_000, current: 15_100 });
+    assert.deepEqual(
+      runOnDisk(t, LARGER, '1m'),
+      { full: 15_000, current: 100 },
+      'control: with room it makes way',
+    );
   },
 );
 
@@ -131,4 +165,25 @@ const names = readdirSync(directory).map((name) => join(directory, name));
 const full = names.filter((name) => /\\d\\.jsonl$/.test(name) && statSync(name).size > 0).length;
 const lines = names.flatMap((name) => readFileSync(name, 'utf8').split('\\n').slice(0, -1)).length;
 process.stdout.write(JSON.stringify({ full, lines }));
+`;
+
+/** Has a place with 3 kB when 15 kB are to go there. */
+const LARGER = `
+import { join } from 'node:path';
+import { statSync } from 'node:fs';
+const [module, directory] = process.argv.slice(2);
+const { AuditFile } = await import(module);
+const path = join(directory, 'part.jsonl');
+const live = (maxBytes, records) => {
+  const file = new AuditFile(path, { maxBytes, files: 2 }, { slots: true });
+  for (let at = 0; at < records; at++) {
+    file.turn(100);
+    file.append(String(at).padStart(99, 'x'));
+  }
+  file.close();
+};
+live(3_000, 31);
+live(15_000, 150);
+const [full, current] = ['part.000001.jsonl', 'part.jsonl'].map((name) => statSync(join(directory, name)).size);
+console.log(JSON.stringify({ full, current }));
 `;

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  fstatSync,
   fsyncSync,
   ftruncateSync,
   openSync,
@@ -41,12 +42,12 @@ export class AuditSlots {
   }
 
   /**
-   * Moves all of `fd` into a place. False where that cannot be, for want of room: then it stays as it is. A process that is killed
-   * meanwhile leaves a copy, which `AuditFile` knows by its number.
+   * Moves all of `fd` into a place. False where that cannot be, for want of room: then it stays as it is, and so does what is in the place.
+   * A process that is killed meanwhile leaves a copy, which `AuditFile` knows by its number.
    */
   take(fd: number): boolean {
     const [slot] = this.#fds;
-    if (slot === undefined) return false;
+    if (slot === undefined || !hasRoom(slot, fstatSync(fd).size)) return false;
     try {
       ftruncateSync(slot, 0);
       copy(fd, slot);
@@ -62,6 +63,22 @@ export class AuditSlots {
 
   close(): void {
     for (const fd of this.#fds) closeSync(fd);
+  }
+}
+
+/** Whether what is in a place could be as large as that; it is found out with blank lines, which are no records. */
+function hasRoom(slot: number, size: number): boolean {
+  const before = fstatSync(slot).size;
+  // What is not used yet has nothing to lose.
+  if (before === 0 || before >= size) return true;
+  const blank = Buffer.alloc(PIECE_BYTES, '\n');
+  try {
+    for (let at = before; at < size; )
+      at += writeSync(slot, blank, 0, Math.min(PIECE_BYTES, size - at), at);
+    return true;
+  } catch {
+    ftruncateSync(slot, before);
+    return false;
   }
 }
 

@@ -101,6 +101,23 @@ test('F8: where the runner takes the assertion no longer, the client has to come
   assert.equal(state.ended, true);
 });
 
+for (const code of ['ROLE_DENIED', 'ROLE_AMBIGUOUS', 'QUOTA_EXCEEDED'] as const)
+  test(`F8: a client that has no list yet for ${code} is not sent away, and has its next one within a minute`, async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { hears, say, opened } = rig(t);
+    const { heard, state } = hears('alice');
+    await say('alice', error(code));
+    assert.equal(state.ended, false);
+    t.mock.timers.tick(59_000);
+    await settled();
+    assert.deepEqual(opened, ['alice']);
+    t.mock.timers.tick(1_000);
+    await settled();
+    assert.deepEqual(opened, ['alice', 'alice']);
+    await say('alice', [one('a')]);
+    assert.equal(heard.includes('outrider://datasources/http/a'), code !== 'QUOTA_EXCEEDED');
+  });
+
 test('F8: a client that leaves is watched for no longer, and at a stop every stream is ended', async (t) => {
   const { listeners, watches, hears, say } = rig(t);
   const [alice, bob] = [hears('alice'), hears('bob')];

@@ -15,8 +15,11 @@ export interface Hearer extends Omit<RunContext, 'deadlineMs' | 'signal'> {
 
 /** A runner that was lost is asked again after so long, with the assertion that the client came with. */
 const AGAIN_MS = 1_000;
-/** Worth asking again; with any other the client must come again, and with a newer assertion. */
+/** What a runner refuses for another reason changes with policies or other clients: by then the assertion has ended, too. */
+const LATER_MS = 60_000;
 const PASSING: ReadonlySet<string> = new Set(['UPSTREAM_UNREACHABLE', 'UPSTREAM_LOST', 'DRAINING']);
+/** Of a client that has no datasources, as they are listed; what else it listens to is no matter of roles. */
+const WITHOUT_ROLE: ReadonlySet<string> = new Set(['ROLE_DENIED', 'ROLE_AMBIGUOUS']);
 
 /**
  * Tells clients that listen (`subscriptions/listen`) of changes of their own datasources. Each has a watch of its own at a runner,
@@ -64,31 +67,37 @@ export class Listeners implements ServerEventBus {
     listener: (event: ServerEvent) => void,
   ): Promise<void> {
     let known: readonly Datasource[] | undefined;
+    const tell = (list: readonly Datasource[]): void => {
+      if (known) for (const event of changes(known, list)) listener(event);
+      known = list;
+    };
     while (!signal.aborted) {
+      let againMs = AGAIN_MS;
       try {
-        for await (const list of this.#runner.watchDatasources({ ...hearer, signal })) {
-          if (known) for (const event of changes(known, list)) listener(event);
-          known = list;
-        }
+        for await (const list of this.#runner.watchDatasources({ ...hearer, signal })) tell(list);
       } catch (thrown) {
         const error = toOutriderError(thrown);
         this.#log.debug('the datasources of a client cannot be followed', { error });
-        if (!PASSING.has(error.code) && !signal.aborted) return hearer.end();
+        if (signal.aborted) return;
+        // The client must come again, with a newer assertion.
+        if (error.code === 'UNAUTHENTICATED') return hearer.end();
+        if (WITHOUT_ROLE.has(error.code)) tell([]);
+        if (!PASSING.has(error.code)) againMs = LATER_MS;
       }
-      if (!signal.aborted) await pause(signal);
+      if (!signal.aborted) await pause(signal, againMs);
     }
   }
 }
 
 /** Until it is worth another try, or until nobody waits for one. */
-function pause(signal: AbortSignal): Promise<void> {
+function pause(signal: AbortSignal, ms: number): Promise<void> {
   return new Promise((resolve) => {
     const over = (): void => {
       clearTimeout(timer);
       signal.removeEventListener('abort', over);
       resolve();
     };
-    const timer = setTimeout(over, AGAIN_MS).unref();
+    const timer = setTimeout(over, ms).unref();
     signal.addEventListener('abort', over);
   });
 }

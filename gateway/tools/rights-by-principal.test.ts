@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { compilePolicySet } from '#policies';
 import { rightsByPrincipal } from './tool-rights.ts';
@@ -45,4 +47,22 @@ test('rights are worked out once for a principal, its policies and the day, and 
   const other = { ...LOCAL_PRINCIPAL, subject: 'other' };
   assert.deepEqual(rightsOf(set, other, at(`${DAY}T12:00:00Z`)), { names: new Set() });
   assert.deepEqual(rightsOf(set, LOCAL_PRINCIPAL, at(`${DAY}T12:00:00Z`)), rights);
+});
+
+test('policies that are no longer in force are not kept by those who called under them', async () => {
+  setFlagsFromString('--expose-gc');
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what V8 offers under this flag
+  const collect = runInNewContext('gc') as () => void;
+  const rightsOf = rightsByPrincipal();
+  const callers = ['a', 'b', 'c'].map((subject) => ({ ...LOCAL_PRINCIPAL, subject }));
+  const sets = callers.map((caller) => {
+    const set = setOf(['alpha'], DAY);
+    rightsOf(set, caller, at(`${DAY}T00:00:00Z`));
+    return new WeakRef(set);
+  });
+  await new Promise(setImmediate);
+  collect();
+  const kept = sets.map((set) => set.deref() !== undefined);
+  assert.deepEqual(kept, [false, false, true], 'the last one is in force');
+  assert.equal(callers.length, 3);
 });

@@ -31,20 +31,22 @@ export function toolRights(set: PolicySet, principal: Principal, nowMs: number):
 }
 
 /**
- * The same, worked out once for each principal, set of policies and day: a Role ends with a day (UTC), and nothing else that its members
- * have by it changes with time.
+ * The same, worked out once for each principal as long as set of policies and day are the same: a Role ends with a day (UTC), and nothing
+ * else that its members have by it changes with time. Of a set that is no longer asked about nothing is kept, however long its principals are.
  */
 export function rightsByPrincipal(): typeof toolRights {
-  const known = new WeakMap<
-    Principal,
-    { readonly set: PolicySet; readonly day: number; readonly rights: ToolRights }
-  >();
+  let last: { readonly set: PolicySet; readonly day: number } | undefined;
+  let known = new WeakMap<Principal, ToolRights>();
   return (set, principal, nowMs) => {
     const day = Math.floor(nowMs / DAY_MS);
+    if (last?.set !== set || last.day !== day) {
+      last = { set, day };
+      known = new WeakMap();
+    }
     const found = known.get(principal);
-    if (found && found.set === set && found.day === day) return found.rights;
+    if (found) return found;
     const rights = toolRights(set, principal, nowMs);
-    known.set(principal, { set, day, rights });
+    known.set(principal, rights);
     return rights;
   };
 }
