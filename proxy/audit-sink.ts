@@ -78,17 +78,22 @@ export function openAuditSink(directory: string, rotation = AUDIT_ROTATION): Aud
   const anchors = new AuditChain('proxy', withHeads(file, heads), { silent: true });
   let unanchored = behindAnchor;
 
-  const append = (line: string): void => {
+  /** `before` is called when it is sure that the line is in the same file as what that writes. */
+  const append = (line: string, before?: () => void): void => {
     try {
       const bytes = Buffer.byteLength(line) + 1;
       anchors.makeRoom(bytes);
+      before?.();
       file.append(line);
       unanchored += bytes;
     } catch (error) {
       throw new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause: error });
     }
   };
-  /** Written before the first record that is the owner's: a restart in between must not let another in. */
+  /**
+   * Written before the first record that is the owner's: a restart in between must not let another in. In the same file, since a start
+   * reads back to the anchor at its begin, which knows only owners of chains that have a record.
+   */
   const own = (sandboxId: string, writer: string, owner: string): void => {
     anchors.append({ event: 'owner', sandboxId, owner });
     writers.own(writer, owner);
@@ -108,9 +113,11 @@ export function openAuditSink(directory: string, rotation = AUDIT_ROTATION): Aud
       const fresh = known ? behind(known.head, entries) : entries;
       assertContinuous(fresh, known?.head);
       assertBeforeEnd(fresh, known?.ended ?? false);
-      if (knownOwner === undefined) own(sandboxId, writer, owner);
+      let owning = knownOwner === undefined ? () => own(sandboxId, writer, owner) : undefined;
+      if (fresh.length === 0) owning?.();
       for (const { line, seq, hash, event } of fresh) {
-        append(line);
+        append(line, owning);
+        owning = undefined;
         writers.add({ writer, seq, hash }, event);
       }
       const head = writers.get(writer)?.head;

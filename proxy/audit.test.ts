@@ -230,6 +230,28 @@ test('what was delivered before a restart is known after it', async (t) => {
   );
 });
 
+test('whose the records of a sandbox are is known after a restart, wherever its file began anew', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'outrider-sink-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const rotation = { maxBytes: 4_096, files: 3 };
+  const take = (id: string, owner: string, body: string) => {
+    const sink = openAuditSink(directory, rotation);
+    try {
+      return sink.take(id, body, owner).head.seq;
+    } finally {
+      sink.close();
+    }
+  };
+  const denied = { code: 'EGRESS_DENIED' };
+  for (let at = 0; at < 40; at += 1) {
+    const body = bodyOf(chainOf(`sc-s${at}`, 'sidecar', []));
+    assert.equal(take(`s${at}`, OWNER, body), 0);
+    assert.throws(() => take(`s${at}`, 'n'.repeat(64), body), denied, `sandbox ${at}`);
+    assert.equal(take(`s${at}`, OWNER, body), 0, 'control');
+  }
+  assert.ok(readdirSync(directory).length > 1, 'control: it began anew');
+});
+
 test('L4: the file of the sidecars begins anew where it is full; what is kept verifies, and after a restart each chain goes on where it stood', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'outrider-sink-'));
   t.after(() => rmSync(directory, { recursive: true }));

@@ -158,13 +158,27 @@ function toMicroseconds(ms: number): number {
   return Math.round(ms * 1_000) / 1_000;
 }
 
-/** Of the last call of each identity: a remembered token is one object, and most of its calls are decided by one policy. */
-const LABELS = new WeakMap<object, { readonly of: Caller; readonly labels: AuditLabels }>();
+/** What labels depend on beside their identity. The policy itself is not kept: an identity is remembered for longer than it is in force. */
+interface Known {
+  readonly role: string;
+  readonly digest: string;
+  readonly commit: string | undefined;
+  readonly serial: number | undefined;
+  readonly labels: AuditLabels;
+}
 
-function labelsOf(caller: Caller): AuditLabels {
-  const { identity, role, set, revision } = caller;
+/** Of the last call of each identity: a remembered token is one object, and most of its calls are decided by one policy. */
+const LABELS = new WeakMap<object, Known>();
+
+function labelsOf({ identity, role, set: { digest }, revision }: Caller): AuditLabels {
+  const { commit, serial } = revision ?? {};
   const known = LABELS.get(identity);
-  if (known && known.of.set === set && known.of.revision === revision && known.of.role === role)
+  if (
+    known?.role === role &&
+    known.digest === digest &&
+    known.commit === commit &&
+    known.serial === serial
+  )
     return known.labels;
   const { execution, principal } = identity;
   const labels = new AuditLabels({
@@ -176,11 +190,11 @@ function labelsOf(caller: Caller): AuditLabels {
     role,
     sandboxId: execution.sandboxId,
     execId: execution.execId,
-    policyDigest: set.digest,
-    policyCommit: revision?.commit,
-    policySerial: revision?.serial,
+    policyDigest: digest,
+    policyCommit: commit,
+    policySerial: serial,
   });
-  LABELS.set(identity, { of: caller, labels });
+  LABELS.set(identity, { role, digest, commit, serial, labels });
   return labels;
 }
 

@@ -469,14 +469,14 @@ export class Door {
     connection.doomed = true;
     const { current, turns } = connection;
     const unfinished = current?.ended || current?.requestComplete() ? undefined : current;
-    turns.dropUnfinished();
+    const dropped = turns.dropUnfinished();
     // A connection that broke carried no request of its own.
     if (!/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) {
       unfinished?.cut(new Refused('client_gone'));
       socket.destroy();
       return;
     }
-    const refused = refusalOf(error, unfinished !== undefined);
+    const refused = refusalOf(error, unfinished !== undefined || dropped);
     if (unfinished) {
       unfinished.cut(refused);
       return;
@@ -505,6 +505,8 @@ export class Door {
 
   #settled(socket: Socket, connection: Connection): void {
     connection.current = undefined;
+    // An answer that ends the connection says that nothing behind it was served (RFC 9112, 9.6): a program may ask for it again.
+    if (!socket.writable) connection.turns.clear();
     connection.turns.over();
     if (connection.parting && !connection.turns.busy) part(socket, connection.parting);
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { test } from 'node:test';
-import { type Recorded, requestRecords, rig, send, until } from './test-rig.ts';
+import { policyOf, type Recorded, RULES, requestRecords, rig, send, until } from './test-rig.ts';
 
 const HOST = 'api.allowed.test';
 const numbered = (at: number, extra = '') =>
@@ -96,4 +97,45 @@ test('a program that leaves takes with it what was still to come', async (t) => 
     ['client_gone'],
   );
   assert.equal(proxy.requests.length, 1);
+});
+
+test('a program that leaves within the body of a request that waits is recorded as one that left', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  let answer = (): void => {};
+  proxy.answer = (_, response) => void (answer = () => void response.end('x\n'));
+  const begun = `POST http://${HOST}/v1/1 HTTP/1.1\r\nHost: ${HOST}\r\nContent-Length: 10\r\n\r\nabc`;
+  const program = connect(runner.door).on('error', () => {});
+  program.end(`${numbered(0)}${begun}`);
+  await until(() => proxy.requests.length === 1 && requestRecords(proxy).length === 1);
+  answer();
+  await until(() => requestRecords(proxy).length === 2);
+  program.destroy();
+  assert.deepEqual(
+    requestRecords(proxy).map(({ reason }) => reason),
+    ['client_gone', undefined],
+  );
+  assert.deepEqual(pathsOf(proxy.requests), ['/v1/0']);
+});
+
+test('behind an answer that ends the connection nothing is forwarded: a program that asks again would ask twice', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  const [api] = RULES;
+  assert.ok(api);
+  await runner.bind({ policy: policyOf([{ ...api, limits: { responseBytes: 4 } }]) });
+  proxy.answer = (_, response) => setTimeout(() => response.end('x'), 20);
+  // Connections to the proxy that are open already, so that nothing has to be waited for.
+  await Promise.all(Array.from({ length: 4 }, (_, at) => send(runner.door, numbered(at))));
+  proxy.requests.length = 0;
+  proxy.answer = ({ url }, response) => response.end(url?.endsWith('/0') ? 'too long' : 'x\n');
+  const order = numbered(1).replace('GET', 'POST');
+  assert.deepEqual(statusesOf(await send(runner.door, `${numbered(9)}${order}`)), [200, 200]);
+  assert.deepEqual(pathsOf(proxy.requests), ['/v1/9', '/v1/1'], 'control');
+  const answers = await sendAll(runner.door, `${numbered(0)}${order}`);
+  assert.deepEqual(statusesOf(answers), [502]);
+  assert.match(answers, /^connection: close/im);
+  await runner.unbind();
+  assert.deepEqual(pathsOf(proxy.requests.slice(2)), ['/v1/0']);
 });

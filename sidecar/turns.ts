@@ -43,8 +43,10 @@ export class Turns {
     this.#waiting.length = 0;
   }
 
-  /** The same of a request that has not been read to its end, and never will be. */
-  dropUnfinished(): void {
-    if (this.#waiting.at(-1)?.isWhole() === false) this.#waiting.pop();
+  /** The same of a request that has not been read to its end, and never will be. Whether there was one. */
+  dropUnfinished(): boolean {
+    const dropped = this.#waiting.at(-1)?.isWhole() === false;
+    if (dropped) this.#waiting.pop();
+    return dropped;
   }
 }
