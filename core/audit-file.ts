@@ -144,9 +144,11 @@ export class AuditFile implements AuditSink {
 
 /** A process that was killed while it copied a full file has left both, or a part of the copy. */
 function dropCopy(path: string): void {
+  const full = rotatedFiles(path);
+  if (full.length === 0) return; // also where it is a pipe, which has no begin to read
   const begin = beginOf(path);
   if (begin.length === 0) return;
-  for (const file of rotatedFiles(path)) {
+  for (const file of full) {
     const other = beginOf(file.path);
     // Every record has a number and a writer of its own: two files never begin alike.
     if (begin.subarray(0, other.length).equals(other)) truncateSync(file.path, 0);

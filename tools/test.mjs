@@ -3,6 +3,8 @@
 import { spawnSync } from 'node:child_process';
 
 const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,redteam,cli,tools';
+/** What takes longer has hung; the longest, on a busy machine, takes half of that. */
+const TIMEOUT_MS = 1_200_000;
 const files = process.argv.slice(2);
 const phases =
   files.length > 0
@@ -16,7 +18,13 @@ let failed = false;
 for (const { concurrency, patterns } of phases) {
   const { status } = spawnSync(
     process.execPath,
-    ['--conditions=outrider-source', '--test', `--test-concurrency=${concurrency}`, ...patterns],
+    [
+      '--conditions=outrider-source',
+      '--test',
+      `--test-timeout=${TIMEOUT_MS}`,
+      `--test-concurrency=${concurrency}`,
+      ...patterns,
+    ],
     { stdio: 'inherit' },
   );
   failed ||= status !== 0;

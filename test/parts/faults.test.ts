@@ -17,6 +17,10 @@ async function piped(t: TestContext) {
     seen.requests += 1;
     response.end('hello');
   });
+  t.after(() => {
+    origin.closeAllConnections();
+    origin.close();
+  });
   origin.listen(0, '127.0.0.1');
   await once(origin, 'listening');
   const address = origin.address();
@@ -37,8 +41,6 @@ async function piped(t: TestContext) {
   t.after(async () => {
     await proxies.stop();
     closeSync(pipe.fd);
-    origin.closeAllConnections();
-    origin.close();
   });
   const [one] = proxies.each;
   if (!one) throw new Error('no proxy');
