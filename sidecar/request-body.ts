@@ -39,10 +39,8 @@ export async function requestBody(
   request.once('error', cut).once('aborted', cut);
   // An error before the body has a reader must not end the process; it is looked at below and by the reader.
   body.on('error', () => {});
-  body.once('close', () => {
-    request.unpipe(body);
-    drain(request);
-  });
+  // What still comes waits until there is an answer: to read on, and to cut what is too long, could get ahead of it.
+  body.once('close', () => request.unpipe(body));
   request.pipe(body);
   if (headerOf(request.rawHeaders, 'transfer-encoding') !== undefined) {
     await begun(request);

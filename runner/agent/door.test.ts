@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { createBoxes, type LiveBox } from './test-rig.ts';
 
@@ -83,6 +84,71 @@ test('a connection ends with its program', async () => {
   box.link.kill(id);
   await outcome;
   await ended;
+});
+
+describe('what the sidecar said before it was gone is heard', () => {
+  let answering: LiveBox;
+  let answer: (socket: Socket) => void = () => {};
+  before(async () => {
+    answering = await boxes.profile('python');
+    answering.egress.on('connection', (socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => answer(socket));
+    });
+  });
+  beforeEach(() => answering.link.ready());
+
+  test('by who was still sending', async () => {
+    answer = (socket) => {
+      socket.pause(); // what is unread at the end breaks the connection
+      socket.write('413', () => socket.destroy());
+    };
+    const code = `
+import socket
+heard = []
+for _ in range(200):
+    s = socket.create_connection(('127.0.0.1', 3128))
+    try:
+        for _ in range(1000):
+            s.sendall(b'a' * 65536)
+    except ConnectionError:
+        pass
+    try:
+        heard.append(s.recv(10))
+    except ConnectionError as error:
+        heard.append(error)
+print(heard.count(b'413'), [one for one in heard if one != b'413'])
+`;
+    const { stdout, stderr } = await answering.run({ code });
+    assert.equal(stdout, '200 []\n', stderr);
+  });
+
+  test('by who reads late', async () => {
+    // Some of these fill what is between, so that the last bytes wait where the relay keeps them.
+    const sizes = Array.from({ length: 30 }, (_, at) => (at + 1) * 100_000);
+    answer = (socket) => void socket.end(Buffer.alloc(sizes.pop() ?? 0), () => socket.destroy());
+    const code = `
+import socket, time
+lines = []
+for _ in range(${sizes.length}):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(('127.0.0.1', 3128))
+    s.sendall(b'ping')
+    lines.append(s)
+time.sleep(0.5)
+counts = []
+for s in lines:
+    count = 0
+    while data := s.recv(1 << 18):
+        count += len(data)
+    counts.append(count)
+print(sorted(counts))
+`;
+    const expected = sizes.toSorted((a, b) => a - b).join(', ');
+    const { stdout, stderr } = await answering.run({ code });
+    assert.equal(stdout, `[${expected}]\n`, stderr);
+  });
 });
 
 describe("Node's own ways out go through the door", () => {

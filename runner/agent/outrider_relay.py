@@ -48,39 +48,54 @@ class Relay:
         self.relays, self.agent = relays, relays.agent
         self.other = {near: far, far: near}
         self.buffer = {near: bytearray(), far: bytearray()}  # bytes to be written to the key
-        self.ended = set()  # sockets that sent end-of-file
-        self.shut = set()
+        self.ended = set()  # sockets that nothing more is read from
+        self.shut = set()  # sockets that nothing more is written to
         self.handlers = {sock: lambda events, sock=sock: self.on_event(sock, events) for sock in self.other}
         for sock in self.other:
             sock.setblocking(False)
             self.update(sock)
 
     def update(self, sock):
+        if sock in self.ended and sock in self.shut:  # what else is told of it would be told without end
+            return self.agent.unwatch(sock.fileno())
         reading = sock not in self.ended and len(self.buffer[self.other[sock]]) < BUFFER
         events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if self.buffer[sock] else 0)
         self.agent.watch(sock.fileno(), events, self.handlers[sock])
 
     def on_event(self, sock, events):
-        other = self.other[sock]
+        gone = events & (select.EPOLLHUP | select.EPOLLERR)
+        if sock not in self.ended and (gone or events & select.EPOLLIN):
+            if self.read(sock) and events == select.EPOLLIN:
+                return  # nothing waits that did not wait before
+        elif gone:
+            self.lose(sock)
+        for each in self.other:
+            self.write(each)
+        self.pass_ends_on()
+        if len(self.shut) == 2:
+            return self.close()
+        for each in self.other:
+            self.update(each)
+
+    def read(self, sock):
+        """Whether something came, and all of it has gone on."""
         try:
-            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and sock not in self.ended:
-                count = sock.recv_into(SCRATCH)
-                if count:
-                    carried = self.carry(other, SCRATCH[:count])
-                    if carried and events == select.EPOLLIN:
-                        return  # nothing waits that did not wait before
-                else:
-                    self.ended.add(sock)
-            elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.buffer[sock]:
-                return self.close()
+            count = sock.recv_into(SCRATCH)
         except BlockingIOError:
-            pass
+            return False
         except OSError:
-            return self.close()
-        if not (self.write(other) and self.write(sock) and self.pass_ends_on()):
-            return self.close()
-        for sock in self.other:
-            self.update(sock)
+            self.lose(sock)
+            count = 0
+        if count:
+            return self.carry(self.other[sock], SCRATCH[:count])
+        self.ended.add(sock)
+        return False
+
+    def lose(self, sock):
+        """It takes nothing any more, so that nothing for it is read. What it said itself still goes on: it may be why it went."""
+        self.shut.add(sock)
+        self.buffer[sock].clear()
+        self.ended.add(self.other[sock])
 
     def carry(self, target, data):
         """Sends what the target takes now, and keeps the rest; whether that is nothing. An error is found again, and handled, when that is written."""
@@ -95,7 +110,6 @@ class Relay:
         return sent == len(data)
 
     def write(self, target):
-        """Whether the connection is still usable."""
         pending = self.buffer[target]
         try:
             while pending:
@@ -105,20 +119,18 @@ class Relay:
         except BlockingIOError:
             pass
         except OSError:
-            return False
-        return True
+            self.lose(target)
 
     def pass_ends_on(self):
-        """An end-of-file goes on to the other side when everything before it has gone. False when both have."""
-        for end in tuple(self.ended):
+        """An end-of-file goes on to the other side when everything before it has gone."""
+        for end in self.ended:
             target = self.other[end]
             if not self.buffer[target] and target not in self.shut:
                 self.shut.add(target)
                 try:
                     target.shutdown(_socket.SHUT_WR)
-                except OSError:
-                    return False
-        return len(self.shut) < 2
+                except OSError:  # it has gone by itself
+                    pass
 
     def close(self):
         self.relays.open.discard(self)
