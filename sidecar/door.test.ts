@@ -339,7 +339,7 @@ test('Expect is answered after the decision: a refused body is never asked for',
   );
   assert.equal(statusOf(answer), 403);
   assert.match(answer, /\r\nconnection: close/i);
-  assert.equal(proxy.connections, 0);
+  assert.equal(proxy.requests.length, 0);
 });
 
 test('a refused request with a body leaves the connection usable, and a later one is decided for itself', async (t) => {
