@@ -13,7 +13,7 @@ import { packageRoot } from '#core/package-root';
 
 const SCRIPT =
   "import { mcp } from './cli/mcp.ts'; process.exitCode = await mcp(process.argv.slice(1), process.env, process);";
-const TIME = { timeout: 15_000 };
+const TIME = { timeout: 120_000 };
 
 interface Message {
   readonly id?: number;

@@ -38,7 +38,7 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
 }
 
 test('a server of ours that says that it will stop gets nothing new, until it is ready again', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async (t) => {
   const [first, second] = await Promise.all([startServer(t, 'first'), startServer(t, 'second')]);
   const gateway = await startGateway(t, [first.url, second.url]);

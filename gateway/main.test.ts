@@ -23,7 +23,7 @@ function prepared(t: TestContext): string {
 }
 
 test('the process starts from a file, answers, ends with 0 at SIGTERM and keeps stdout clean', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async (t) => {
   const root = prepared(t);
   const file = join(root, 'outrider.yaml');
@@ -66,7 +66,7 @@ test('L5: what keeps it from starting is one clear line and exit code 1', async 
 });
 
 test('L5: a changed file and SIGHUP change the servers without a call lost; a broken file changes nothing', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async (t) => {
   const root = prepared(t);
   chmodSync(root, 0o755); // whoever the gateway is after it gave up root must be able to read the file

@@ -52,7 +52,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 }
 
 test('A8: a stopped server is out after three checks, its sessions are not found, and it comes back', {
-  timeout: 40_000,
+  timeout: 120_000,
 }, async (t) => {
   const [first, second] = await Promise.all([spawnServer(t), spawnServer(t)]);
   const gateway = await startGateway(t, [first.url, second.url], {

@@ -220,7 +220,8 @@ test('what keeps one profile from being made is told of that one; all are a prob
   state.failingProfile = 'node';
   pool.keep([SHAPE, node]);
   await warm(1);
-  while (state.failed === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+  for (let left = 5_000; state.failed === 0 && left > 0; left--)
+    await new Promise((resolve) => setTimeout(resolve, 2));
   assert.deepEqual([pool.problems, pool.problem], [{ node: 'internal error' }, undefined]);
   pool.keep([node]);
   assert.equal(pool.problem, 'internal error');

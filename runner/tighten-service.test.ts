@@ -63,7 +63,7 @@ async function untilNewOnesGet(status: string): Promise<ExecStream> {
 }
 
 test('E9: a running exec is held to a newer policy where that is narrower, and gets nothing of a wider one', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   write(POLICIES + RULE('/v1/**'));
   const running = await untilNewOnesGet('200');
@@ -76,7 +76,7 @@ test('E9: a running exec is held to a newer policy where that is narrower, and g
 });
 
 test('E9: an exec whose role is gone is ended by the policy; one of another role goes on', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async () => {
   const gone = await start(FOREVER);
   const stays = await start(

@@ -13,7 +13,7 @@ function run(t: TestContext, options: readonly string[], root: string) {
 }
 
 test('the process starts, answers, ends with 0 at SIGTERM and keeps stdout clean', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async (t) => {
   const root = temporaryDirectory(t);
   createKeySet(join(root, 'keys'));
@@ -21,7 +21,7 @@ test('the process starts, answers, ends with 0 at SIGTERM and keeps stdout clean
 });
 
 test('what keeps it from starting is one clear line and exit code 1', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async (t) => {
   const root = temporaryDirectory(t);
   createKeySet(join(root, 'keys'));

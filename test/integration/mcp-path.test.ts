@@ -192,7 +192,7 @@ for (const era of ERAS) {
   });
 
   test(`a client that goes away cancels the program (${nameOf(era)})`, {
-    timeout: 10_000,
+    timeout: 120_000,
   }, async (t) => {
     const cancelled = deferred();
     const running = deferred();
@@ -212,7 +212,7 @@ for (const era of ERAS) {
 }
 
 test('progress is reported while a program runs, to a client that asks, in both eras', {
-  timeout: 15_000,
+  timeout: 120_000,
 }, async (t) => {
   const mesh = await startMcpMesh(t, async () => {
     await sleep(5_600);
@@ -241,7 +241,7 @@ test('a client that negotiates ends up with the stateless era', async (t) => {
 });
 
 test('with one of two servers killed, every call is still answered', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async (t) => {
   const mesh = await startMcpMesh(t, echo, 2);
   const client = await connect(t, mesh, 'legacy');

@@ -5,13 +5,14 @@ import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { packageRoot } from '#core/package-root';
 import { KilledBy, RunResponse } from '#proto';
 import { startMcpMesh } from '../support/mcp-mesh.ts';
+import { until } from '../support/mesh.ts';
 
 const SCRIPT =
   "import { mcp } from './cli/mcp.ts'; process.exitCode = await mcp(process.argv.slice(1), process.env, process);";
 
 for (const era of ['legacy', 'auto', { pin: '2026-07-28' }] as const)
   test(`A1: the official client works over stdio, gateway and server (${JSON.stringify(era)})`, {
-    timeout: 20_000,
+    timeout: 120_000,
   }, async (t) => {
     const cancelled: string[] = [];
     const mesh = await startMcpMesh(t, async ({ spec }, { signal }) => {
@@ -57,6 +58,6 @@ for (const era of ['legacy', 'auto', { pin: '2026-07-28' }] as const)
     const sleeping = run('sleep', { signal: abort.signal });
     setTimeout(() => abort.abort(), 200);
     await assert.rejects(sleeping);
-    while (cancelled.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    await until('it is cancelled', () => cancelled.length > 0);
     assert.equal(Object((await run('after')).structuredContent).stdout, 'after');
   });
