@@ -21,7 +21,7 @@ import { connect, type Outrider } from '#sdk';
 import { descendantsOf, isAlive, processesNaming, type Seen } from './processes.ts';
 import { cgroupsOf } from './residue.ts';
 
-const READY_WITHIN_MS = 30_000;
+const READY_WITHIN_MS = 120_000;
 const STOP_WITHIN_MS = 20_000;
 const QUICKSTART = join(packageRoot, 'examples/quickstart/policies');
 

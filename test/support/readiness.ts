@@ -3,7 +3,7 @@ import type { Replica } from './replica.ts';
 
 const EVERY_MS = 200;
 const ANSWERS_WITHIN_MS = 2_000;
-const READY_WITHIN_MS = 20_000;
+const READY_WITHIN_MS = 120_000;
 
 /**
  * Asks replicas for /readyz, as balancers do. `ready` gives those that did not say otherwise when they were last asked, and all of
@@ -31,7 +31,7 @@ export function watchReadiness(replicas: readonly Replica[]): {
   };
 }
 
-/** Waits until a replica says that it is ready; false where that takes longer than 20 s. */
+/** Waits until a replica says that it is ready; false where that takes longer than two minutes. */
 export async function untilReady(replica: Replica): Promise<boolean> {
   const deadline = performance.now() + READY_WITHIN_MS;
   while (performance.now() < deadline) {

@@ -2,14 +2,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { packageRoot } from '#core/package-root';
 
-const STARTS_WITHIN_MS = 20_000;
+const STARTS_WITHIN_MS = 120_000;
 const ADDRESS = /"address":"([^"]+):(\d+)"/;
 
 /** How a process of ours is started; `port` is 0 for the first life and stays for those that follow. */
 export interface ReplicaOptions {
   readonly argv: (port: number) => readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Default 20 s. */
+  /** Default two minutes. */
   readonly startsWithinMs?: number;
 }
 
