@@ -10,6 +10,7 @@ export class Timing {
   readonly #label: string | undefined;
   readonly #bounds: readonly number[];
   readonly #series = new Map<string, TimingSeries>();
+  readonly #only: TimingSeries | undefined;
 
   /** `bounds`: the upper ends of the buckets, ascending, in seconds. */
   constructor(name: string, help: string, bounds: readonly number[], label?: string) {
@@ -17,19 +18,19 @@ export class Timing {
     this.help = help;
     this.#bounds = bounds;
     this.#label = label;
-    if (label === undefined) this.of('');
+    this.#only = label === undefined ? this.of('') : undefined;
   }
 
   /** The series with this value of the label; there from its first mention. */
   of(value: string): TimingSeries {
-    const found = this.#series.get(value) ?? new TimingSeries(this.#bounds);
-    this.#series.set(value, found);
+    let found = this.#series.get(value);
+    if (!found) this.#series.set(value, (found = new TimingSeries(this.#bounds)));
     return found;
   }
 
   /** Of the one series of a timing without a label. */
   observe(seconds: number): void {
-    this.of('').observe(seconds);
+    this.#only?.observe(seconds);
   }
 
   /** What a registry asks each of its metrics for. */

@@ -67,9 +67,9 @@ async function send(
   const { query, body } = inspecting instanceof Promise ? await inspecting : inspecting;
   const there = await addressed(parts, allowed, { query, body, rawHeaders });
   const { inject, abandonment, onRejected } = there;
-  const dispatcher = parts.pools.for(there.route);
+  const pool = parts.pools.for(there.route);
   const outbound: Outbound = {
-    dispatcher,
+    pool,
     method: there.method ?? target.method,
     path: there.path,
     headers: there.headers,
@@ -98,7 +98,7 @@ async function send(
   );
   if (abandonment) {
     const headers = ['host', upstream.authority, ...inject.flat()];
-    answered.catch((why: unknown) => abandon(dispatcher, headers, abandonment, why));
+    answered.catch((why: unknown) => abandon(pool, headers, abandonment, why));
   }
   return answered;
 }

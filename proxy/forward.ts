@@ -1,7 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Duplex, PassThrough, type Readable, type Transform } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { OutriderError } from '#core/errors';
+import {
+  type Http1Controller,
+  Http1Error,
+  type Http1Handler,
+  type Http1Pool,
+} from '#core/http1/client';
 import type { Limits } from '#policies';
 import { FieldCover } from './covering.ts';
 import { downstreamText, type FlatHeaders, valuesOf } from './headers.ts';
@@ -12,7 +17,7 @@ import { malformed, refused } from './refusal.ts';
 
 /** One request to be sent on: everything is decided, checked and injected. */
 export interface Outbound {
-  readonly dispatcher: Dispatcher;
+  readonly pool: Http1Pool;
   readonly method: string;
   /** Origin form. */
   readonly path: string;
@@ -21,9 +26,9 @@ export interface Outbound {
   readonly redactor: Redactor | undefined;
   /** Whether cookies of the answer are kept back. */
   readonly anonymous: boolean;
-  /** For the beginning of the answer, and for silence within one that has a length. */
+  /** For silence within an answer that has a length. */
   readonly timeoutMs: number;
-  /** Silence after which an answer without a length, which may be a stream of events, or a WebSocket is cut. */
+  /** Silence after which a WebSocket is cut. */
   readonly idleMs: number;
   /** The caller waits for `100 Continue`. */
   readonly expectsContinue: boolean;
@@ -94,7 +99,7 @@ interface Listener {
 }
 
 /** Writes the other side's answer to the caller, and lets whichever side fails first end the other. */
-class AnswerRelay implements Dispatcher.DispatchHandler {
+class AnswerRelay implements Http1Handler {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #outbound: Outbound;
@@ -107,7 +112,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     upstreamMs: 0,
     redactions: 0,
   };
-  #controller: Dispatcher.DispatchController | undefined;
+  #controller: Http1Controller | undefined;
   #body: Readable | undefined;
   #redaction: RedactionStream | undefined;
   #fields: FieldCover | undefined;
@@ -134,7 +139,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
   }
 
   send(): void {
-    const { dispatcher, open, method, path, headers, timeoutMs, idleMs } = this.#outbound;
+    const { pool, open, method, path, headers } = this.#outbound;
     const response = this.#response;
     if (!this.#outbound.body)
       this.#body = bodyOf(this.#request, (count) => this.#sent(count), this.#outbound.transform);
@@ -148,18 +153,15 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     if (this.#over) return;
     const body = this.#outbound.body ?? this.#body ?? null;
     const upgrade = this.#outbound.carry ? 'websocket' : null;
-    dispatcher.dispatch(
-      { method, path, headers, body, upgrade, headersTimeout: timeoutMs, bodyTimeout: idleMs },
-      this,
-    );
+    pool.dispatch({ method, path, headers, body, upgrade }, this);
   }
 
-  onRequestStart(started: Dispatcher.DispatchController): void {
+  onRequestStart(started: Http1Controller): void {
     this.#controller = started;
     if (this.#over) started.abort(new Error('it is over'));
   }
 
-  onResponseStart(current: Dispatcher.DispatchController, status: number): void {
+  onResponseStart(_current: unknown, status: number, raw: readonly string[]): void {
     if (status < 200) {
       this.#informational += 1;
       if (this.#informational > INFORMATIONAL_MAX)
@@ -172,12 +174,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     const redactor = status < redactsFrom ? undefined : this.#outbound.redactor;
     this.#redaction = redactor?.stream();
     this.#fields = new FieldCover(redactor);
-    const headers = answerHeaders(
-      current.rawHeaders,
-      redactor,
-      this.#outbound.anonymous,
-      this.#fields,
-    );
+    const headers = answerHeaders(raw, redactor, this.#outbound.anonymous, this.#fields);
     if (status < 300) for (const pair of announce) headers.push(...pair);
     // Of an answer without a body the length says what there would be.
     const bodyless = method === 'HEAD' || status === 304;
@@ -187,7 +184,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
     this.#response.writeHead(status, headers);
   }
 
-  onResponseData(current: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(current: Http1Controller, chunk: Buffer): void {
     this.#received += chunk.length;
     if (this.#received > this.#responseMax) throw answerTooLarge();
     const usedUp = this.#outbound.spend(chunk.length);
@@ -225,16 +222,15 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
   }
 
   onRequestUpgrade(
-    current: Dispatcher.DispatchController,
+    _current: unknown,
     status: number,
-    _headers: unknown,
+    rawHeaders: readonly string[],
     upstream: Duplex,
   ): void {
     const exchanged = this.#exchanged;
     exchanged.status = status;
     exchanged.upstreamMs = performance.now() - this.#began;
     this.#response.off('close', this.#onClientGone);
-    const rawHeaders = latin1(current.rawHeaders);
     this.#outbound
       .carry?.({ rawHeaders, upstream, exchanged })
       .then(() => this.#listener.onAnswered(exchanged))
@@ -244,7 +240,7 @@ class AnswerRelay implements Dispatcher.DispatchHandler {
       );
   }
 
-  onResponseError(_current: unknown, error: Error): void {
+  onResponseError(error: Error): void {
     this.#finish(error);
   }
 
@@ -321,7 +317,7 @@ export function exchangedOf(error: unknown): Partial<Exchanged> {
 }
 
 /**
- * The request's body, counted; undefined where there is none. A stream of its own, since undici destroys what it reads when
+ * The request's body, counted; undefined where there is none. A stream of its own, since the client destroys what it reads when
  * the upstream fails, and the caller's connection is still needed for the answer.
  */
 function bodyOf(
@@ -343,12 +339,12 @@ function bodyOf(
 
 /** @throws {OutriderError} UPSTREAM_LOST: an encoded answer to a request with a credential cannot be searched for it */
 function answerHeaders(
-  raw: unknown,
+  raw: readonly string[],
   redactor: Redactor | undefined,
   anonymous: boolean,
   { coverAll: cover }: FieldCover,
 ): FlatHeaders {
-  const headers = downstreamText(latin1(raw), { anonymous, cover });
+  const headers = downstreamText(raw, { anonymous, cover });
   if (redactor && isEncoded(headers))
     throw refused(
       'UPSTREAM_LOST',
@@ -356,11 +352,6 @@ function answerHeaders(
       'decompression_limit',
     );
   return headers;
-}
-
-function latin1(raw: unknown): string[] {
-  const parts: unknown[] = Array.isArray(raw) ? raw : [];
-  return parts.map((part) => (Buffer.isBuffer(part) ? part.toString('latin1') : ''));
 }
 
 function lengthOf(headers: FlatHeaders): number {
@@ -377,23 +368,13 @@ export function isEncoded(headers: readonly string[]): boolean {
 /** What went wrong, as a caller may know it. */
 function failureOf(error: unknown): OutriderError {
   if (error instanceof OutriderError) return error;
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return tooLate(error);
-  if (
-    code === 'UND_ERR_INVALID_ARG' ||
-    code === 'UND_ERR_NOT_SUPPORTED' ||
-    code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
-  )
+  const code = error instanceof Http1Error ? error.code : undefined;
+  if (code === 'HEADERS_TIMEOUT' || code === 'BODY_TIMEOUT') return tooLate(error);
+  if (code === 'MALFORMED') return malformed(error);
+  if (code === 'ARGUMENT')
     return refused('INVALID_REQUEST', 'a header of the request cannot be sent on', 'header_value', {
       because: error,
     });
-  if (code.startsWith('HPE_') || code.startsWith('ERR_') || /OVERFLOW|MISMATCH/.test(code))
-    return refused(
-      'UPSTREAM_LOST',
-      'the other side did not answer as HTTP wants it',
-      'upstream_malformed',
-      { because: error },
-    );
   return refused('UPSTREAM_LOST', 'the connection to the other side broke', 'upstream_lost', {
     because: error,
   });

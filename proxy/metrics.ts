@@ -12,15 +12,15 @@ export function proxyMetrics(metrics: Metrics) {
       { label: 'verdict' },
     ),
     denials: metrics.counter('outrider_denials_total', 'Refusals, by reason.', ['reason']),
-    duration: metrics.histogram(
+    duration: metrics.timing(
       'outrider_request_duration_seconds',
       'From the request to the end of its answer.',
     ),
-    own: metrics.histogram(
+    own: metrics.timing(
       'outrider_own_duration_seconds',
       'Of that, from the request until it is sent on, or refused: verifying, deciding, limits, name and credential.',
     ),
-    upstream: metrics.histogram(
+    upstream: metrics.timing(
       'outrider_upstream_duration_seconds',
       'From sending the request on to the beginning of the answer.',
     ),

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { OutriderError } from '#core/errors';
+import { askWhole } from '#core/http1/whole';
 import type { DatasourceGrant, DatasourceSpec } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { endpointOf } from './endpoint.ts';
@@ -104,6 +105,12 @@ function keyOf({ datasource, auth, clientSecret }: TokenRequest): string {
     .digest('base64');
 }
 
+const TOKEN_HEADERS: readonly (readonly [name: string, value: string])[] = [
+  ['accept', 'application/json'],
+  ['accept-encoding', 'identity'],
+  ['content-type', 'application/x-www-form-urlencoded'],
+];
+
 async function requestToken(
   { resolver, pools, timeoutMs }: Parameters<typeof createClientTokens>[0],
   { datasource, auth, clientSecret, grant }: TokenRequest,
@@ -113,23 +120,27 @@ async function requestToken(
   try {
     const addresses = CheckedAddresses.check(grant, await resolver.resolve(endpoint.host));
     const url = new URL(auth.tokenUrl);
-    const answer = await pools
-      .for({ ...endpoint, credential: `oauth2:${datasource}`, addresses })
-      .request({
+    const pool = pools.for({ ...endpoint, credential: `oauth2:${datasource}`, addresses });
+    const pair = clientPair(auth.clientId, clientSecret);
+    const headers = [
+      'host',
+      endpoint.authority,
+      ...TOKEN_HEADERS.flat(),
+      'authorization',
+      `Basic ${pair}`,
+    ];
+    const { status, body } = await askWhole(
+      pool,
+      {
         method: 'POST',
         path: `${url.pathname}${url.search}`,
-        headers: {
-          host: endpoint.authority,
-          accept: 'application/json',
-          'accept-encoding': 'identity',
-          'content-type': 'application/x-www-form-urlencoded',
-          authorization: `Basic ${clientPair(auth.clientId, clientSecret)}`,
-        },
-        body: tokenForm(auth),
-        signal: AbortSignal.timeout(timeoutMs),
-      });
-    const text = await bounded(answer.body);
-    if (answer.statusCode !== 200) throw new Error(`it answered ${answer.statusCode}`);
+        headers,
+        body: Buffer.from(tokenForm(auth)),
+      },
+      { timeoutMs, maxBytes: ANSWER_MAX_BYTES },
+    );
+    if (status !== 200) throw new Error(`it answered ${status}`);
+    const text = body.toString('utf8');
     return readToken(text, asked);
   } catch (error) {
     throw noToken(error);
@@ -147,17 +158,6 @@ function tokenForm({ scopes, audience }: OAuth2): string {
   if (scopes) form.set('scope', scopes.join(' '));
   if (audience !== undefined) form.set('audience', audience);
   return form.toString();
-}
-
-async function bounded(body: AsyncIterable<Buffer>): Promise<string> {
-  const pieces: Buffer[] = [];
-  let length = 0;
-  for await (const piece of body) {
-    length += piece.length;
-    if (length > ANSWER_MAX_BYTES) throw new Error('its answer is too long');
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString('utf8');
 }
 
 function readToken(text: string, asked: number): Kept {

@@ -1,5 +1,5 @@
 import type { SecureContext } from 'node:tls';
-import { type Dispatcher, Pool } from 'undici';
+import { Http1Pool } from '#core/http1/client';
 import type { CheckedAddresses } from './addresses.ts';
 import type { Dialer } from './dialer.ts';
 import type { DatasourceTrust } from './trust.ts';
@@ -39,17 +39,26 @@ export interface PoolLimits {
   readonly pools: number;
   /** Connections of one pool. */
   readonly connections: number;
-  /** How long an idle connection, and then its pool, is kept. */
+  /** How long a pool without requests is kept. */
   readonly idleMs: number;
 }
 
+export interface UpstreamTimeouts {
+  /** For the beginning of an answer. */
+  readonly headersTimeoutMs: number;
+  /** For silence within one. */
+  readonly bodyTimeoutMs: number;
+}
+
 const LIMITS: PoolLimits = { pools: 256, connections: 64, idleMs: 30_000 };
+/** How long a connection without a request is kept: less than the 5 s of many servers. */
+const IDLE_MS = 4_000;
 /** More than a public server sends; above it the answer is refused. */
 const RESPONSE_HEADER_MAX_BYTES = 65_536;
 
-/** One undici pool per route, each dialling only the addresses that were checked for it. */
+/** One pool per route, each dialling only the addresses that were checked for it. */
 export class UpstreamPools {
-  readonly #pools = new Map<string, { pool: Pool; usedAt: number }>();
+  readonly #pools = new Map<string, { pool: Http1Pool; usedAt: number }>();
   /** The last route to some addresses, and its key. */
   readonly #keys = new WeakMap<
     CheckedAddresses,
@@ -57,6 +66,7 @@ export class UpstreamPools {
   >();
   readonly #trust: SecureContext;
   readonly #connectTimeoutMs: number;
+  readonly #timeouts: UpstreamTimeouts;
   readonly #dial: Dialer;
   readonly #limits: PoolLimits;
   readonly #sweep: NodeJS.Timeout;
@@ -65,8 +75,10 @@ export class UpstreamPools {
     trust: SecureContext;
     connectTimeoutMs: number;
     dial: Dialer;
+    timeouts: UpstreamTimeouts;
     limits?: PoolLimits;
   }) {
+    this.#timeouts = options.timeouts;
     this.#dial = options.dial;
     this.#trust = options.trust;
     this.#connectTimeoutMs = options.connectTimeoutMs;
@@ -78,7 +90,7 @@ export class UpstreamPools {
     return this.#pools.size;
   }
 
-  for(route: UpstreamRoute): Dispatcher {
+  for(route: UpstreamRoute): Http1Pool {
     const key = this.#keyOf(route);
     const known = this.#pools.get(key);
     if (known) {
@@ -107,21 +119,19 @@ export class UpstreamPools {
     await Promise.all(pools.map(({ pool }) => pool.destroy()));
   }
 
-  #open(route: UpstreamRoute): Pool {
+  #open(route: UpstreamRoute): Http1Pool {
     const { scheme, host, port, addresses, trust } = route;
     const context = trust?.context ?? this.#trust;
     const tls = scheme === 'https' ? { host, context, trustId: trust?.id } : undefined;
-    return new Pool(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, {
+    return new Http1Pool({
+      ...this.#timeouts,
       connections: this.#limits.connections,
-      pipelining: 1,
-      allowH2: false,
-      keepAliveTimeout: 4_000,
-      keepAliveMaxTimeout: this.#limits.idleMs,
-      maxHeaderSize: RESPONSE_HEADER_MAX_BYTES,
-      connect: (_options, callback) => {
+      idleMs: IDLE_MS,
+      headMaxBytes: RESPONSE_HEADER_MAX_BYTES,
+      connect: (done) => {
         this.#dial(host, addresses, { port, tls, timeoutMs: this.#connectTimeoutMs }).then(
-          (socket) => callback(null, socket),
-          (error: unknown) => callback(error instanceof Error ? error : new Error('dial'), null),
+          (socket) => done(null, socket),
+          (error: unknown) => done(error instanceof Error ? error : new Error('dial'), null),
         );
       },
     });
@@ -135,12 +145,12 @@ export class UpstreamPools {
   #closeIdle(): void {
     const before = performance.now() - this.#limits.idleMs;
     for (const [key, { pool, usedAt }] of this.#pools)
-      if (usedAt < before && pool.stats.running + pool.stats.pending === 0) this.#drop(key, pool);
+      if (usedAt < before && pool.busy === 0) this.#drop(key, pool);
   }
 
   /** Ends once its running requests have; new ones get a new pool. */
-  #drop(key: string, pool: Pool): void {
+  #drop(key: string, pool: Http1Pool): void {
     this.#pools.delete(key);
-    pool.close().catch(() => {});
+    void pool.close();
   }
 }

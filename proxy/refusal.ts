@@ -30,7 +30,7 @@ export function refused(
 }
 
 /** An answer that is none. */
-export function malformed(why: string): OutriderError {
+export function malformed(why: unknown): OutriderError {
   return refused(
     'UPSTREAM_LOST',
     'the other side did not answer as HTTP wants it',

@@ -176,7 +176,11 @@ async function start(
     connectTimeoutMs: config.connectTimeout,
     dial,
   };
-  const pools = new UpstreamPools(dialling);
+  const timeouts = {
+    headersTimeoutMs: config.upstreamTimeout,
+    bodyTimeoutMs: config.tunnelIdle,
+  };
+  const pools = new UpstreamPools({ ...dialling, timeouts });
   lifecycle.add('pools', () => pools.close());
   const sessions = new UpstreamSessions(dialling);
   lifecycle.add('sessions', () => sessions.close());

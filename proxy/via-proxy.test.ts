@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { Http1Pool } from '#core/http1/client';
+import { askWhole } from '#core/http1/whole';
 import { startOrigin } from './testing.ts';
 import { connectVia, parseUpstreamProxy } from './via-proxy.ts';
 
@@ -51,6 +53,26 @@ test('a tunnel leads to the very address that was given, with the credential of 
   const six = await connectVia(proxy, '2001:db8::7', 443, 2_000);
   six.destroy();
   assert.equal(seen[1]?.url, '[2001:db8::7]:443');
+});
+
+test('requests that are not TLS go through it as well', async (t) => {
+  const origin = await startOrigin(t);
+  const { proxy } = await corporate(t, origin.port);
+  const pool = new Http1Pool({
+    connect: (done) => {
+      connectVia(proxy, '203.0.113.7', 80, 2_000).then(
+        (socket) => done(null, socket),
+        (error: Error) => done(error, null),
+      );
+    },
+    headersTimeoutMs: 10_000,
+    bodyTimeoutMs: 10_000,
+    idleMs: 1_000,
+  });
+  t.after(() => pool.destroy());
+  const request = { method: 'GET', path: '/x', headers: ['host', 'a'] };
+  const answer = await askWhole(pool, request, { timeoutMs: 10_000, maxBytes: 1_000 });
+  assert.deepEqual([answer.status, answer.body.toString()], [200, 'hello']);
 });
 
 test('a proxy that refuses, or says nothing, is an error within the time', async (t) => {

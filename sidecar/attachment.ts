@@ -1,8 +1,8 @@
-import type { Pool } from 'undici';
 import { type Address, isLoopback } from '#core/address';
 import { AuditChain, type AuditHead } from '#core/audit';
 import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
+import type { Http1Pool } from '#core/http1/client';
 import type { Logger } from '#core/log';
 import { interceptedHosts, RuleLimits } from '#policies';
 import {
@@ -70,7 +70,7 @@ export class Attachment {
   readonly #journal: Journal;
   readonly #delivery: Delivery;
   readonly #keys = new SandboxKeys();
-  #auditPool: Pool | undefined;
+  #auditPool: Http1Pool | undefined;
   #door: Door | undefined;
   #binding: Binding | undefined;
   #lastToken: string | undefined;
@@ -254,7 +254,7 @@ export class Attachment {
     return new SandboxAuthority(this.#spec.sandboxId, this.#keys, hosts, this.#deps.now());
   }
 
-  #newPool(connections: number): Pool {
+  #newPool(connections: number): Http1Pool {
     const { proxy, proxyTls, proxyTimeoutMs } = this.#deps;
     const { idleTimeoutMs } = this.#spec.limits;
     return proxyPool(proxy, { connections, proxyTimeoutMs, idleTimeoutMs }, proxyTls);

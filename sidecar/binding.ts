@@ -1,4 +1,4 @@
-import type { Pool } from 'undici';
+import type { Http1Pool } from '#core/http1/client';
 import {
   type Decision,
   decide,
@@ -26,7 +26,7 @@ export interface ExecGrant {
 
 /** What an exec's door has besides its grant. */
 export interface DoorMeans {
-  readonly pool: Pool;
+  readonly pool: Http1Pool;
   /** For what is HTTP/2 all the way. */
   readonly session: ProxySession;
   /** Signs for the hosts of the policy at claim; absent where no rule of it looks into TLS. */
@@ -76,7 +76,7 @@ const CLOCK_TOLERANCE_MS = 5_000;
 /** One exec at one door: its policy, which can only become narrower, its token, its connections and its counters. */
 export class Binding {
   readonly exec: Omit<ExecGrant, 'policy' | 'token'>;
-  readonly pool: Pool;
+  readonly pool: Http1Pool;
   readonly session: ProxySession;
   readonly authority: SandboxAuthority | undefined;
   readonly totals: Totals = {

@@ -1,5 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import type { Dispatcher } from 'undici';
+import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1/client';
 import {
   aliasHost,
   type DatasourceTarget,
@@ -10,11 +9,10 @@ import {
 import type { Binding, Grant } from './binding.ts';
 import { type Exchange, type Outcome, outcomeOfAnswer } from './exchange.ts';
 import { headerOf } from './framing.ts';
-import { forwardedHeaders, headerText, returnedHeaders } from './header-fields.ts';
+import { forwardedHeaders, returnedHeaders } from './header-fields.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { answerRefusal, Refused } from './refusal.ts';
 import { drain, requestBody } from './request-body.ts';
-import { errors } from './undici.ts';
 
 /** One allowed request and everything that sending it on needs. */
 export interface ForwardCall {
@@ -92,12 +90,12 @@ export function wireHeaders(
 const WHOLE_MAX_BYTES = 16_384;
 
 /** Writes the proxy's answer to the program, and lets whichever side fails first end the other. */
-export class AnswerRelay implements Dispatcher.DispatchHandler {
+export class AnswerRelay implements Http1Handler {
   readonly #exchange: Exchange;
   readonly #request: ProgramRequest;
   readonly #response: ProgramResponse;
   readonly #method: string;
-  #controller: Dispatcher.DispatchController | undefined;
+  #controller: Http1Controller | undefined;
   #outcome: Outcome = { verdict: 'allow' };
   /** Bytes that the rule still lets in. */
   #left: number;
@@ -117,19 +115,18 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
     response.once('close', () => {
       if (response.writableFinished || exchange.ended) return;
       exchange.refuse(new Refused('client_gone'));
-      this.#controller?.abort(new errors.RequestAbortedError());
+      this.#controller?.abort(new Error('it is over'));
     });
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
+  onRequestStart(controller: Http1Controller): void {
     this.#controller = controller;
-    if (this.#exchange.ended) controller.abort(new errors.RequestAbortedError());
+    if (this.#exchange.ended) controller.abort(new Error('it is over'));
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+  onResponseStart(_controller: unknown, status: number, headers: readonly string[]): void {
     // Interim answers are for this hop only.
     if (status < 200) return;
-    const headers = headerText(controller.rawHeaders);
     this.#outcome = outcomeOfAnswer(status, (name) => headerOf(headers, name));
     // Of an answer without a body the length says what there would be.
     const bodyless = this.#method === 'HEAD' || status === 304;
@@ -139,7 +136,7 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
     else this.#response.writeHead(status, returnedHeaders(headers));
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: Http1Controller, chunk: Buffer): void {
     this.#left -= chunk.length;
     if (this.#left < 0) return this.#tooLarge();
     this.#exchange.bytesIn += chunk.length;
@@ -151,11 +148,8 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
     if (!this.#response.write(chunk)) controller.pause();
   }
 
-  onResponseEnd(_controller: unknown, trailers: IncomingHttpHeaders): void {
-    const fields = Object.entries(trailers).flatMap(([name, value]) =>
-      typeof value === 'string' ? [[name, value] as const] : [],
-    );
-    if (fields.length > 0) this.#response.addTrailers(Object.fromEntries(fields));
+  onResponseEnd(_controller: unknown, trailers: readonly string[]): void {
+    if (trailers.length > 0) this.#response.addTrailers(Object.fromEntries(pairsOf(trailers)));
     // As text Node joins it to the head, which saves half of what writing two pieces costs.
     if (this.#whole) this.#response.end(this.#whole.toString('latin1'), 'latin1');
     else this.#response.end();
@@ -163,7 +157,7 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
     drain(this.#request);
   }
 
-  onResponseError(_controller: unknown, error: Error): void {
+  onResponseError(error: Error): void {
     if (this.#exchange.ended) return;
     const refused = linkFailure(error, this.#exchange.targetText);
     this.#exchange.refuse(refused);
@@ -177,8 +171,14 @@ export class AnswerRelay implements Dispatcher.DispatchHandler {
 
   #cut(refused: Refused): void {
     answerRefusal(this.#response, refused, this.#exchange.requestId, true);
-    this.#controller?.abort(new errors.RequestAbortedError());
+    this.#controller?.abort(new Error('it is over'));
   }
+}
+
+function pairsOf(flat: readonly string[]): [name: string, value: string][] {
+  const pairs: [string, string][] = [];
+  for (let at = 0; at < flat.length; at += 2) pairs.push([flat[at] ?? '', flat[at + 1] ?? '']);
+  return pairs;
 }
 
 /** When a proxy that is not there is worth another try. */
@@ -188,11 +188,12 @@ const PROXY_BACK_MS = 1_000;
 export function linkFailure(error: Error, target: string | undefined): Refused {
   if (error instanceof Refused) return error;
   const details = { cause: error, target };
-  if (error instanceof errors.HeadersTimeoutError || error instanceof errors.BodyTimeoutError)
+  const ended = error instanceof Http1Error ? error.code : undefined;
+  if (ended === 'HEADERS_TIMEOUT' || ended === 'BODY_TIMEOUT')
     return new Refused('upstream_timeout', details);
-  if (error instanceof errors.HTTPParserError) return new Refused('upstream_malformed', details);
+  if (ended === 'MALFORMED') return new Refused('upstream_malformed', details);
   const code = 'code' in error ? String(error.code) : '';
-  return /^(?:ECONNREFUSED|ENOENT|EACCES|EAGAIN|UND_ERR_CONNECT_TIMEOUT|ETIMEDOUT)$/.test(code)
+  return /^(?:ECONNREFUSED|ENOENT|EACCES|EAGAIN|ETIMEDOUT)$/.test(code)
     ? new Refused('upstream_unreachable', { ...details, status: 503, retryAfterMs: PROXY_BACK_MS })
     : new Refused('upstream_lost', details);
 }

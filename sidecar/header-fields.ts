@@ -46,14 +46,6 @@ export function returnedHeaders(rawHeaders: readonly string[]): string[] {
   );
 }
 
-/** undici hands over raw headers as buffers. */
-export function headerText(raw: unknown): string[] {
-  if (!Array.isArray(raw)) return [];
-  return raw.map((item: unknown) =>
-    Buffer.isBuffer(item) ? item.toString('latin1') : typeof item === 'string' ? item : '',
-  );
-}
-
 /** The chunks of an upload hang on it: the proxy reads it, and removes it. It holds no secret, only what was made with one. */
 function isAwsSignature(name: string, value: string): boolean {
   return name === 'authorization' && /^AWS4?[- ]/.test(value);

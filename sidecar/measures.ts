@@ -26,7 +26,7 @@ export function createMeasures(metrics: Metrics | undefined): Measures {
       label: 'verdict',
     }),
     denials: metrics.tally('outrider_denials_total', 'Refusals, by reason.', { label: 'reason' }),
-    duration: metrics.histogram(
+    duration: metrics.timing(
       'outrider_request_duration_seconds',
       'From the head of a request to the end of its answer.',
     ),

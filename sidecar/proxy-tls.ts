@@ -2,9 +2,9 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
-import type { buildConnector } from 'undici';
 import type { Address } from '#core/address';
 import { OutriderError } from '#core/errors';
+import type { Http1Connector } from '#core/http1/client';
 import type { SidecarConfig } from './config.ts';
 
 /** What a sidecar shows the proxy between hosts, and how it knows the proxy. PEM. */
@@ -52,15 +52,14 @@ export function tlsToProxy(
 }
 
 /**
- * Connects to the proxy over TLS. undici would ask for the name in a request's `Host`, which is that of the program's target: here it is always the
- * proxy that has to show its certificate.
+ * Connects to the proxy over TLS: whatever a request's `Host` is, it is the proxy that has to show its certificate.
  */
 export function tlsConnector(
   proxy: Address & { kind: 'tcp' },
   tls: ProxyTls,
   timeoutMs: number,
-): buildConnector.connector {
-  return (_options, callback) => {
+): Http1Connector {
+  return (done) => {
     const socket = tlsToProxy(proxy, tls);
     const timer = setTimeout(
       () => socket.destroy(new Error('no TLS with the proxy in time')),
@@ -68,13 +67,13 @@ export function tlsConnector(
     ).unref();
     const failed = (error: Error): void => {
       clearTimeout(timer);
-      callback(error, null);
+      done(error, null);
     };
     socket.once('error', failed);
     socket.once('secureConnect', () => {
       clearTimeout(timer);
       socket.off('error', failed).setNoDelay(true);
-      callback(null, socket);
+      done(null, socket);
     });
   };
 }

@@ -1,13 +1,12 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
+import type { Http1Handler } from '#core/http1/client';
 import { type TunnelTarget, targetAuthority } from '#policies';
 import type { Binding, Grant } from './binding.ts';
 import { expectHello } from './client-hello.ts';
 import { type Exchange, outcomeOfAnswer } from './exchange.ts';
 import { linkFailure } from './forward.ts';
 import { headerOf } from './framing.ts';
-import { headerText } from './header-fields.ts';
 import { pour } from './pour.ts';
 import { Refused, toRefused } from './refusal.ts';
 
@@ -63,22 +62,21 @@ function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
   const headers = ['host', authority, 'x-request-id', exchange.requestId];
   headers.push('proxy-authorization', `Bearer ${binding.token(now())}`);
   return new Promise((resolve, reject) => {
-    const handler: Dispatcher.DispatchHandler = {
+    const handler: Http1Handler = {
       onRequestStart(controller) {
         exchange.onCut((refused) => controller.abort(refused));
         if (exchange.ended) controller.abort(new Refused('client_gone'));
       },
-      onRequestUpgrade(controller, status, _headers, upstream) {
+      onRequestUpgrade(_controller, status, answer, upstream) {
         if (status === 200) {
           resolve(upstream);
           return;
         }
         upstream.destroy();
-        const answer = headerText(controller.rawHeaders);
         exchange.end(outcomeOfAnswer(status, (name) => headerOf(answer, name)));
         reject(new Refused('upstream_unreachable'));
       },
-      onResponseError(_controller, error) {
+      onResponseError(error) {
         reject(linkFailure(error, authority));
       },
     };

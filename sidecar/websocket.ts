@@ -1,10 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { acceptsHandshake, handshakeKey, switchingProtocols } from '#core/websocket';
 import { originForm } from '#policies';
 import { AnswerRelay, authority, type ForwardCall, wireHeaders } from './forward.ts';
-import { headerText, returnedHeaders } from './header-fields.ts';
+import { returnedHeaders } from './header-fields.ts';
 import { Refused } from './refusal.ts';
 import { splice } from './tunnel.ts';
 
@@ -54,25 +53,24 @@ class Handshake extends AnswerRelay {
     this.#settle = listenForSilence(call, upgrading.socket);
   }
 
-  override onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+  override onResponseStart(controller: unknown, status: number, headers: readonly string[]): void {
     if (status >= 200) this.#settle();
-    super.onResponseStart(controller, status);
+    super.onResponseStart(controller, status, headers);
   }
 
-  override onResponseError(controller: unknown, error: Error): void {
+  override onResponseError(error: Error): void {
     this.#settle();
-    super.onResponseError(controller, error);
+    super.onResponseError(error);
   }
 
   onRequestUpgrade(
-    controller: Dispatcher.DispatchController,
+    _controller: unknown,
     status: number,
-    _headers: unknown,
+    answer: readonly string[],
     upstream: Duplex,
   ): void {
     const { exchange } = this.#call;
     this.#settle();
-    const answer = headerText(controller.rawHeaders);
     const target = exchange.targetText;
     if (status !== 101 || !acceptsHandshake(answer, this.#key)) {
       upstream.destroy();

@@ -1,10 +1,18 @@
 import { OutriderError } from '#core/errors';
+import { askWhole } from '#core/http1/whole';
+import { headersOf } from '../relay/headers.ts';
 import type { Upstream } from '../relay/upstream.ts';
 import type { ClientParameters } from '../sessions/sealed-id.ts';
 import type { SessionSettings } from './session-settings.ts';
 
 /** A server that takes longer is not the one to go on with. */
-const ANSWERS_WITHIN_MS = 5_000;
+const BOUNDS = { timeoutMs: 5_000, maxBytes: 4 * 2 ** 20 };
+const HEADERS = [
+  'content-type',
+  'application/json',
+  'accept',
+  'application/json, text/event-stream',
+];
 
 /**
  * Begins a session at `upstream` as the client once did: `initialize` with its own parameters, `notifications/initialized`, then
@@ -40,13 +48,8 @@ export async function initialiseAt(
 /** Ends a session that nobody will use: another gateway was faster. Never rejects. */
 export async function endAt({ pool, url, host }: Upstream, sessionId: string): Promise<void> {
   try {
-    const { body } = await pool.request({
-      method: 'DELETE',
-      path: url.pathname,
-      headers: { 'mcp-session-id': sessionId, ...(host === undefined ? {} : { host }) },
-      signal: AbortSignal.timeout(ANSWERS_WITHIN_MS),
-    });
-    await body.dump();
+    const headers = ['mcp-session-id', sessionId, ...(host === undefined ? [] : ['host', host])];
+    await askWhole(pool, { method: 'DELETE', path: url.pathname, headers }, BOUNDS);
   } catch {
     // It will end of itself.
   }
@@ -58,30 +61,19 @@ async function send(
   session?: { readonly sessionId: string; readonly protocolVersion: string },
 ) {
   try {
-    const { statusCode, headers, body } = await pool.request({
-      method: 'POST',
-      path: url.pathname,
-      headers: {
-        'content-type': 'application/json',
-        accept: 'application/json, text/event-stream',
-        ...(host === undefined ? {} : { host }),
-        ...(session === undefined
-          ? {}
-          : {
-              'mcp-session-id': session.sessionId,
-              'mcp-protocol-version': session.protocolVersion,
-            }),
-      },
-      body: JSON.stringify({ jsonrpc: '2.0', ...message }),
-      signal: AbortSignal.timeout(ANSWERS_WITHIN_MS),
-    });
-    const answer = await body.text();
-    const sessionId = headers['mcp-session-id'];
+    const asked = Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...message }));
+    const headers = [...HEADERS, ...(host === undefined ? [] : ['host', host])];
+    if (session) headers.push('mcp-session-id', session.sessionId);
+    if (session) headers.push('mcp-protocol-version', session.protocolVersion);
+    const path = url.pathname;
+    const answer = await askWhole(pool, { method: 'POST', path, headers, body: asked }, BOUNDS);
+    const sessionId = headersOf(answer.headers)['mcp-session-id'];
+    const text = answer.body.toString('utf8');
     return {
-      status: statusCode,
+      status: answer.status,
       sessionId: typeof sessionId === 'string' ? sessionId : undefined,
       // In JSON and in an event alike; a server that does not say takes what the client asked for.
-      protocolVersion: /"protocolVersion"\s*:\s*"([\d-]+)"/.exec(answer)?.[1],
+      protocolVersion: /"protocolVersion"\s*:\s*"([\d-]+)"/.exec(text)?.[1],
     };
   } catch (error) {
     throw new OutriderError('UPSTREAM_UNREACHABLE', 'the session cannot be begun again', {

@@ -1,5 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
+/** By name in lower case; of one that comes more than once the first, as no header that is read here may. */
+export function headersOf(flat: readonly string[]): IncomingHttpHeaders {
+  const headers: IncomingHttpHeaders = Object.create(null);
+  for (let at = 0; at < flat.length; at += 2) {
+    headers[(flat[at] ?? '').toLowerCase()] ??= flat[at + 1];
+  }
+  return headers;
+}
+
 const REQUEST_HEADERS: ReadonlySet<string> = new Set([
   'content-type',
   'accept',

@@ -1,32 +1,36 @@
+import { askWhole } from '#core/http1/whole';
 import type { Logger } from '#core/log';
 import type { Balancer } from './balancer.ts';
 import type { Upstream } from './upstream.ts';
 
 /** A stopped process still takes connections: only an answer is a sign of life. */
 const ANSWERS_WITHIN_MS = 2_000;
+const ANSWER_MAX_BYTES = 2 ** 20;
 
 /** What every revision answers without a session, if only by saying that it does not know it. */
 /** One that was about to stop is looked at more often: a restart takes a second. */
 const LEAVING_EVERY_MS = 500;
 
-const CHECK = JSON.stringify({
-  jsonrpc: '2.0',
-  id: 'health',
-  method: 'server/discover',
-  params: {
-    _meta: {
-      'io.modelcontextprotocol/protocolVersion': '2026-07-28',
-      'io.modelcontextprotocol/clientCapabilities': {},
+const CHECK = Buffer.from(
+  JSON.stringify({
+    jsonrpc: '2.0',
+    id: 'health',
+    method: 'server/discover',
+    params: {
+      _meta: {
+        'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+        'io.modelcontextprotocol/clientCapabilities': {},
+      },
     },
-  },
-});
+  }),
+);
 
-const HEADERS = {
+const HEADERS = Object.entries({
   'content-type': 'application/json',
   accept: 'application/json, text/event-stream',
   'mcp-protocol-version': '2026-07-28',
   'mcp-method': 'server/discover',
-};
+}).flat();
 
 /**
  * Asks each server every `intervalMs` whether it answers MCP, and tells the balancer. One that refuses the gateway's own
@@ -71,14 +75,13 @@ export function startHealthChecks(
 /** Whether a server of ours says within a time that it can serve. Never rejects. */
 export async function isReady({ pool, host }: Upstream, withinMs: number): Promise<boolean> {
   try {
-    const { statusCode, body } = await pool.request({
-      method: 'GET',
-      path: '/readyz',
-      headers: host === undefined ? {} : { host },
-      signal: AbortSignal.timeout(withinMs),
-    });
-    await body.dump();
-    return statusCode === 200;
+    const headers = host === undefined ? [] : ['host', host];
+    const { status } = await askWhole(
+      pool,
+      { method: 'GET', path: '/readyz', headers },
+      { timeoutMs: withinMs, maxBytes: ANSWER_MAX_BYTES },
+    );
+    return status === 200;
   } catch {
     return false;
   }
@@ -91,19 +94,17 @@ export async function isSound(
   authorization?: string,
 ): Promise<boolean> {
   try {
-    const { statusCode, body } = await pool.request({
-      method: 'POST',
-      path: url.pathname,
-      headers: {
-        ...HEADERS,
-        ...(host === undefined ? {} : { host }),
-        ...(authorization === undefined ? {} : { authorization: `Bearer ${authorization}` }),
-      },
-      body: CHECK,
-      signal: AbortSignal.timeout(withinMs),
-    });
-    await body.dump();
-    return statusCode < 500 && !(statusCode === 401 && authorization !== undefined);
+    const headers = [
+      ...HEADERS,
+      ...(host === undefined ? [] : ['host', host]),
+      ...(authorization === undefined ? [] : ['authorization', `Bearer ${authorization}`]),
+    ];
+    const { status } = await askWhole(
+      pool,
+      { method: 'POST', path: url.pathname, headers, body: CHECK },
+      { timeoutMs: withinMs, maxBytes: ANSWER_MAX_BYTES },
+    );
+    return status < 500 && !(status === 401 && authorization !== undefined);
   } catch {
     return false;
   }

@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import { type Dispatcher, errors } from 'undici';
 import { type ErrorCode, OutriderError } from '#core/errors';
+import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1/client';
 import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
 import type { Session } from '../sessions/sessions.ts';
 import type { Balancer } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
-import { requestHeaders, responseHeaders } from './headers.ts';
+import { headersOf, requestHeaders, responseHeaders } from './headers.ts';
 import type { Rewrite } from './rewrite.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -149,8 +149,8 @@ const FAILING = new Set([502, 503, 504]);
 /** An answer of one piece that is not longer goes out as text, in one write with its headers: Node copies both into one block. */
 const ONE_PIECE_BYTES = 8_192;
 
-/** The calls that undici makes about one request. */
-class Exchange implements Dispatcher.DispatchHandler {
+/** Hears of one request. */
+class Exchange implements Http1Handler {
   readonly #admitted: Admitted;
   readonly #response: ServerResponse;
   readonly #upstream: Upstream;
@@ -159,13 +159,15 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #settle: (result: Relayed | ExchangeFailure) => void;
   readonly #begunAt = performance.now();
   readonly #finish: (end: ExchangeEnd | undefined) => void;
-  #controller: Dispatcher.DispatchController | undefined;
+  #controller: Http1Controller | undefined;
   #rewrite: Rewrite | undefined;
   #status: number | undefined;
   /** Of an answer that passes as it is, where its server gave one. */
   #length: number | undefined;
   /** Whether anything has followed the headers. */
   #begun = false;
+  /** Until the client has taken what was written. */
+  #isPaused = false;
   /** Why we ended it, where we did. */
   #ended: OutriderError | undefined;
 
@@ -186,17 +188,14 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#response.on('close', this.#onClientGone);
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
+  onRequestStart(controller: Http1Controller): void {
     this.#controller = controller;
     if (this.#response.destroyed) this.#onClientGone();
   }
 
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    headers: IncomingHttpHeaders,
-  ): void {
+  onResponseStart(controller: Http1Controller, status: number, fields: readonly string[]): void {
     if (status < 200) return;
+    const headers = headersOf(fields);
     // So ours say that they are about to stop; with others it is a habit.
     if (this.#admitted.assertion !== undefined && headers['connection'] === 'close')
       this.#balancer.leaves(this.#upstream, true);
@@ -241,7 +240,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     return status < 300 ? begin?.(this.#upstream, upstreamId) : undefined;
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: Http1Controller, chunk: Buffer): void {
     const { watch } = this.#admitted;
     const text = watch || this.#isWhole(chunk) ? chunk.toString('latin1') : '';
     watch?.(text);
@@ -252,9 +251,13 @@ class Exchange implements Dispatcher.DispatchHandler {
     const piece = this.#rewrite ? this.#rewrite.piece(chunk) : chunk;
     if (piece.length === 0) return;
     this.#begun = true;
-    if (this.#response.write(piece)) return;
+    if (this.#response.write(piece) || this.#isPaused) return;
+    this.#isPaused = true;
     controller.pause();
-    this.#response.once('drain', () => controller.resume());
+    this.#response.once('drain', () => {
+      this.#isPaused = false;
+      controller.resume();
+    });
   }
 
   /** Whether it is the whole of a small answer that passes as it is, by the length that the server gave. */
@@ -268,7 +271,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#answered(true, FAILING.has(this.#status ?? 0) ? 'failed' : 'answered');
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, cause: Error): void {
+  onResponseError(cause: Error): void {
     if (this.#response.destroyed) this.#answered(false, undefined);
     else if (this.#status !== undefined) {
       // The rest will not come: a cut connection says so, an orderly end would not.
@@ -286,7 +289,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #failure(cause: Error): ExchangeFailure {
-    if (cause instanceof errors.InvalidArgumentError)
+    if (cause instanceof Http1Error && cause.code === 'ARGUMENT')
       return refused('INVALID_REQUEST', 'a header of the request cannot be passed on', cause);
     if (this.#ended) return { final: true, error: this.#ended, end: 'failed' };
     if (this.#controller === undefined)

@@ -1,8 +1,9 @@
-import { Pool } from 'undici';
+import { Http1Pool } from '#core/http1/client';
+import { connector } from '#core/http1/connect';
 
 /** One server behind the gateway, and where it stands. */
 export interface Upstream extends ServerPlace {
-  readonly pool: Pool;
+  readonly pool: Http1Pool;
   /** Of `url`. */
   readonly path: string;
   /** The label in metrics: a small number, since an address is no label. */
@@ -22,23 +23,24 @@ export interface ServerPlace {
 }
 
 const CONNECT_TIMEOUT_MS = 2_000;
-/** Far below the 5 s after which Node servers close an idle connection, so that none is used in the moment it dies: undici counts in half seconds, and slower on a busy machine. */
+/** Far below the 5 s after which Node servers close an idle connection, so that none is used in the moment it dies, also on a busy machine. */
 const KEEP_ALIVE_MS = 2_500;
 
 export function connectUpstream(place: ServerPlace, label: string): Upstream {
-  const servername = place.host?.replace(/:\d+$/, '');
-  const pool = new Pool(place.url.origin, {
+  const { protocol, hostname, host, port } = place.url;
+  const at = hostname.replace(/^\[|\]$/g, '');
+  const name = place.host?.replace(/:\d+$/, '') ?? at;
+  const isTls = protocol === 'https:';
+  const pool = new Http1Pool({
+    connect: connector(
+      { host: at, port: port === '' ? (isTls ? 443 : 80) : Number(port) },
+      { timeoutMs: CONNECT_TIMEOUT_MS, tls: isTls ? { name } : undefined },
+    ),
+    host,
     // An event stream may be silent for as long as it lives: how long is up to its two ends.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect: {
-      timeout: CONNECT_TIMEOUT_MS,
-      ...(servername === undefined ? {} : { servername }),
-    },
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    keepAliveMaxTimeout: KEEP_ALIVE_MS,
-    pipelining: 1,
-    allowH2: false,
+    headersTimeoutMs: 0,
+    bodyTimeoutMs: 0,
+    idleMs: KEEP_ALIVE_MS,
   });
   return { ...place, pool, path: place.url.pathname, label };
 }

@@ -1,9 +1,9 @@
 import { Random } from '../../support/random.ts';
+import { minimised } from '../minimise.ts';
+import { mutated } from '../mutate.ts';
 import { difference } from './compare.ts';
 import { type FuzzDoor, openDoor, type Told } from './door.ts';
 import { type Case, randomCase } from './grammar.ts';
-import { minimised } from './minimise.ts';
-import { mutated } from './mutate.ts';
 import { nodeReader } from './node-reader.ts';
 import { pythonReader } from './python-reader.ts';
 import type { Reader } from './reading.ts';

@@ -1,7 +1,5 @@
-import type { Case } from './grammar.ts';
-
 /** The shortest case found by leaving pieces out for which `holds` is still true; it is true of the one given. */
-export async function minimised(
+export async function minimised<Case extends { readonly text: string }>(
   one: Case,
   holds: (shorter: Case) => Promise<boolean>,
 ): Promise<Case> {

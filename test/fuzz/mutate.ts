@@ -1,12 +1,11 @@
-import type { Random } from '../../support/random.ts';
-import type { Case } from './grammar.ts';
+import type { Random } from '../support/random.ts';
 
 /** Bytes that some reader takes for a space, an end or a separator. */
 const BYTES =
   '\r\n\0\t\x0b\x0c\x1c\x7f\x80\x85\xa0\xad\xff :;,/\\?#@%&=+-._"\'()<>[]{}|^`~019aAfFxX';
 
 /** The same case with up to three bytes or pieces of it changed; often not at all, so that what the grammar says is seen too. */
-export function mutated(random: Random, one: Case): Case {
+export function mutated<Case extends { readonly text: string }>(random: Random, one: Case): Case {
   let { text } = one;
   const many = random.once(2) ? 0 : 1 + random.below(3);
   for (let i = 0; i < many; i += 1) text = changed(random, text);

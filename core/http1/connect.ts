@@ -1,0 +1,41 @@
+import { connect as connectPlain, isIP, type NetConnectOpts } from 'node:net';
+import { checkServerIdentity, connect as connectTls } from 'node:tls';
+import type { Http1Connector } from './client.ts';
+
+export interface ConnectOptions {
+  readonly timeoutMs: number;
+  /** TLS, verified for this name. */
+  readonly tls?: { readonly name: string } | undefined;
+}
+
+const KEEP_ALIVE_MS = 60_000;
+
+/** Connections to one place, over TCP or a unix socket. Fails with what `node:net` or `node:tls` say, or after `timeoutMs`. */
+export function connector(to: NetConnectOpts, { timeoutMs, tls }: ConnectOptions): Http1Connector {
+  return (done) => {
+    const socket = tls
+      ? connectTls({
+          ...to,
+          ALPNProtocols: ['http/1.1'],
+          // An address has no SNI (RFC 6066 3), and its certificate is still to be for it.
+          ...(isIP(tls.name) === 0 ? { servername: tls.name } : {}),
+          checkServerIdentity: (_host, certificate) => checkServerIdentity(tls.name, certificate),
+        })
+      : connectPlain(to);
+    const timer = setTimeout(
+      () =>
+        socket.destroy(Object.assign(new Error('no connection in time'), { code: 'ETIMEDOUT' })),
+      timeoutMs,
+    ).unref();
+    const failed = (error: Error): void => {
+      clearTimeout(timer);
+      done(error, null);
+    };
+    socket.once('error', failed);
+    socket.once(tls ? 'secureConnect' : 'connect', () => {
+      clearTimeout(timer);
+      socket.off('error', failed).setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+      done(null, socket);
+    });
+  };
+}

@@ -1,0 +1,63 @@
+import type { Http1Controller, Http1Pool, Http1Request } from './client.ts';
+
+/** An answer of a size that is known to be small. */
+export interface WholeAnswer {
+  readonly status: number;
+  /** Name, value, name, value. */
+  readonly headers: readonly string[];
+  readonly body: Buffer;
+}
+
+export interface WholeBounds {
+  /** From now to the last byte, connecting included. */
+  readonly timeoutMs: number;
+  /** Of the body. */
+  readonly maxBytes: number;
+}
+
+/**
+ * Resolves to the whole answer.
+ * @throws {Http1Error} and what connecting fails with; an error that says which bound was reached
+ */
+export function askWhole(
+  pool: Http1Pool,
+  request: Http1Request,
+  { timeoutMs, maxBytes }: WholeBounds,
+): Promise<WholeAnswer> {
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    let status = 0;
+    let headers: readonly string[] = [];
+    let started: Http1Controller | undefined;
+    let late: Error | undefined;
+    const timer = setTimeout(() => {
+      late = new Error(`there is no answer after ${timeoutMs} ms`);
+      reject(late);
+      started?.abort(late);
+    }, timeoutMs).unref();
+    pool.dispatch(request, {
+      onRequestStart(controller) {
+        started = controller;
+        if (late) controller.abort(late);
+      },
+      onResponseStart(_controller, given, fields) {
+        status = given;
+        headers = fields;
+      },
+      onResponseData(_controller, chunk) {
+        bytes += chunk.length;
+        if (bytes > maxBytes) throw new Error(`the answer is longer than ${maxBytes} bytes`);
+        pieces.push(chunk);
+      },
+      onResponseEnd() {
+        clearTimeout(timer);
+        resolve({ status, headers, body: Buffer.concat(pieces) });
+      },
+      onResponseError(error) {
+        clearTimeout(timer);
+        reject(error);
+      },
+    });
+  });
+}
