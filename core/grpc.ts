@@ -101,6 +101,8 @@ export function bidiStream<Q, R>(
 
 /** How long after the end of the requests a caller may turn out to have left. */
 const CANCEL_FOLLOWS_MS = 10;
+/** Turns of the event loop after that: a process that was held up for so long has not read yet what came meanwhile. */
+const READ_TURNS = 4;
 
 /**
  * The requests of a call. A caller that leaves is an error, not their end: half a file must not pass for a whole one. Node's
@@ -116,6 +118,7 @@ async function* untilCancelled<Q>(call: Readable, signal: AbortSignal): AsyncGen
     throw new OutriderError('CANCELLED', 'the caller is gone', { cause: error });
   }
   await new Promise((resolve) => setTimeout(resolve, CANCEL_FOLLOWS_MS));
+  for (let turn = 0; turn < READ_TURNS; turn++) await new Promise((read) => setImmediate(read));
   if (signal.aborted) throw new OutriderError('CANCELLED', 'the caller gave up');
 }
 

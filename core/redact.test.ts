@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { redact, redactText } from './redact.ts';
+import { cpuMsOf } from './testing/cpu.ts';
 
 const vectors: { redact: string[]; keep: string[]; values_must_not_leak: string[] } = JSON.parse(
   readFileSync(new URL('vectors/redaction_cases.json', import.meta.url), 'utf8'),
@@ -73,20 +74,10 @@ test('deeper than eight levels is cut, and a value is never changed in place', (
   assert.equal(JSON.stringify(deep), before);
 });
 
-test('text that a sandbox chose cannot make redaction slow', () => {
-  const started = performance.now();
-  for (const piece of [
-    'a.',
-    'eyJ-',
-    'eyJ.',
-    'eyJ.a.',
-    'bearer ',
-    'a://',
-    '://a',
-    'basic\\n',
-    '@:/',
-  ])
-    redactText(piece.repeat(200_000 / piece.length));
-  const took = performance.now() - started;
-  assert.ok(took < 1_000, `${took} ms`);
+test('text that a sandbox chose cannot make redaction slow', async () => {
+  const pieces = ['a.', 'eyJ-', 'eyJ.', 'eyJ.a.', 'bearer ', 'a://', '://a', 'basic\\n', '@:/'];
+  const took = await cpuMsOf(() => {
+    for (const piece of pieces) redactText(piece.repeat(200_000 / piece.length));
+  });
+  assert.ok(took < 2_000, `${took} ms of the processor`);
 });

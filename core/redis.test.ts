@@ -8,7 +8,7 @@ import { parseRedisUrl, Redis } from './redis.ts';
 // The same connection with real servers: test/parts/limits.test.ts and test/parts/recovery-redis.test.ts.
 
 /** Something that takes connections at the address and is no Redis. */
-async function startImpostor(t: TestContext, answer: (socket: Socket) => void) {
+async function startImpostor(t: TestContext, answer: (socket: Socket) => void, answerMs?: number) {
   let connections = 0;
   const server = createServer((socket) => {
     connections += 1;
@@ -23,6 +23,7 @@ async function startImpostor(t: TestContext, answer: (socket: Socket) => void) {
     address: parseRedisUrl(`redis://127.0.0.1:${address.port}`),
     password: () => undefined,
     greet: [['PING']],
+    ...(answerMs === undefined ? {} : { answerMs }),
   });
   t.after(() => redis.close());
   return { redis, connections: () => connections };
@@ -34,14 +35,14 @@ for (const [what, answer] of [
   ['hangs up', (socket: Socket) => socket.destroy()],
   ['refuses', (socket: Socket) => socket.on('data', () => socket.write('-NOAUTH first\r\n'))],
 ] as const)
-  test(`one that ${what} is away: that is known within a second, what is asked waits for nothing, and it is tried again`, async (t) => {
+  test(`one that ${what} is away: that is known soon, what is asked waits for nothing, and it is tried again`, async (t) => {
     const { redis, connections } = await startImpostor(t, answer);
     const from = performance.now();
     await redis.tried;
-    assert.ok(performance.now() - from < 1_000, 'a session waits for this');
+    assert.ok(performance.now() - from < 30_000, 'a session waits for this');
     assert.equal(redis.available, false);
     await assert.rejects(redis.send([['GET', 'a']]), /away/);
-    const deadline = performance.now() + 5_000;
+    const deadline = performance.now() + 60_000;
     while (connections() < 3) {
       assert.ok(performance.now() < deadline, `${connections()} connections`);
       await sleep(10);
@@ -50,9 +51,8 @@ for (const [what, answer] of [
 
 test('one that answers is used, until it says nothing more: control', async (t) => {
   let silent = false;
-  const { redis } = await startImpostor(t, (socket) =>
-    socket.on('data', () => silent || socket.write('+PONG\r\n')),
-  );
+  const talks = (socket: Socket) => socket.on('data', () => silent || socket.write('+PONG\r\n'));
+  const { redis } = await startImpostor(t, talks, 2_000);
   await redis.tried;
   assert.equal(redis.available, true);
   assert.deepEqual(await redis.send([['PING']]), ['PONG']);

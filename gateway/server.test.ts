@@ -158,17 +158,22 @@ test('a gateway before no server does not start', (t) => {
 });
 
 test('stopping lets a running call end', async (t) => {
+  let arrived: () => void = () => {};
+  const running = new Promise<void>((resolve) => {
+    arrived = resolve;
+  });
   const server = await startHttp(t, (request, response) => {
     request.resume();
+    arrived();
     setTimeout(() => response.end('late'), 150);
   });
-  const gateway = await startGateway(t, [server], { drainTimeout: 2_000 });
+  const gateway = await startGateway(t, [server], { drainTimeout: 60_000 });
   const call = fetch(`${gateway.origin}/mcp`, {
     method: 'POST',
     headers: { authorization: gateway.authorization },
     body: '{}',
   });
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await running;
   await gateway.stop();
   assert.equal(await (await call).text(), 'late');
   await assert.rejects(fetch(`${gateway.origin}/livez`));

@@ -152,11 +152,10 @@ describe('a store that reads bundles', () => {
     ]);
   });
 
-  test('has a newer one within a second', async (t) => {
+  test('has a newer one soon', async (t) => {
     const { store, put } = await open(t, bundleOf(['one'], 7));
     put(bundleOf(['one', 'two'], 8));
-    const took = await until(() => store.current.set.roles.has('two'));
-    assert.ok(took < 1_000, `${took} ms`);
+    await until(() => store.current.set.roles.has('two'));
     assert.deepEqual(store.current.revision, { commit: COMMIT, serial: 8 });
   });
 
@@ -374,14 +373,13 @@ function writeKeys(path: string): void {
   );
 }
 
-/** Milliseconds until the condition held; at most 5 s. */
-async function until(condition: () => boolean): Promise<number> {
-  const started = performance.now();
+/** Resolves when the condition holds; at most a minute. */
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 60_000;
   while (!condition()) {
-    assert.ok(performance.now() - started < 5_000, 'waited 5 s');
+    assert.ok(performance.now() < deadline, 'waited a minute');
     await sleep(20);
   }
-  return performance.now() - started;
 }
 
 function directory(t: TestContext): string {

@@ -259,14 +259,13 @@ for (const [what, from, to, expected] of broken) {
   });
 }
 
-test('an alias is refused, and so is a bomb made of them, at once', () => {
+test('an alias is refused, and so is a bomb made of them, which nobody could expand', () => {
   const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${Array.from({ length: 12 }, (_, i) => `${'b'.repeat(i + 1)}: &${'b'.repeat(i + 1)} [${Array.from({ length: 9 }, () => `*${i === 0 ? 'a' : 'b'.repeat(i)}`).join(',')}]`).join('\n')}\n`;
-  const started = performance.now();
+  // Two million million leaves: that this comes back says that none was made.
   assert.match(
     messageOf(() => load(bomb)),
     /YAML aliases are not accepted/,
   );
-  assert.ok(performance.now() - started < 500);
 });
 
 for (const [what, text] of [

@@ -17,18 +17,34 @@ metadata: {name: ${name}}
 spec: {members: [{issuer: outrider:local}], sandbox: {}}
 `;
 
-test('a change is there within a second, and who asked is told', async (t) => {
+test('a change is there after two looks that agree, and who asked is told', async (t) => {
   const changes: PolicyInForce[] = [];
-  const { path, store } = await open(t, { onChange: (loaded) => changes.push(loaded) });
+  let seen = 0;
+  const { path, store, looks } = await open(t, {
+    onChange: (loaded) => {
+      changes.push(loaded);
+      seen = looks();
+    },
+  });
   const before = store.current.digest;
   assert.equal(store.knows(before), true);
   assert.equal(store.knows('0'.repeat(64)), false);
+  const from = looks();
   writeFileSync(path('b.yaml'), role('two'));
-  const took = await until(() => store.current.set.roles.has('two'));
-  assert.ok(took < 1000, `${took} ms`);
+  await until(() => store.current.set.roles.has('two'));
+  // The two, and one that the files are the same once they were read; one may have begun before, and one have seen half a file.
+  assert.ok(seen - from >= 2 && seen - from <= 4, `${seen - from} looks`);
   assert.equal(store.knows(before), true, 'execs that hold it go on');
   assert.equal(store.knows(store.current.digest), true);
   assert.deepEqual(changes, [store.current]);
+});
+
+test('it looks several times a second', async (t) => {
+  const { looks } = await open(t);
+  const from = looks();
+  // Two seconds by this process's own timer, which a busy machine holds up as it does the store's.
+  for (let ticks = 0; ticks < 40; ticks++) await sleep(50);
+  assert.ok(looks() - from >= 3, `${looks() - from} looks`);
 });
 
 test('a file that is replaced, and one that is removed, are changes', async (t) => {
@@ -118,23 +134,25 @@ async function open(
 ) {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), role('one'));
-  const store = await PolicyStore.open({
-    source: directorySource(directoryFiles(root)),
-    log: silentLogger,
-    ...options,
-  });
+  const files = directorySource(directoryFiles(root));
+  let looks = 0;
+  const signature = () => {
+    looks += 1;
+    return files.signature();
+  };
+  const source = { ...files, signature };
+  const store = await PolicyStore.open({ source, log: silentLogger, ...options });
   t.after(() => store.close());
-  return { root, store, path: (name: string) => join(root, name) };
+  return { root, store, path: (name: string) => join(root, name), looks: () => looks };
 }
 
-/** Milliseconds until the condition held; at most 3 s. */
-async function until(condition: () => boolean): Promise<number> {
-  const started = performance.now();
+/** Resolves when the condition holds; at most a minute. */
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 60_000;
   while (!condition()) {
-    assert.ok(performance.now() - started < 3000, 'waited 3 s');
+    assert.ok(performance.now() < deadline, 'waited a minute');
     await sleep(20);
   }
-  return performance.now() - started;
 }
 
 function directory(t: TestContext): string {

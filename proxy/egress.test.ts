@@ -48,7 +48,7 @@ async function mesh(
   ];
   const started = await startMesh(t, {
     documents: [ROLE, BOUNDARY, egressPolicy(allow)],
-    config: { dns: { servers: [dns.address], timeout: '500ms' }, connectTimeout: '300ms' },
+    config: { dns: { servers: [dns.address], timeout: '2s' }, connectTimeout: '2s' },
   });
   return { mesh: started, asked: dns.asked };
 }

@@ -236,13 +236,14 @@ test('jwt attacks: each is 401 with its reason, nothing is dialled, and the righ
     await t.test(`${id} ${what}`, async () => {
       const seen = origin.seen.length;
       const token = await forge(started, await partsOf(started));
-      const began = performance.now();
+      const before = process.cpuUsage();
       const got = await started.ask(TARGET, { token });
+      const { user } = process.cpuUsage(before);
       assert.equal(got.status, 401, got.body);
       assert.equal(got.headers['x-outrider-reason'], reason);
       assert.equal(origin.seen.length, seen);
       assert.equal(started.records().at(-1)?.['reason'], reason);
-      assert.ok(performance.now() - began < 1_000);
+      assert.ok(user < 2_000_000, `${user} µs of the processor`);
       // Control: what was forged from is let through, by the same way of signing.
       const { header, payload } = await partsOf(started);
       const right = signed(started.runnerKey, header, payload);

@@ -40,11 +40,11 @@ async function startLiar(t: TestContext, speak: Speak) {
   return { port: address.port, asking: () => asking.size };
 }
 
-/** A proxy before the liar, with a credential and without; its upstreams have half a second. */
+/** A proxy before the liar, with a credential and without; its upstreams have two seconds. */
 async function meshTo(t: TestContext, port: number, config: Record<string, unknown> = {}) {
   const endpoint = `http://127.0.0.1:${port}`;
   return startMesh(t, {
-    config: { upstreamTimeout: '500ms', ...config },
+    config: { upstreamTimeout: '2s', ...config },
     secrets: { password: SECRET },
     documents: [
       ROLE,

@@ -311,7 +311,10 @@ export async function startMesh(
     });
     return jwt;
   };
-  const good = await token();
+  let good = await token();
+  // It lives a minute, and the tests of a busy machine longer.
+  const renewal = setInterval(() => void token().then((fresh) => (good = fresh)), 10_000).unref();
+  t.after(() => clearInterval(renewal));
   return {
     directory,
     addresses,

@@ -76,7 +76,7 @@ async function mesh(
   const looked = { id: 'looked-at', hosts: ['web.example'], methods: ['GET'], paths: 'any' };
   const started = await startMesh(t, {
     documents: [ROLE, BOUNDARY, egressPolicy([...rules, looked])],
-    config: { dns: { servers: [dns.address] }, connectTimeout: '200ms' },
+    config: { dns: { servers: [dns.address] }, connectTimeout: '2s' },
   });
   return { started, asked: dns.asked };
 }

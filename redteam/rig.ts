@@ -16,8 +16,8 @@ import { ensureRuntimeDir, writeMeshFile } from '#core/runtime-dir';
 import { AssertionSigner } from '#core/tokens';
 import { processesNaming } from './host.ts';
 
-const START_WITHIN_MS = 60_000;
-const STOP_WITHIN_MS = 15_000;
+const START_WITHIN_MS = 120_000;
+const STOP_WITHIN_MS = 60_000;
 const ASSERTION_EVERY_MS = 20_000;
 const KEPT_OF_LOG = 16_384;
 

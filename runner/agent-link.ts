@@ -48,7 +48,8 @@ export interface ExecSink {
 /** How much of stdin may be under way before the agent has taken any. */
 const STDIN_WINDOW = 256 * 1024;
 const WRITE_CHUNK = 256 * 1024;
-const START_TIMEOUT_MS = 15_000;
+/** Only against hanging: a profile with numpy and pandas takes a second, and many where the machine has no time for it. */
+const START_TIMEOUT_MS = 60_000;
 /** How much of what the agent says of itself is passed on. */
 const PROBLEM_MAX = 500;
 /** What one read answers at most. */

@@ -135,6 +135,6 @@ describe('who may', () => {
     assert.equal(await codeOf(run(python(''), service.bob)), 'none');
     assert.equal(await codeOf(hold('other')), 'ROLE_DENIED');
     for (const stream of held) stream.cancel();
-    await until(async () => (await codeOf(run(python('')))) === 'none', 2_000);
+    await until(async () => (await codeOf(run(python('')))) === 'none');
   });
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { cpuMsOf } from '#core/testing/cpu';
 import { assertInstallable, parseRequirements, type Registries } from './dependencies.ts';
 
 const parse = (manager: string, requirement: string) =>
@@ -76,10 +77,10 @@ for (const [manager, text, why] of bad)
   test(`${manager} "${text.slice(0, 40)}" is refused: ${why}`, () =>
     assert.throws(() => parse(manager, text), { code: 'INVALID_REQUEST' }));
 
-test('a megabyte of spaces is refused before anything looks through it', () => {
-  const from = performance.now();
-  assert.throws(() => parse('pip', `a${' '.repeat(2 ** 20)}a`), { code: 'INVALID_REQUEST' });
-  assert.ok(performance.now() - from < 5_000, 'looking through it took minutes');
+test('a megabyte of spaces is refused before anything looks through it', async () => {
+  const parsing = () => parse('pip', `a${' '.repeat(2 ** 20)}a`);
+  const took = await cpuMsOf(() => assert.throws(parsing, { code: 'INVALID_REQUEST' }));
+  assert.ok(took < 5_000, `${took} ms: looking through it took minutes`);
 });
 
 test('at most 32 are taken', () => {

@@ -148,11 +148,10 @@ for n in range(8): open(f"/output/{n}", "wb").write(bytes(250_000))
 
   test('leaves nothing of a fresh sandbox', async () => {
     const { started } = await run(
-      python('import os\nif os.fork() == 0:\n  import time; time.sleep(60)'),
+      python('import os\nif os.fork() == 0:\n  import time; time.sleep(600)'),
     );
-    await until(
-      () => service.rig.isGone(started?.sandboxId ?? '', started?.attestation?.hostUid ?? 0),
-      2_000,
+    await until(() =>
+      service.rig.isGone(started?.sandboxId ?? '', started?.attestation?.hostUid ?? 0),
     );
   });
 
@@ -164,7 +163,7 @@ for n in range(8): open(f"/output/{n}", "wb").write(bytes(250_000))
       python('', { env: { https_proxy: 'x' } }),
       'INVALID_REQUEST',
     ],
-    ['too much time', python('', { timeout: { seconds: 21n, nanos: 0 } }), 'INVALID_REQUEST'],
+    ['too much time', python('', { timeout: { seconds: 301n, nanos: 0 } }), 'INVALID_REQUEST'],
     [
       'too much output',
       python('', { output: { bytes: 2n ** 40n, overflow: 0 } }),
@@ -322,8 +321,8 @@ describe('D1: Exec', () => {
     ['cancelling', (stream: ExecStream) => stream.cancel()],
     ['its deadline', () => {}],
   ] as const)
-    test(`D2: ${what} ends the program, and the sandbox is gone within 2 s`, async () => {
-      const options = what === 'its deadline' ? { deadline: Date.now() + 700 } : {};
+    test(`D2: ${what} ends the program, and nothing is left of the sandbox`, async () => {
+      const options = what === 'its deadline' ? { deadline: Date.now() + 6_000 } : {};
       const stream = open(
         python(`import signal\nsignal.signal(15, signal.SIG_IGN)\n${FOREVER}`),
         service.alice,
@@ -335,10 +334,7 @@ describe('D1: Exec', () => {
       leave(stream);
       const wanted = what === 'its deadline' ? status.DEADLINE_EXCEEDED : status.CANCELLED;
       await assert.rejects(stream.rest(), { code: wanted });
-      await until(
-        () => service.rig.isGone(started.sandboxId, started.attestation?.hostUid ?? 0),
-        2_000,
-      );
+      await until(() => service.rig.isGone(started.sandboxId, started.attestation?.hostUid ?? 0));
       const { end } = await call(
         service.rig.execs,
         'getExec',
@@ -368,7 +364,7 @@ describe('D1: Exec', () => {
     const { sandboxId, attestation } = value.event.value;
     assert.equal(service.rig.isGone(sandboxId, attestation?.hostUid ?? 0), false);
     client.kill('SIGKILL');
-    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0), 2_000);
+    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0));
     watching.cancel();
   });
 
@@ -377,7 +373,7 @@ describe('D1: Exec', () => {
     await startOf(stream);
     const from = performance.now();
     assert.equal((await stream.next())?.$case, 'keepAlive');
-    assert.ok(performance.now() - from < 15_000);
+    assert.ok(performance.now() - from < 60_000); // 10 s, and what a busy machine takes
     stream.halfClose();
     assert.equal(endOf(await stream.rest())?.killedBy, KilledBy.EXIT);
   });
@@ -477,7 +473,7 @@ open("/output/d/large", "wb").write((b"abcdefg" * 500_000)[:${3 * MIB}])
 open("/output/small", "w").write("s")`;
     const { started, end } = await run(python(code));
     const { execId = '', sandboxId = '', attestation } = started ?? {};
-    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0), 2_000);
+    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0));
     assert.deepEqual(
       end?.artefacts.map(({ path, size, content: inline }) => [path, Number(size), inline.length]),
       [
@@ -502,7 +498,7 @@ describe('labels and purpose', () => {
     const shown = await call(service.rig.execs, 'getExec', { execId }, service.alice);
     assert.deepEqual({ ...shown.labels }, labels);
     const record = () => service.rig.audit().find((one) => one['execId'] === execId);
-    await until(() => record() !== undefined, 2_000);
+    await until(() => record() !== undefined);
     assert.equal(record()?.['purpose'], 'a tool');
     const queued = end?.usage?.queued;
     assert.ok(queued && (queued.seconds > 0n || queued.nanos > 0), 'how long it waited is told');

@@ -81,7 +81,7 @@ open("/output/f", "w").write("kept")`,
     assert.equal(end, undefined, 'it goes on');
     second.cancel();
     await assert.rejects(second.rest());
-    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0), 2_000);
+    await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0));
     const again = await open(spec).rest();
     assert.equal(endOf(again)?.killedBy, KilledBy.DISCONNECT, 'it is not begun again');
   });
@@ -139,7 +139,7 @@ open("/output/f", "w").write("kept")`,
   });
 
   test('of a caller that waits longer than its own deadline, only the wait ends', async () => {
-    const spec = python('import time; print("up", flush=True); time.sleep(1); print("done")', {
+    const spec = python('import time; print("up", flush=True); time.sleep(5); print("done")', {
       idempotencyKey: 'patience',
     });
     const patient = open(spec);

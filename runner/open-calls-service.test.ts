@@ -48,7 +48,7 @@ test('who opens calls and reads none is refused more of them, and nobody else is
   while (open.length < OPEN_MAX) {
     const many = Math.min(CONCURRENT, OPEN_MAX - open.length);
     open.push(...Array.from({ length: many }, openUnread));
-    await until(() => ended() === open.length, 20_000); // their programs hold no place any more
+    await until(() => ended() === open.length); // their programs hold no place any more
   }
   await idle();
   await assert.rejects(run(python('')), /80 calls of yours are open: read their answers/);
@@ -56,5 +56,5 @@ test('who opens calls and reads none is refused more of them, and nobody else is
   assert.equal(await codeOf(run(python(''), service.bob)), 'none');
 
   open.pop()?.destroy();
-  await until(async () => (await codeOf(run(python('')))) === 'none', 5_000);
+  await until(async () => (await codeOf(run(python('')))) === 'none');
 });

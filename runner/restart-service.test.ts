@@ -90,5 +90,5 @@ test('C13: sandboxes have so much memory together as the runner is given, and th
   assert.equal(await codeOf(run(python(''))), 'RUNNER_BUSY');
   for (const stream of streams) stream.cancel();
   await Promise.allSettled(streams.map((stream) => stream.rest()));
-  await until(async () => (await codeOf(run(python('')))) === 'none', 5_000);
+  await until(async () => (await codeOf(run(python('')))) === 'none');
 });

@@ -46,9 +46,8 @@ describe('C4: sandboxes that are kept', () => {
       [SandboxState.READY, 'tester', 'python'],
     );
     await remove({ name: 's' });
-    await until(
-      () => service.rig.isGone(sandbox?.sandboxId ?? '', sandbox?.attestation?.hostUid ?? 0),
-      2_000,
+    await until(() =>
+      service.rig.isGone(sandbox?.sandboxId ?? '', sandbox?.attestation?.hostUid ?? 0),
     );
     assert.equal(await codeOf(get({ name: 's' })), 'SESSION_NOT_FOUND');
     assert.equal(await codeOf(run(python('', session('s', true)))), 'SESSION_NOT_FOUND');
@@ -97,7 +96,7 @@ describe('C4: sandboxes that are kept', () => {
     const timed = await run(
       python(`open("kept", "w").write("1")\n${FOREVER}`, {
         ...session('t'),
-        timeout: { seconds: 0n, nanos: 300_000_000 },
+        timeout: { seconds: 3n, nanos: 0 }, // for the file to be written
       }),
     );
     assert.equal(timed.end?.killedBy, KilledBy.TIMEOUT);
@@ -170,7 +169,7 @@ describe('C4: sandboxes that are kept', () => {
       test(`${what} ends it, and nothing is left`, async () => {
         const { sandbox } = await limited(spec, what);
         const { sandboxId = '', attestation } = sandbox ?? {};
-        await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0), 5_000);
+        await until(() => service.rig.isGone(sandboxId, attestation?.hostUid ?? 0));
         assert.equal(await codeOf(get({ name: what })), 'SESSION_NOT_FOUND');
       });
 
@@ -219,7 +218,7 @@ describe('C4: sandboxes that are kept', () => {
       const { profiles } = await call(service.rig.boxes, 'getCapabilities', {}, service.alice);
       return profiles.map((one) => [one.name, one.warm] as const);
     };
-    await until(async () => (Object.fromEntries(await warm())['python'] ?? 0) > 0, 5_000);
+    await until(async () => (Object.fromEntries(await warm())['python'] ?? 0) > 0);
     const others = (await warm()).filter(([name]) => name !== 'python');
     assert.deepEqual(others, [
       ['python-data', 0],

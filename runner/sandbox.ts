@@ -11,7 +11,8 @@ import type { SandboxShape } from './role-limits.ts';
 import { Attachment } from './sidecar-link.ts';
 import type { SidecarSlot, SidecarSource } from './sidecar-processes.ts';
 
-const CONNECT_TIMEOUT_MS = 15_000;
+/** Only against hanging: a box that ends is noticed at once. */
+const CONNECT_TIMEOUT_MS = 60_000;
 /** In a sandbox's directory a socket belongs to the group of the sandbox's user, and nobody else may enter. */
 const SOCKET_MODE = 0o660;
 

@@ -10,7 +10,8 @@ import type { MeshUser } from '#core/mesh-user';
 import type { SidecarServiceClient } from '#proto';
 import { sidecarClient } from './sidecar-link.ts';
 
-const START_TIMEOUT_MS = 15_000;
+/** Only against hanging: a process that ends is noticed at once. */
+const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 3_000;
 
 /** A sidecar that one sandbox may attach to. */

@@ -45,7 +45,7 @@ import {
 
 /** For tests alone: a runner and a sidecar as real processes, clients of every service, and callers with assertions. */
 
-const START_WITHIN_MS = 60_000; // many of them start at a time
+const START_WITHIN_MS = 120_000; // many of them start at a time
 
 /**
  * Starts a sidecar and a runner that shares it, in directories of their own. `policies` is the text of one policy file. Both run as
@@ -86,6 +86,7 @@ export class Rig {
   readonly #user: number | undefined;
   readonly #clients: Client[] = [];
   readonly #proxy = playProxy();
+  readonly #renewals: NodeJS.Timeout[] = [];
 
   constructor(directory: string, user?: number) {
     this.directory = directory;
@@ -176,10 +177,15 @@ export class Rig {
     return this.#client(HealthClient);
   }
 
-  /** Metadata of a call by this subject. */
+  /** Metadata of calls by this subject, good for as long as the rig is: an assertion lives a minute, and the tests of a file longer. */
   async as(subject: string, options: { role?: string } = {}): Promise<Metadata> {
     const principal: Principal = { issuer: ISSUER, subject, tenant: '', groups: [], claims: {} };
-    return this.bearer((await this.signer?.sign(principal, options)) ?? '');
+    const sign = async (): Promise<string> => (await this.signer?.sign(principal, options)) ?? '';
+    const metadata = this.bearer(await sign());
+    const renew = async (): Promise<void> =>
+      metadata.set('authorization', `Bearer ${await sign()}`);
+    this.#renewals.push(setInterval(() => void renew(), RENEW_EVERY_MS).unref());
+    return metadata;
   }
 
   bearer(token: string): Metadata {
@@ -216,6 +222,7 @@ export class Rig {
   /** Ends everything, and removes the directory. Resolves to the runner's exit code. */
   async stop(): Promise<number | null> {
     for (const client of this.#clients) client.close();
+    for (const renewal of this.#renewals) clearInterval(renewal);
     const code = await ended(this.runner);
     await ended(this.#sidecar);
     this.#proxy.closeAllConnections();
@@ -257,6 +264,7 @@ export class Rig {
 }
 
 export const ISSUER = 'https://idp.test';
+const RENEW_EVERY_MS = 5_000;
 const UID_COUNT = 200;
 const FIRST_UID = 1_930_000_000 + (process.pid % 10_000) * UID_COUNT;
 
@@ -279,7 +287,7 @@ async function ended(child: ChildProcess | undefined): Promise<number | null> {
   if (!child) return null;
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
   const exit = once(child, 'exit');
-  const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
   child.kill('SIGTERM');
   await exit;
   clearTimeout(timer);

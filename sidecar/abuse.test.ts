@@ -31,7 +31,7 @@ const RUN = `import('./sidecar/main.ts').then(async ({ main }) => {
 /** What the process may grow by while it is attacked. */
 const GROWTH_MAX_MIB = 96;
 /** The longest that the neighbour may wait for one answer. Machines that run tests are busy; a door that is held up answers never. */
-const NEIGHBOUR_MAX_MS = 4_000;
+const NEIGHBOUR_MAX_MS = 20_000;
 
 const LATER = new Date(Date.now() + 600_000);
 
@@ -69,7 +69,7 @@ before(async () => {
     },
   );
   const path = join(directory, 'sidecar.sock');
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 120_000;
   while (!(await accepts({ kind: 'unix', path }))) {
     assert.ok(Date.now() < deadline, 'the sidecar listens');
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -266,11 +266,11 @@ for (const [what, attack] of FLOODS)
     await underAttack(async () => {
       const raw = await http2();
       await attack(raw);
-      await until(() => raw.closed, 20_000);
+      await until(() => raw.closed);
     });
     const well = await http2();
     well.tls.write(frame(HEADERS, END_HEADERS | END_STREAM, 1, ASK));
-    await until(() => well.types.has(HEADERS ?? 0), 10_000);
+    await until(() => well.types.has(HEADERS ?? 0));
     well.tls.destroy();
   });
 
@@ -342,7 +342,7 @@ test('E8: heads that come byte by byte are answered 408, and all places are free
     const drip = setInterval(() => {
       for (const socket of sockets) if (socket.writable) socket.write('a');
     }, 100);
-    await until(() => closed === sockets.length, 15_000);
+    await until(() => closed === sockets.length);
     clearInterval(drip);
     assert.ok(answers.filter((text) => reasonOf(text) === 'headers_timeout').length >= 150);
   });
@@ -362,7 +362,7 @@ test('E8: ten thousand connections that want a tunnel are held to the bound, and
       }
       await new Promise((resolve) => setImmediate(resolve));
     }
-    await until(() => closed >= 10_000 - 256, 30_000).catch((error: unknown) => {
+    await until(() => closed >= 10_000 - 256, 120_000).catch((error: unknown) => {
       throw new Error(`${closed} were closed`, { cause: error });
     });
     for (const socket of sockets) socket.destroy();
@@ -392,5 +392,5 @@ test('a connection inside TLS that says nothing is closed, and is no request tha
   assert.ok(!tls.destroyed, 'it may still ask');
   assert.equal(late(), earlier);
   tls.write(`GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\nX-Half: `);
-  await until(() => late() === earlier + 1, 5_000);
+  await until(() => late() === earlier + 1);
 });

@@ -283,7 +283,7 @@ test('while the proxy is only away, delivery is tried again and again', async (t
   const runner = await attach();
   await runner.bind();
   await send(runner.door, OK);
-  await until(() => proxy.deliveries >= 2, 3_000);
+  await until(() => proxy.deliveries >= 2);
   proxy.storesAudit = true;
   await until(() => proxy.auditLines.length === 2);
 });

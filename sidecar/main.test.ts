@@ -43,7 +43,7 @@ function exitOf(child: ChildProcess): Promise<number | null> {
 
 /** The file is there a moment before anybody listens on it. */
 async function untilListening(path: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 60_000;
   while (!(await accepts({ kind: 'unix', path }))) {
     assert.ok(Date.now() < deadline, `${path} takes no connections`);
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -115,7 +115,7 @@ test('a sidecar takes over the socket that a killed one left behind', async (t) 
   const client = new SidecarServiceClient(`unix:${first.socket}`, credentials.createInsecure());
   t.after(() => client.close());
   await new Promise<void>((resolve, reject) => {
-    client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
+    client.waitForReady(Date.now() + 60_000, (error) => (error ? reject(error) : resolve()));
   });
   assert.equal(child.exitCode, null);
 });

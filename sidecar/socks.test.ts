@@ -170,8 +170,8 @@ test('bytes may come one by one, and not for ever', async (t) => {
   assert.equal(replyOf(client), 0);
   const slow = open(runner);
   slow.socket.write(GREETING);
-  await until(() => slow.closed, 10_000);
+  await until(() => slow.closed);
   const silent = open(runner);
-  await until(() => silent.closed, 10_000);
+  await until(() => silent.closed);
   assert.equal(silent.received.length, 0);
 });

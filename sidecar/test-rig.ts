@@ -332,7 +332,7 @@ export function reasonOf(answer: string): string | undefined {
   return /\r\nx-outrider-reason: (\S+)/i.exec(answer)?.[1];
 }
 
-export async function until(condition: () => boolean, withinMs = 10_000): Promise<void> {
+export async function until(condition: () => boolean, withinMs = 60_000): Promise<void> {
   const deadline = Date.now() + withinMs;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error('it did not happen in time');

@@ -163,6 +163,15 @@ test('a server that takes connections and speaks no TLS is given up after the ti
   assert.equal(calls.length, 1);
 });
 
+test('a connection that was there in time counts, also where this process was held up beyond it', async (t) => {
+  const path = join(temporaryDirectory(t), 'socket');
+  const { sockets } = await listening(t, createServer(answer), path);
+  const calls = told(t, { path }, { timeoutMs: 50 });
+  for (const over = performance.now() + 100; performance.now() < over; );
+  assert.equal((await firstOf(calls)).error, null);
+  await until('the other side to see it', () => sockets.length === 1);
+});
+
 test('one that answers a hello with something else fails at once', async (t) => {
   const { to, sockets } = await listening(
     t,

@@ -1,5 +1,6 @@
 import { connect as connectPlain, isIP, type NetConnectOpts } from 'node:net';
 import { checkServerIdentity, connect as connectTls } from 'node:tls';
+import { afterTime } from './after-time.ts';
 import type { Http1Connector } from './client.ts';
 
 export interface ConnectOptions {
@@ -10,7 +11,10 @@ export interface ConnectOptions {
 
 const KEEP_ALIVE_MS = 60_000;
 
-/** Connections to one place, over TCP or a unix socket. Fails with what `node:net` or `node:tls` say, or after `timeoutMs`. */
+/**
+ * Connections to one place, over TCP or a unix socket. Fails with what `node:net` or `node:tls` say, or after `timeoutMs`. What came while
+ * this process was held up counts as in time.
+ */
 export function connector(to: NetConnectOpts, { timeoutMs, tls }: ConnectOptions): Http1Connector {
   return (done) => {
     const socket = tls
@@ -22,18 +26,16 @@ export function connector(to: NetConnectOpts, { timeoutMs, tls }: ConnectOptions
           checkServerIdentity: (_host, certificate) => checkServerIdentity(tls.name, certificate),
         })
       : connectPlain(to);
-    const timer = setTimeout(
-      () =>
-        socket.destroy(Object.assign(new Error('no connection in time'), { code: 'ETIMEDOUT' })),
-      timeoutMs,
-    ).unref();
+    const noLonger = afterTime(timeoutMs, () => {
+      socket.destroy(Object.assign(new Error('no connection in time'), { code: 'ETIMEDOUT' }));
+    });
     const failed = (error: Error): void => {
-      clearTimeout(timer);
+      noLonger();
       done(error, null);
     };
     socket.once('error', failed);
     socket.once(tls ? 'secureConnect' : 'connect', () => {
-      clearTimeout(timer);
+      noLonger();
       socket.off('error', failed).setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
       done(null, socket);
     });

@@ -11,7 +11,7 @@ import {
 } from './client.ts';
 
 /** How long anything may take that is waited for; a loaded machine is slow, and a failure says what was missing. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** Waits until `holds`. */
 export async function until(what: string, holds: () => boolean): Promise<void> {

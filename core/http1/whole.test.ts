@@ -89,6 +89,19 @@ for (const [what, begin] of SILENT)
     await (await server.connection(0)).closed();
   });
 
+test('an answer that was there in time counts, also where this process was held up beyond it', async (t) => {
+  const server = await exactServer(t, (head, { socket }) => {
+    if (!head.startsWith('GET /held')) return OK;
+    socket.write(OK);
+    for (const over = performance.now() + 2_000; performance.now() < over; );
+    return undefined;
+  });
+  const pool = poolTo(t, server);
+  await askWhole(pool, GET, BOUNDS); // makes the connection
+  const held = await askWhole(pool, { ...GET, path: '/held' }, { ...BOUNDS, timeoutMs: 2_000 });
+  assert.equal(held.status, 200);
+});
+
 test('an answer in time leaves its connection for the next request', async (t) => {
   const server = await answering(t, OK);
   const pool = poolTo(t, server);

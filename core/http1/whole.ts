@@ -1,3 +1,4 @@
+import { afterTime } from './after-time.ts';
 import type { Http1Controller, Http1Pool, Http1Request } from './client.ts';
 
 /** An answer of a size that is known to be small. */
@@ -31,11 +32,11 @@ export function askWhole(
     let headers: readonly string[] = [];
     let started: Http1Controller | undefined;
     let late: Error | undefined;
-    const timer = setTimeout(() => {
+    const noLonger = afterTime(timeoutMs, () => {
       late = new Error(`there is no answer after ${timeoutMs} ms`);
       reject(late);
       started?.abort(late);
-    }, timeoutMs).unref();
+    });
     pool.dispatch(request, {
       onRequestStart(controller) {
         started = controller;
@@ -51,11 +52,11 @@ export function askWhole(
         pieces.push(chunk);
       },
       onResponseEnd() {
-        clearTimeout(timer);
+        noLonger();
         resolve({ status, headers, body: Buffer.concat(pieces) });
       },
       onResponseError(error) {
-        clearTimeout(timer);
+        noLonger();
         reject(error);
       },
     });

@@ -30,8 +30,8 @@ export interface Recovery {
   close(): void;
 }
 
-/** A process that was killed refuses at once; one that takes longer to say anything has other troubles. */
-const SOUND_WITHIN_MS = 300;
+/** A process that was killed refuses at once; one that is only busy is to keep its sessions. */
+const SOUND_WITHIN_MS = 1_000;
 /** Sessions that are begun again at one time: a server that takes the sessions of another must still answer its own. */
 const AT_ONCE = 16;
 /** Servers that a session is offered to. */

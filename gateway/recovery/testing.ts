@@ -14,7 +14,7 @@ import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
 const sessions = new Map();
 const answer = (response, status, body, headers = {}) => response.writeHead(status, headers).end(JSON.stringify(body));
-createServer(async (request, response) => {
+createServer({ keepAliveTimeout: 65_000 }, async (request, response) => {
   const message = JSON.parse((await text(request)) || '{}');
   let id = request.headers['mcp-session-id'];
   if (message.method === 'tools/call') {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { cpuMsOf } from '#core/testing/cpu';
 import { sqlRefusal } from './sql.ts';
 
 const GRANT = {
@@ -136,11 +137,13 @@ test('any table is any but those that tell about the server', () => {
   );
 });
 
-test('a megabyte of anything is answered, and soon', () => {
-  const from = performance.now();
-  for (const piece of ["'", "\\'", '(', '1,', 'a.', "''", '`', '"x"', '- '])
-    assert.ok(sqlRefusal(`SELECT '${piece.repeat(1_048_576 / piece.length)}`, GRANT) !== undefined);
-  for (const piece of ['(', '1,', 'a.', '[', 'x IN ', 'f('])
-    sqlRefusal(`SELECT ${piece.repeat(1_048_576 / piece.length)}`, GRANT);
-  assert.ok(performance.now() - from < 5_000);
+test('a megabyte of anything is answered, and soon', async () => {
+  const many = (piece: string) => piece.repeat(1_048_576 / piece.length);
+  const took = await cpuMsOf(() => {
+    for (const piece of ["'", "\\'", '(', '1,', 'a.', "''", '`', '"x"', '- '])
+      assert.ok(sqlRefusal(`SELECT '${many(piece)}`, GRANT) !== undefined);
+    for (const piece of ['(', '1,', 'a.', '[', 'x IN ', 'f('])
+      sqlRefusal(`SELECT ${many(piece)}`, GRANT);
+  });
+  assert.ok(took < 10_000, `${took} ms of the processor`);
 });

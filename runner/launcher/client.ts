@@ -24,7 +24,7 @@ import {
 } from './protocol.ts';
 
 /** Python is compiled and old sandboxes are swept before it is ready. */
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 20_000;
 
 /** Where sandboxes get their directories and boxes from; the runner itself makes neither (D13). */

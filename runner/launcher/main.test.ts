@@ -85,7 +85,7 @@ function cgroups(sandboxId: string): string {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 60_000;
   while (!condition()) {
     assert.ok(Date.now() < deadline, 'it did not come about');
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -191,7 +191,7 @@ async function untilMended(stage: Stage, plans: readonly Plan[], role: string): 
   return ['without the fault it is refused, too'];
 }
 
-const FORGOTTEN_WITHIN_MS = 5_000;
+const FORGOTTEN_WITHIN_MS = 30_000;
 
 function groundOf({ certificates }: Stage): Ground {
   // Three parts, as a token has; none of this mesh can be seen from here.

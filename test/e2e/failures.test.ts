@@ -15,7 +15,7 @@ const TOKEN = 'example-token-91ab3c5d7e';
 const CALLING = `
 import os, time, urllib.request
 while True:
-    try: print(urllib.request.urlopen(os.environ["OUTRIDER_URL"] + "/http/example/items", timeout=2).status, flush=True)
+    try: print(urllib.request.urlopen(os.environ["OUTRIDER_URL"] + "/http/example/items", timeout=20).status, flush=True)
     except OSError as error: print(error, flush=True)
     time.sleep(0.02)
 `;
@@ -34,24 +34,23 @@ const answers = async (mesh: RunningMesh) => {
   return stdout === '42\n';
 };
 const recovers = (mesh: RunningMesh) =>
-  until('the mesh runs programs again', () => answers(mesh).catch(() => false), 15_000);
+  until('the mesh runs programs again', () => answers(mesh).catch(() => false));
 
 for (const sharing of ['host', 'none'])
   test(`kill -9 of the sidecar ends the exec and its traffic, and the mesh recovers (sharing ${sharing})`, async () => {
     const { mesh, api } = await start(sharing);
     try {
-      const running = mesh.sdk.run(CALLING, { timeoutMs: 20_000 });
+      const running = mesh.sdk.run(CALLING, { timeoutMs: 60_000 });
       await until('the program calls out', () => api.asked.length >= 3);
       const sidecars = mesh.processes().filter(({ argv }) => argv.includes('sidecar'));
       assert.ok(sidecars.length > 0);
       for (const { pid } of sidecars) process.kill(pid, 'SIGKILL');
-      const killedAt = Date.now();
+      const soFar = api.asked.length;
       const { killedBy, exitCode, raw } = await running;
       assert.deepEqual([killedBy, exitCode, raw.errorCode], ['runner', undefined, 'SIDECAR_LOST']);
       await sleep(300);
-      // What was on its way at the proxy may still arrive: nothing new.
-      const late = api.asked.filter(({ at }) => at > killedAt + 50);
-      assert.deepEqual(late, []);
+      // It asks for one thing at a time: what was on its way at the proxy may still arrive, and nothing new.
+      assert.ok(api.asked.length - soFar <= 1, `${api.asked.length - soFar} more`);
       await recovers(mesh);
       const again = await mesh.sdk.run(CALLING.replace('while True', 'for _ in range(2)'));
       assert.equal(again.stdout, '200\n200\n');
@@ -111,7 +110,7 @@ test('kill -9 of the launcher: its runner says so and ends, and is started again
     (error: unknown) => String(Object(error).code),
   );
   assert.match(told, /^(runner|14)$/); // UNAVAILABLE, where the runner was gone before it could tell
-  await until('the runner ends', () => readProc(runner, 'cmdline') === '', 15_000);
+  await until('the runner ends', () => readProc(runner, 'cmdline') === '');
   assert.match(mesh.log(), /the launcher ended: its sandboxes ended with it/);
   await recovers(mesh);
   assert.match(mesh.log(), /runner .*ended with exit code 1; starting it again/);
@@ -193,7 +192,7 @@ test('Ctrl-C while a program runs and a session is kept: everything ends, nothin
   } finally {
     await origin.close();
   }
-  assert.ok(performance.now() - started < 10_000);
+  assert.ok(performance.now() - started < 50_000); // the program would run for a minute
   assert.equal(await outcome, 'runner');
 });
 
@@ -220,11 +219,11 @@ test('kill -9 of the supervisor ends every part, and `outrider up` starts again 
     const dead = once(other.supervisor, 'exit');
     other.supervisor.kill('SIGKILL');
     await dead;
-    await until('no process is left', () => processesNaming(other.directory).length === 0, 15_000);
+    await until('no process is left', () => processesNaming(other.directory).length === 0);
     const again = other.start(['up']);
     let said = '';
     again.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    await until('it is ready', () => said.includes('Outrider is ready'), 20_000);
+    await until('it is ready', () => said.includes('Outrider is ready'));
     const ended = once(again, 'exit');
     again.kill('SIGTERM');
     assert.deepEqual(await ended, [0, null]);

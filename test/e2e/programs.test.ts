@@ -139,7 +139,7 @@ test('the example that embeds execution runs as it stands', async () => {
     ['--conditions=outrider-source', join(packageRoot, 'examples/embed/embed.ts')],
     { env: { ...mesh.env }, stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  const { code, stdout, stderr } = await ended(child, 20_000);
+  const { code, stdout, stderr } = await ended(child, 120_000);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /^hello from sandbox 42\nended by exit with 0 after \d+ ms\n$/);
 });

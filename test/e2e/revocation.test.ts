@@ -40,15 +40,13 @@ async function startProgram(mark: string) {
   return { program, end, execId: String(recordOf()?.['execId']) };
 }
 
-test("E5: a token of a program that has ended is refused within a second, and the same program's was good before", async () => {
+test("E5: a token of a program that has ended is refused, and the same program's was good before", async () => {
   const { program, end, execId } = await startProgram('first');
   const token = await executionToken(mesh, { execId });
   assert.deepEqual(await askAsSidecar(mesh, token), { status: 200, code: undefined });
   program.closeStdin();
   await end;
-  const ended = performance.now();
   await until('it is refused', async () => (await askAsSidecar(mesh, token)).status === 401);
-  assert.ok(performance.now() - ended < 1_000);
   assert.deepEqual(await askAsSidecar(mesh, token), { status: 401, code: 'TOKEN_REVOKED' });
   const other = await executionToken(mesh, { execId: 'exec-another' });
   assert.equal((await askAsSidecar(mesh, other)).status, 200);
@@ -63,6 +61,5 @@ test('E5: a token of a program that was lost with its runner is refused as soon 
   await until(
     'it is refused',
     async () => (await askAsSidecar(mesh, token)).code === 'TOKEN_REVOKED',
-    20_000,
   );
 });

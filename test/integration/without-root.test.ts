@@ -249,7 +249,7 @@ test(
           assert.equal(child.exitCode, null, said.join(''));
           return said.join('').includes('Outrider is ready');
         },
-        30_000,
+        120_000,
       );
       return child;
     };

@@ -76,7 +76,7 @@ for (const [who, uid] of [
       ...as,
       input: 'import os\nprint(6 * 7, os.getuid() != 0)\n',
       encoding: 'utf8',
-      timeout: 30_000,
+      timeout: 120_000,
     });
     assert.equal(program.stdout, '42 True\n', program.stderr);
 
@@ -85,7 +85,7 @@ for (const [who, uid] of [
     process.kill(-mesh.pid, 'SIGINT'); // as a terminal's Ctrl-C does: to everything in the foreground
     const [code, signal] = (await Promise.race([
       exited,
-      sleep(20_000, ['still running']),
+      sleep(120_000, ['still running'], { ref: false }),
     ])) as unknown[];
     // npm itself ends by the signal that it got, after the mesh has ended.
     assert.ok(code === 0 || signal === 'SIGINT', said);

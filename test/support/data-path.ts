@@ -261,7 +261,7 @@ export function openTunnel(
 }
 
 /** Waits for `value` to give something; fails when it does not within `withinMs`. */
-export async function eventually<T>(value: () => T | undefined, withinMs = 10_000): Promise<T> {
+export async function eventually<T>(value: () => T | undefined, withinMs = 60_000): Promise<T> {
   const deadline = Date.now() + withinMs;
   for (let found = value(); ; found = value()) {
     if (found !== undefined) return found;

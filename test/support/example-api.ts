@@ -5,7 +5,6 @@ import { answerJson, closeServer, listen } from '#core/http';
 export interface Asked {
   readonly url: string | undefined;
   readonly authorization: string | undefined;
-  readonly at: number;
 }
 
 /** What the policies call `http/example`: an API that answers nobody without its bearer token. */
@@ -18,7 +17,7 @@ export async function startExampleApi(port: number, token: string): Promise<Exam
   const asked: Asked[] = [];
   const server = createServer((request, response) => {
     const { url, headers } = request;
-    asked.push({ url, authorization: headers.authorization, at: Date.now() });
+    asked.push({ url, authorization: headers.authorization });
     if (headers.authorization === `Bearer ${token}`) answerJson(response, 200, { items: 3 });
     else answerJson(response, 401, {});
   });

@@ -22,7 +22,7 @@ import { descendantsOf, isAlive, processesNaming, type Seen } from './processes.
 import { cgroupsOf } from './residue.ts';
 
 const READY_WITHIN_MS = 120_000;
-const STOP_WITHIN_MS = 20_000;
+const STOP_WITHIN_MS = 120_000;
 const QUICKSTART = join(packageRoot, 'examples/quickstart/policies');
 
 export interface MeshOptions {
@@ -149,7 +149,7 @@ export async function makePlace(options: MeshOptions = {}): Promise<Place> {
     ports,
     env,
     start,
-    outrider: (argv, given = {}) => ended(start(argv, given), given.timeoutMs ?? 30_000),
+    outrider: (argv, given = {}) => ended(start(argv, given), given.timeoutMs ?? 120_000),
     writeSecret(name, value) {
       mkdirSync(join(state, 'secrets'), { recursive: true, mode: 0o700 });
       writeFileSync(join(state, 'secrets', name), value, { mode: 0o600 });
@@ -223,7 +223,7 @@ export function readAudit(path: string): Readonly<Record<string, unknown>>[] {
 export async function until(
   what: string,
   fact: () => boolean | Promise<boolean>,
-  withinMs = 10_000,
+  withinMs = 60_000,
 ): Promise<void> {
   const deadline = Date.now() + withinMs;
   while (!(await fact())) {
@@ -237,7 +237,7 @@ async function assertNothingLeft(place: Place): Promise<void> {
   await until(
     'its processes end',
     () => processesNaming(place.directory).length === 0,
-    3_000,
+    30_000,
   ).catch(() => {});
   const left = processesNaming(place.directory).filter(({ pid }) => isAlive(pid));
   assert.deepEqual(left, [], 'no process is left');

@@ -25,7 +25,7 @@ export function residueOf(mesh: RunnerMesh): Residue {
 }
 
 /** Of a mesh whose parts have stopped: what should not be there, after the kernel and the engine had a moment to clear up. */
-export async function leftOf(mesh: RunnerMesh, withinMs = 10_000): Promise<Partial<Residue>> {
+export async function leftOf(mesh: RunnerMesh, withinMs = 60_000): Promise<Partial<Residue>> {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const left = Object.fromEntries(
@@ -41,7 +41,7 @@ export async function leftOf(mesh: RunnerMesh, withinMs = 10_000): Promise<Parti
  * rest. The runner says how many it knows; each of them has a directory, and everything else must name one of these. As an ordinary
  * user sandboxes have no user of their own to be told by.
  */
-export async function strangersIn(mesh: RunnerMesh, withinMs = 10_000): Promise<Partial<Residue>> {
+export async function strangersIn(mesh: RunnerMesh, withinMs = 60_000): Promise<Partial<Residue>> {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const { detail } = await mesh.ready();

@@ -104,7 +104,7 @@ export class RunnerClient {
   }
 
   /** Waits for a connection: a call right after the runner came back would fail for want of one. */
-  async connected(withinMs = 10_000): Promise<void> {
+  async connected(withinMs = 60_000): Promise<void> {
     const deadline = Date.now() + withinMs;
     for (const client of [this.#execs, this.#boxes])
       await new Promise<void>((resolve, reject) => {

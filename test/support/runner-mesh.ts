@@ -17,7 +17,7 @@ import { descendantsOf, type Seen, seen } from './processes.ts';
 import { RunnerClient } from './runner-client.ts';
 
 const READY_WITHIN_MS = 120_000;
-const STOP_WITHIN_MS = 30_000;
+const STOP_WITHIN_MS = 120_000;
 /** Well within the 60 s that an assertion lives. */
 const ASSERTION_EVERY_MS = 20_000;
 

@@ -13,7 +13,8 @@ import { nodeDirectory } from './node-directory.ts';
 import { seccompProgram } from './seccomp.ts';
 import { killStarting } from './strays.ts';
 
-const START_TIMEOUT_MS = 10_000;
+/** Only against hanging: a box that ends is noticed at once. */
+const START_TIMEOUT_MS = 60_000;
 const DIAGNOSTICS_MAX = 4096;
 /** Without every one of these a box is no box. */
 const PROMISED = { namespaces: ['user', 'pid', 'mnt', 'net', 'ipc', 'uts'] } as const;

@@ -280,11 +280,10 @@ for (const [what, bytes, status] of TRICKS)
     assert.match(control, /^HTTP\/1\.1 101 /, 'control: the wish alone is granted');
   });
 
-test('E9: a policy that no longer allows it closes it within a second, and so does the end of the exec', async () => {
+test('E9: a policy that no longer allows it closes it, and so does the end of the exec', async () => {
   const one = await client('wss://api.example.com/ws/tightened');
   const host = seen.at(-1);
   const { opened } = built;
-  const began = performance.now();
   const answered = await opened.ask({
     $case: 'tighten',
     value: {
@@ -297,7 +296,6 @@ test('E9: a policy that no longer allows it closes it within a second, and so do
   });
   assert.equal(answered.response?.$case, 'tightened');
   await until('it is closed', () => one.closed && host?.ended === true);
-  assert.ok(performance.now() - began < 1_000);
   const other = await client('wss://cred.example.com/any');
   await opened.ask({ $case: 'unbind', value: { execId: opened.execId } });
   await until('the end of the exec closes it', () => other.closed && seen.at(-1)?.ended === true);
