@@ -1,21 +1,18 @@
 import { AuditChain, type AuditFields, type AuditLabels } from '#core/audit';
 import { AuditFile } from '#core/audit-file';
-import type { AuditSink, AuditTurn } from '#core/audit-line';
-import { OutriderError } from '#core/errors';
+import type { AuditSink } from '#core/audit-line';
+import { TurnSink } from '#core/audit-turn';
 import { auditSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
 import { givesUpRoot } from '#core/mesh-user';
 import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from './config.ts';
 
-/** Lines that could not be written yet; beyond these the call that made one is only in the log. */
-const OWED_MAX = 10_000;
-
 /** The gateway's chain: one record for each call of a tool, whatever came of it. */
 export interface GatewayAudit {
   /** To be called before a call is sent on. @throws {OutriderError} AUDIT_UNAVAILABLE while what has been is not recorded */
   assertWritable(): void;
-  /** Records what is over. It reaches the file by the end of this turn of the event loop, with what else this turn has recorded; where it cannot, it is owed. Never throws. `labels`: fields that it has in common with others. */
+  /** Records what is over. It reaches the file by the end of this turn of the event loop, with what else this turn has recorded; where it cannot, it is owed; beyond 10 000 of those it is only in the log. Never throws. `labels`: fields that it has in common with others. */
   record(fields: AuditFields, labels?: AuditLabels): void;
   close(): Promise<void>;
 }
@@ -76,76 +73,4 @@ export function createAudit(
       }
     },
   };
-}
-
-/** Writes what one turn of the event loop has recorded at once: under load many calls end in one turn, and each write is a call of the system. */
-class TurnSink implements AuditSink {
-  readonly previous: AuditSink['previous'];
-  readonly #sink: AuditSink;
-  readonly #failed: (error: unknown, owed: number) => void;
-  #lines: string[] = [];
-  #due: NodeJS.Immediate | undefined;
-  #failing = false;
-
-  constructor(sink: AuditSink, failed: (error: unknown, owed: number) => void) {
-    this.#sink = sink;
-    this.previous = sink.previous;
-    this.#failed = failed;
-  }
-
-  /** Whether the last attempt to write failed. */
-  get failing(): boolean {
-    return this.#failing;
-  }
-
-  append(line: string): void {
-    if (this.#lines.length >= OWED_MAX) throw unavailable('too many records are owed');
-    this.#lines.push(line);
-    this.#due ??= setImmediate(() => this.#writeOrTell());
-  }
-
-  /** @throws {OutriderError} AUDIT_UNAVAILABLE, and the lines are kept for the next time */
-  write(): void {
-    clearImmediate(this.#due);
-    this.#due = undefined;
-    if (this.#lines.length === 0) return;
-    try {
-      this.#sink.append(this.#lines.join('\n'));
-    } catch (error) {
-      this.#failing = true;
-      throw unavailable(error);
-    }
-    this.#lines = [];
-    this.#failing = false;
-  }
-
-  /** Asked of the first line of a turn alone: what one turn has recorded stays in one file. */
-  turn(bytes: number): AuditTurn | undefined {
-    return this.#lines.length === 0 ? this.#sink.turn?.(bytes) : undefined;
-  }
-
-  flush(): void {
-    this.write();
-    this.#sink.flush?.();
-  }
-
-  close(): void {
-    try {
-      this.write();
-    } finally {
-      this.#sink.close?.();
-    }
-  }
-
-  #writeOrTell(): void {
-    try {
-      this.write();
-    } catch (error) {
-      this.#failed(error, this.#lines.length);
-    }
-  }
-}
-
-function unavailable(cause: unknown): OutriderError {
-  return new OutriderError('AUDIT_UNAVAILABLE', 'the audit cannot be written', { cause });
 }

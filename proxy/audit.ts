@@ -8,8 +8,10 @@ import {
   type AuditHead,
   type AuditLabels,
   type AuditRotation,
+  type AuditSink,
 } from '#core/audit';
-import type { OutriderError } from '#core/errors';
+import { TurnSink, type Written } from '#core/audit-turn';
+import { type OutriderError, toOutriderError } from '#core/errors';
 import { auditSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
@@ -22,8 +24,6 @@ const HEAD_FILE = 'proxy.head.json';
 /** Below this the disk counts as full: room for the records of what is under way. */
 const FREE_MIN_BYTES = 1_048_576;
 const FREE_CHECK_MS = 1_000;
-/** Records of exchanges that ended while the disk could not take them; written before anything new is let out. */
-const OWED_MAX = 10_000;
 
 /** The proxy's own chain of audit records. What cannot be recorded does not happen. */
 export interface ProxyAudit {
@@ -31,6 +31,8 @@ export interface ProxyAudit {
   assertWritable(): void;
   /** Writes one record, with what it has in common with others as `labels`. @throws {OutriderError} AUDIT_UNAVAILABLE: the record is then owed, and nothing goes out until it is written */
   record(fields: AuditFields, labels?: AuditLabels): void;
+  /** The same by the end of this turn of the event loop, with what else the turn has recorded; `written` is called once, with AUDIT_UNAVAILABLE where `record` had thrown. */
+  recordInTurn(fields: AuditFields, labels: AuditLabels | undefined, written: Written): void;
   readonly head: AuditHead;
   close(): Promise<void>;
 }
@@ -55,50 +57,52 @@ export function openAudit(options: ProxyAuditOptions): ProxyAudit {
   ensurePrivateDir(directory);
   const path = join(directory, AUDIT_FILE);
   const file = new AuditFile(path, options.rotation ?? AUDIT_ROTATION);
-  const publishHead = () =>
-    writePrivateFile(join(directory, HEAD_FILE), `${JSON.stringify(chain.head)}\n`);
-  const chain: AuditChain = new AuditChain(
-    'proxy',
-    {
-      previous: file.previous,
-      append: (line) => file.append(line),
-      turn: (bytes) => file.turn(bytes),
-      flush: () => {
-        file.flush();
-        options.onCheckpoint();
-        publishHead();
-      },
-      close: () => file.close(),
+  const sink: AuditSink = {
+    previous: file.previous,
+    append: (lines) => file.append(lines),
+    turn: (bytes) => file.turn(bytes),
+    flush: () => {
+      file.flush();
+      options.onCheckpoint();
+      writePrivateFile(join(directory, HEAD_FILE), `${JSON.stringify(audit.head)}\n`);
     },
-    { signingKey: auditSigningKey(keysDirectory, 'proxy') },
-  );
-  chain.startCheckpoints(options.checkpointMs);
-  return createAudit({ chain, log, metrics, freeBytes: freeSpace(dirname(path)) });
+    close: () => file.close(),
+  };
+  const audit = createAudit({
+    sink,
+    signingKey: auditSigningKey(keysDirectory, 'proxy'),
+    checkpointMs: options.checkpointMs,
+    log,
+    metrics,
+    freeBytes: freeSpace(dirname(path)),
+  });
+  return audit;
 }
 
-/** The promise of `ProxyAudit` over a chain that is open. */
+/** The promise of `ProxyAudit` over a sink. @throws {OutriderError} AUDIT_UNAVAILABLE where it does not take the first record */
 export function createAudit(deps: {
-  readonly chain: AuditChain;
+  readonly sink: AuditSink;
+  readonly signingKey?: ReturnType<typeof auditSigningKey>;
+  readonly checkpointMs?: number | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** What the sink has room for. */
   readonly freeBytes: () => number;
 }): ProxyAudit {
-  const { chain, log, metrics, freeBytes } = deps;
+  const { signingKey, log, metrics, freeBytes } = deps;
+  const turn = new TurnSink(deps.sink, (error, owed) =>
+    log.error('audit records cannot be written', { error, detail: { owed } }),
+  );
+  const chain = new AuditChain('proxy', turn, { signingKey });
+  turn.write();
+  chain.startCheckpoints(deps.checkpointMs);
   metrics.gauge('outrider_audit_head_seq', 'Number of the last audit record.', [], (gauge) =>
     gauge.set(chain.head.seq),
   );
   const written = metrics.tally('outrider_audit_records_total', 'Audit records written.');
-  const owed: { readonly fields: AuditFields; readonly labels: AuditLabels | undefined }[] = [];
-  const append = (fields: AuditFields, labels?: AuditLabels): void => {
+  const append = (fields: AuditFields, labels: AuditLabels | undefined): void => {
     chain.append(fields, labels);
     written.add(1);
-  };
-  const settle = (): void => {
-    for (let next = owed[0]; next !== undefined; next = owed[0]) {
-      append(next.fields, next.labels);
-      owed.shift();
-    }
   };
 
   return {
@@ -108,25 +112,28 @@ export function createAudit(deps: {
     assertWritable() {
       if (freeBytes() < FREE_MIN_BYTES)
         throw unwritable('less than 1 MiB is free on the disk of the audit');
-      settle();
+      if (turn.failing) turn.write();
     },
     record(fields, labels) {
       try {
-        settle();
         append(fields, labels);
+        turn.write();
       } catch (error) {
-        if (owed.length < OWED_MAX) owed.push({ fields, labels });
         log.error('an audit record cannot be written', { error });
         throw error;
       }
     },
-    async close() {
+    recordInTurn(fields, labels, told) {
       try {
-        settle();
-      } finally {
-        await chain.close();
+        append(fields, labels);
+      } catch (error) {
+        log.error('an audit record is lost', { error });
+        told(toOutriderError(error));
+        return;
       }
+      turn.afterwards(told);
     },
+    close: () => chain.close(),
   };
 }
 

@@ -91,9 +91,9 @@ async function send(
     request,
     response,
     upgrading ? asWebSocket(request, response, outbound, upgrading) : outbound,
-    (came) => {
+    (came, written) => {
       if (came.status === 401) onRejected();
-      parts.audit.record(record.completed(came), record.labels);
+      parts.audit.recordInTurn(record.completed(came), record.labels, written);
     },
   );
   if (abandonment) {

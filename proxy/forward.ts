@@ -76,7 +76,8 @@ const WHOLE_MAX_BYTES = 16_384;
 
 /**
  * Sends the request upstream and streams the answer back, each side at the pace of the other. No redirect is followed, no request repeated.
- * `onAnswered` runs when the answer is complete and before its last byte leaves; where it throws, the answer is cut.
+ * `onAnswered` runs when the answer is complete; its last byte leaves when that calls back, and where it does so with an error the
+ * answer is cut.
  * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, BODY_TOO_LARGE, CANCELLED, or whatever the exchange
  * was cut by; when the answer had begun, it has been cut
  */
@@ -84,16 +85,19 @@ export function forward(
   request: IncomingMessage,
   response: ServerResponse,
   outbound: Outbound,
-  onAnswered: (exchanged: Exchanged) => void,
+  onAnswered: OnAnswered,
 ): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
     new AnswerRelay(request, response, outbound, { onAnswered, resolve, reject }).send();
   });
 }
 
+/** To call `written` once, soon. */
+type OnAnswered = (exchanged: Exchanged, written: (error?: OutriderError) => void) => void;
+
 /** Who is told what became of an exchange. */
 interface Listener {
-  readonly onAnswered: (exchanged: Exchanged) => void;
+  readonly onAnswered: OnAnswered;
   readonly resolve: (exchanged: Exchanged) => void;
   readonly reject: (error: OutriderError) => void;
 }
@@ -207,18 +211,14 @@ class AnswerRelay implements Http1Handler {
     const response = this.#response;
     const rest = this.#rest();
     this.#exchanged.bytesOut += rest?.length ?? 0;
-    this.#countRedactions();
-    try {
-      this.#listener.onAnswered(this.#exchanged);
-    } catch (error) {
-      response.destroy();
-      this.#finish(error);
-      return;
-    }
-    // As text Node joins it to the head, which saves half of what writing two pieces costs.
-    if (this.#whole && rest) response.end(rest.toString('latin1'), 'latin1');
-    else response.end(rest);
-    this.#finish();
+    this.#close();
+    this.#listener.onAnswered(this.#exchanged, (error) => {
+      if (error) response.destroy();
+      // As text Node joins it to the head, which saves half of what writing two pieces costs.
+      else if (this.#whole && rest) response.end(rest.toString('latin1'), 'latin1');
+      else response.end(rest);
+      this.#tell(error);
+    });
   }
 
   onRequestUpgrade(
@@ -231,13 +231,10 @@ class AnswerRelay implements Http1Handler {
     exchanged.status = status;
     exchanged.upstreamMs = performance.now() - this.#began;
     this.#response.off('close', this.#onClientGone);
-    this.#outbound
-      .carry?.({ rawHeaders, upstream, exchanged })
-      .then(() => this.#listener.onAnswered(exchanged))
-      .then(
-        () => this.#finish(),
-        (error: unknown) => this.#finish(error),
-      );
+    this.#outbound.carry?.({ rawHeaders, upstream, exchanged }).then(
+      () => this.#listener.onAnswered(exchanged, (error) => this.#finish(error)),
+      (error: unknown) => this.#finish(error),
+    );
   }
 
   onResponseError(error: Error): void {
@@ -295,10 +292,19 @@ class AnswerRelay implements Http1Handler {
 
   #finish(error?: unknown): void {
     if (this.#over) return;
+    this.#close();
+    this.#tell(error);
+  }
+
+  /** Nothing that happens from here on changes what it came to. */
+  #close(): void {
     this.#over = true;
     this.#outbound.open.expectNothing();
     this.#countRedactions();
     this.#body?.destroy();
+  }
+
+  #tell(error?: unknown): void {
     if (error === undefined) this.#listener.resolve(this.#exchanged);
     else this.#listener.reject(withExchanged(failureOf(error), this.#exchanged));
   }
