@@ -23,7 +23,7 @@ const CHECK_TIMEOUT_MS = 2_000;
  */
 export function adminRoutes(
   checks: readonly ReadyCheck[],
-  metrics: Metrics,
+  metrics: Pick<Metrics, 'text'>,
   info: () => Record<string, unknown> = () => ({}),
 ) {
   return async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
@@ -40,7 +40,7 @@ export function adminRoutes(
       const { type, body } = await metrics.text();
       response.writeHead(200, { 'content-type': type }).end(body);
     } else {
-      const problems = await failing(checks);
+      const problems = await failingChecks(checks);
       const ready = Object.keys(problems).length === 0;
       answerJson(response, ready ? 200 : 503, {
         status: ready ? 'ready' : 'not ready',
@@ -111,6 +111,18 @@ export async function listen(
   socketMode?: number,
 ): Promise<Address> {
   if (address.kind === 'unix') await removeStaleSocket(address.path);
+  return bind(server, address, socketMode);
+}
+
+/**
+ * The same without a look at who has the socket: for the workers of one part, who share it (`node:cluster`).
+ * @throws {OutriderError} ADDRESS_IN_USE
+ */
+export async function bind(
+  server: NetServer,
+  address: Address,
+  socketMode?: number,
+): Promise<Address> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const shown = formatAddress(address);
@@ -163,7 +175,10 @@ export async function closeServer(server: Server, graceMs = 0, idleMs = 0): Prom
   server.close(); // ends its checks of slow requests, which keep nothing alive but stay otherwise
 }
 
-async function failing(checks: readonly ReadyCheck[]): Promise<Record<string, string>> {
+/** What each check that fails says, by its name; one that does not answer within 2 s fails. */
+export async function failingChecks(
+  checks: readonly ReadyCheck[],
+): Promise<Record<string, string>> {
   const results = await Promise.all(
     checks.map(async ({ name, check }) => {
       let timer: NodeJS.Timeout | undefined;

@@ -1,4 +1,13 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricObjectWithValues,
+  type MetricValue,
+  Registry,
+} from 'prom-client';
 import { Tally } from './tally.ts';
 import { Timing } from './timing.ts';
 
@@ -78,6 +87,7 @@ export class Metrics {
     return new Gauge({
       name,
       help,
+      aggregator: NOT_SUMMED[name] ?? 'sum',
       labelNames: [...labelNames],
       registers: [this.registry],
       ...(collect
@@ -118,6 +128,40 @@ export class Metrics {
   async text(): Promise<{ type: string; body: string }> {
     return { type: this.registry.contentType, body: await this.registry.metrics() };
   }
+
+  /** All of them as plain data, for another process to sum. */
+  async snapshot(): Promise<MetricsSnapshot> {
+    const metrics = await this.registry.getMetricsAsJSON();
+    // prom-client leaves out of a sum what the buckets of a histogram share.
+    return metrics.map((metric) => ({ ...metric, values: metric.values.map(withAllLabels) }));
+  }
+}
+
+/** What `Metrics.snapshot` gives. */
+export type MetricsSnapshot = readonly MetricObjectWithValues<MetricValue<string>>[];
+
+function withAllLabels(
+  value: MetricValue<string> & { sharedLabels?: MetricValue<string>['labels'] },
+) {
+  const { sharedLabels = {}, ...rest } = value;
+  return { ...rest, labels: { ...sharedLabels, ...value.labels } };
+}
+
+/** One view of the metrics of several processes: counts are summed. In the text format of Prometheus 0.0.4. */
+export async function sumMetrics(
+  snapshots: readonly MetricsSnapshot[],
+): Promise<{ type: string; body: string }> {
+  const summed = AggregatorRegistry.aggregate(snapshots.map((one) => [...one]));
+  return { type: summed.contentType, body: await summed.metrics() };
+}
+
+/** What of several snapshots only ever grows, in one: what processes that have ended leave for the sum. */
+export function sumOfCounters(snapshots: readonly MetricsSnapshot[]): MetricsSnapshot {
+  const growing = snapshots.map((one) =>
+    one.filter(({ type }) => ['counter', 'histogram'].includes(String(type))),
+  );
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- `aggregate` registers the sums themselves; its type has those of any metric
+  return AggregatorRegistry.aggregate(growing).getMetricsAsArray() as unknown as MetricsSnapshot;
 }
 
 /** One series of a metric: found once and kept, since finding it by its labels costs more than counting. */
@@ -131,6 +175,15 @@ export interface TallyOptions {
 const SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
+
+/** Of several processes, of which a sum would say nothing. */
+const NOT_SUMMED: Partial<Record<MetricName, 'min' | 'max'>> = {
+  outrider_policy_info: 'max',
+  outrider_policy_loaded_timestamp_seconds: 'max',
+  outrider_policy_reload_failing: 'max',
+  outrider_revocation_streams: 'min',
+  outrider_limit_store_up: 'min',
+};
 
 /** Every metric of Outrider's own. A new one is added here first. */
 const METRIC_NAMES = [
@@ -174,5 +227,7 @@ const METRIC_NAMES = [
   'outrider_token_exchanges_total',
   'outrider_revocation_streams',
   'outrider_secret_returns_total',
+  'outrider_workers_ready',
+  'outrider_worker_restarts_total',
 ] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];

@@ -31,6 +31,8 @@ export interface Part<S extends Spec> {
   /** The section of the configuration that it reads, where that is another part's. */
   readonly section?: string;
   readonly spec: (paths: { runtime: string; state: string }) => S;
+  /** Known already: nothing is read. Of a worker, which has that of the process that started it. */
+  readonly config?: ConfigOf<S> | undefined;
   /** As root: who the parts of the mesh become; absent for one that serves no other part. */
   readonly user?: (config: ConfigOf<S>) => MeshUser;
   /** It does not become that user, but shares the runtime directory with it. */
@@ -55,7 +57,7 @@ export interface Part<S extends Spec> {
 export async function runPart<
   S extends Spec & { readonly logLevel: { parse: (raw: unknown) => LogLevel } },
 >(
-  { name, section = name, spec, user, keepsRoot = false, start }: Part<S>,
+  { name, section = name, spec, config: known, user, keepsRoot = false, start }: Part<S>,
   argv: readonly string[],
   env: Env,
 ): Promise<number> {
@@ -64,7 +66,7 @@ export async function runPart<
     const uid = process.getuid?.() ?? 0;
     const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
     const { argv: options, file } = takeConfigFile(argv);
-    const config = loadConfig(section, spec(paths), { argv: options, env, file });
+    const config = known ?? loadConfig(section, spec(paths), { argv: options, env, file });
     log = createLogger(name, logLevelOf(config));
     const meshUid = user && isRoot() ? uidOf(user(config)) : 0;
     if (meshUid !== 0) ensureRuntimeDir(paths.runtime, meshUid);

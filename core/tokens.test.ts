@@ -63,14 +63,18 @@ describe('what a signer makes, the verifier of that kind accepts whole', () => {
   });
 
   test('an execution token carries every claim and the name of its runner', async () => {
-    const { jwt, expiresAt } = await new ExecutionSigner(runner).sign(
-      claims({ certificateThumbprint: 'print', phase: 'install' }),
-    );
+    const restricted = {
+      certificateThumbprint: 'print',
+      keyThumbprint: 'of a key',
+      once: 'a proxy',
+      phase: 'install',
+    } as const;
+    const { jwt, expiresAt } = await new ExecutionSigner(runner).sign(claims(restricted));
     const verified = await executions.verify(jwt);
     assert.deepEqual(
       { ...verified, startedAt: 0, issuedAt: 0, expiresAt: 0, tokenId: '' },
       {
-        ...claims({ certificateThumbprint: 'print', phase: 'install', startedAt: 0 }),
+        ...claims({ ...restricted, startedAt: 0 }),
         issuer: 'outrider:runner',
         issuedAt: 0,
         expiresAt: 0,
@@ -368,7 +372,11 @@ describe('an execution token', () => {
   });
 
   const refused: readonly (readonly [string, Claims])[] = [
-    ['bound to a key in an unknown way', { cnf: { jkt: 'x' } }],
+    ['bound to a key in an unknown way', { cnf: { jku: 'x' } }],
+    ['bound in a way that is known and in another', { cnf: { 'x5t#S256': 'print', jku: 'x' } }],
+    ['bound to a key without a thumbprint', { cnf: { jkt: '' } }],
+    ['bound to a key whose thumbprint is no text', { cnf: { jkt: 1 } }],
+    ['for one request, and at no proxy that is named', { once: true }],
     ['bound to an empty thumbprint', { cnf: { 'x5t#S256': '' } }],
     ['bound to nothing that can be read', { cnf: 'x' }],
     ['of a phase that is not known', { phase: 'build' }],

@@ -45,6 +45,10 @@ export interface ExecutionClaims {
   readonly phase?: 'install' | undefined;
   /** SHA-256 thumbprint of the client certificate that must carry the token (RFC 8705); absent on one host. */
   readonly certificateThumbprint?: string | undefined;
+  /** SHA-256 thumbprint of the key that must sign a proof for each request (RFC 9449, 6.1); absent: none need be shown. */
+  readonly keyThumbprint?: string | undefined;
+  /** The token is for one request, at the proxy that goes by this name alone; absent: for any number, at any. */
+  readonly once?: string | undefined;
 }
 
 export interface VerifiedExecution extends ExecutionClaims {
@@ -124,17 +128,9 @@ export class ExecutionSigner {
   }
 
   async sign(claims: ExecutionClaims): Promise<{ jwt: string; expiresAt: Date }> {
-    const {
-      sandboxId,
-      execId,
-      role,
-      policyDigest,
-      proof,
-      startedAt,
-      requestId,
-      phase,
-      certificateThumbprint,
-    } = claims;
+    const { sandboxId, execId, role, policyDigest, proof, startedAt, requestId, phase, once } =
+      claims;
+    const cnf = confirmationOf(claims);
     const jwt = this.#sign(TYPE.execution, AUDIENCE.proxy, execId, {
       sandbox: sandboxId,
       exec: execId,
@@ -144,9 +140,8 @@ export class ExecutionSigner {
       started: startedAt,
       request: requestId,
       ...(phase === undefined ? {} : { phase }),
-      ...(certificateThumbprint === undefined
-        ? {}
-        : { cnf: { 'x5t#S256': certificateThumbprint } }),
+      ...(once === undefined ? {} : { once }),
+      ...(cnf === undefined ? {} : { cnf }),
     });
     return { jwt, expiresAt: new Date(Date.now() + TOKEN_LIFE_S * 1000) };
   }
@@ -228,7 +223,8 @@ export class ExecutionVerifier {
       startedAt,
       requestId: textClaim(payload, 'request'),
       phase: phaseOf(payload),
-      certificateThumbprint: confirmation(payload),
+      ...boundTo(payload),
+      once: payload['once'] === undefined ? undefined : textClaim(payload, 'once'),
       tokenId: textClaim(payload, 'jti'),
       issuedAt: payload.iat ?? 0,
       expiresAt: payload.exp ?? 0,
@@ -325,14 +321,43 @@ function principalOf(payload: JWTPayload): Principal {
   };
 }
 
-/** RFC 8705 3.1; absent on one host. */
-function confirmation(payload: JWTPayload): string | undefined {
+/** What a token is bound to. */
+export type Bound = Pick<ExecutionClaims, 'certificateThumbprint' | 'keyThumbprint'>;
+
+/** The members of `cnf` (RFC 7800), by what they are called here. */
+const CONFIRMATION = { 'x5t#S256': 'certificateThumbprint', jkt: 'keyThumbprint' } as const;
+
+function confirmationOf(bound: Bound): Record<string, string> | undefined {
+  const members = Object.entries(CONFIRMATION).flatMap(([member, name]) => {
+    const thumbprint = bound[name];
+    return thumbprint === undefined ? [] : [[member, thumbprint] as const];
+  });
+  return members.length === 0 ? undefined : Object.fromEntries(members);
+}
+
+/**
+ * What the claims of a token say that it is bound to: RFC 8705 3.1, RFC 9449 6.1. A member that is not known here is a condition that
+ * nobody would check.
+ * @throws {OutriderError} UNAUTHENTICATED
+ */
+export function boundTo(payload: JWTPayload): Bound {
   const cnf = payload['cnf'];
-  if (cnf === undefined) return undefined;
-  const thumbprint = isRecord(cnf) ? cnf['x5t#S256'] : undefined;
-  if (typeof thumbprint !== 'string' || thumbprint === '')
-    throw notValid(new TokenFault('jwt_cnf_mismatch', 'a confirmation of an unknown kind'));
-  return thumbprint;
+  if (cnf === undefined) return UNBOUND;
+  const { 'x5t#S256': certificate, jkt, ...unknown } = isRecord(cnf) ? cnf : {};
+  const given = [certificate, jkt].filter((thumbprint) => thumbprint !== undefined);
+  if (given.length === 0 || Object.keys(unknown).length > 0) throw unknownConfirmation();
+  return { certificateThumbprint: thumbprintOf(certificate), keyThumbprint: thumbprintOf(jkt) };
+}
+
+const UNBOUND: Bound = { certificateThumbprint: undefined, keyThumbprint: undefined };
+
+function thumbprintOf(member: unknown): string | undefined {
+  if (member === undefined || (typeof member === 'string' && member !== '')) return member;
+  throw unknownConfirmation();
+}
+
+function unknownConfirmation(): OutriderError {
+  return notValid(new TokenFault('jwt_cnf_mismatch', 'a confirmation of an unknown kind'));
 }
 
 /** A phase that is not known here must not pass for a program. */

@@ -1,8 +1,11 @@
+import { endpointProblem, names } from './check-datasource.ts';
 import { checkHosts, checkPaths } from './check-rule.ts';
 import type { Checked } from './checked.ts';
-import type { CredentialBinding, EgressPolicy, PolicyDocuments } from './document.ts';
+import type { Boundary, CredentialBinding, EgressPolicy, PolicyDocuments } from './document.ts';
+import { parseEndpoint } from './endpoint.ts';
 import { FRAMING, isFramingHeader } from './framing-header.ts';
 import { eachPolicy } from './project.ts';
+import type { AllowProjection } from './projection.ts';
 import {
   allowBoxes,
   type Box,
@@ -23,12 +26,15 @@ export function checkCredentials(
   bindings: readonly Checked<CredentialBinding>[],
   policies: readonly Checked<EgressPolicy>[],
 ): void {
-  const sound = bindings.filter(isSound).map(
-    (checked): Bound => ({
-      ...checked,
-      layer: new Layer(placesOf(checked.document)),
-    }),
-  );
+  const { boundaries } = documents;
+  const sound = bindings
+    .filter((checked) => isSound(checked, boundaries))
+    .map(
+      (checked): Bound => ({
+        ...checked,
+        layer: new Layer(placesOf(checked.document)),
+      }),
+    );
   checkOverlaps(sound);
   checkReachable(sound, documents.egressPolicies);
   const byName = new Map(sound.map((bound) => [bound.document.metadata.name, bound]));
@@ -42,8 +48,20 @@ export function checkCredentials(
           ['spec', 'allow', index, 'credential'],
           `the CredentialBinding "${rule.credential}" is not for "${example}", which this rule allows`,
         );
+      if (bound && 'sigv4' in bound.document.spec.inject && isStreamed(rule))
+        report(
+          ['spec', 'allow', index, 'protocols'],
+          `"${rule.credential}" signs whole requests, and HTTP/2 is sent on as it comes: name http1, and no grpc`,
+        );
     }
   }
+}
+
+/** Whether requests go to the other side as HTTP/2, and so before their bodies are there. */
+function isStreamed({ protocols }: AllowProjection): boolean {
+  return (
+    protocols.includes('grpc') || (protocols.includes('http2') && !protocols.includes('http1'))
+  );
 }
 
 /** A binding, with the requests that it is for. */
@@ -61,7 +79,13 @@ function placesOf({ spec: { hosts, paths = 'any' } }: CredentialBinding) {
   );
 }
 
-function isSound({ document: { spec }, report }: Checked<CredentialBinding>): boolean {
+/** They are signed as S3 is, and as nothing else. */
+const S3_BY_ANOTHER_NAME = new Set(['s3express', 's3-outposts', 's3-object-lambda']);
+
+function isSound(
+  { document: { spec }, report }: Checked<CredentialBinding>,
+  boundaries: readonly Boundary[],
+): boolean {
   let sound = true;
   const note: typeof report = (path, message) => {
     sound = false;
@@ -79,7 +103,32 @@ function isSound({ document: { spec }, report }: Checked<CredentialBinding>): bo
       );
     }
   }
+  if ('sigv4' in spec.inject && S3_BY_ANOTHER_NAME.has(spec.inject.sigv4.service))
+    note(
+      ['spec', 'inject', 'sigv4', 'service'],
+      'this is the API of S3 by another name, whose copies and sub-resources would be signed: only s3 is known here',
+    );
+  if ('oauth2' in spec.inject) {
+    const problem = tokenUrlProblem(spec.inject.oauth2.tokenUrl, boundaries);
+    if (problem !== undefined) note(['spec', 'inject', 'oauth2', 'tokenUrl'], problem);
+  }
   return sound;
+}
+
+/** It is reached without a rule of its own, so that it must be where every Boundary lets rules lead. */
+function tokenUrlProblem(text: string, boundaries: readonly Boundary[]): string | undefined {
+  const endpoint = parseEndpoint(text);
+  if (typeof endpoint === 'string') return endpoint;
+  if (endpoint.scheme !== 'https') return 'a client secret goes over https alone';
+  const { host, port } = endpoint;
+  const mayBe = boundaries.every(
+    ({ spec: { mayHosts, neverPorts = [] } }) =>
+      (mayHosts?.some((pattern) => names(pattern, host.text)) ?? true) &&
+      !neverPorts.includes(port),
+  );
+  return mayBe && endpointProblem(endpoint, {}, boundaries) === undefined
+    ? undefined
+    : 'tokens come from a public host that no Boundary forbids, and this is none';
 }
 
 function checkOverlaps(bindings: readonly Bound[]): void {

@@ -48,9 +48,10 @@ export function checkDatasource(
   if (problem !== undefined) report(['spec', 'endpoint'], problem);
 }
 
-function endpointProblem(
+/** Why something must not be at an endpoint; undefined where it may. */
+export function endpointProblem(
   { host }: Endpoint,
-  { allowLoopback, allowPrivate }: Datasource['spec'],
+  { allowLoopback, allowPrivate }: Pick<Datasource['spec'], 'allowLoopback' | 'allowPrivate'>,
   boundaries: readonly Boundary[],
 ): string | undefined {
   const never = boundaries.find(({ spec }) =>
@@ -84,7 +85,8 @@ function consents(boundaries: readonly Boundary[], does: (boundary: Boundary) =>
   return boundaries.length > 0 && boundaries.every(does);
 }
 
-function names(pattern: string, host: string): boolean {
+/** Whether a host is one of those that a pattern of a document names. */
+export function names(pattern: string, host: string): boolean {
   const parsed = parseHostPattern(pattern);
   return typeof parsed !== 'string' && matchesHost(parsed, host);
 }

@@ -306,11 +306,6 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
     /allow\[1\]\.id: "a" of "one" grants the same requests of prometheus\/main/,
   ],
   [
-    'sigv4',
-    withCredential(['api.example.com'], { inject: { sigv4: { service: 's3', region: 'x' } } }),
-    /inject\.sigv4: sigv4 is not enforced/,
-  ],
-  [
     'a policy without an end beneath a ceiling',
     rule({}, { boundaries: [boundary('org', { maxExpiryDays: 30 })] }),
     /wants `expires` at most 30 days ahead/,

@@ -224,14 +224,22 @@ export interface BudgetSpec {
   readonly bytes?: Bytes;
 }
 
+/** Where a client gets its tokens, and as whom: the secret is the client's, the proxy asks (RFC 6749, 4.4). */
+export interface ClientCredentials {
+  readonly tokenUrl: string;
+  readonly clientId: string;
+  readonly scopes?: readonly string[];
+  readonly audience?: string;
+}
+
 export type Injection =
   | { readonly header: string; readonly format: string }
+  /** The secret is `<access key id>:<secret access key>`, with `:<session token>` where there is one. */
   | { readonly sigv4: { readonly service: string; readonly region: string } }
   | {
-      readonly oauth2: {
-        readonly tokenUrl: string;
-        readonly grant: 'client_credentials' | 'refresh_token' | 'jwt_bearer';
-        readonly scopes?: readonly string[];
+      readonly oauth2: ClientCredentials & {
+        /** Default client_credentials. */
+        readonly grant?: 'client_credentials' | 'refresh_token' | 'jwt_bearer';
       };
     }
   | { readonly mtls: true };
@@ -257,14 +265,7 @@ export type DatasourceAuth =
   | { readonly type: 'query'; readonly name: string }
   /** s3: the secret is `<access key id>:<secret access key>`, with `:<session token>` where there is one. */
   | { readonly type: 'sigv4'; readonly region: string }
-  /** The client credentials grant (RFC 6749, 4.4): the secret is the client's, the token is fetched by the proxy. */
-  | {
-      readonly type: 'oauth2';
-      readonly tokenUrl: string;
-      readonly clientId: string;
-      readonly scopes?: readonly string[];
-      readonly audience?: string;
-    };
+  | ({ readonly type: 'oauth2' } & ClientCredentials);
 
 /** How TLS to a datasource differs from the proxy's own settings. */
 export interface DatasourceTls {

@@ -1,10 +1,10 @@
 import { type Datasource } from './document.ts';
 import { classifyIp } from './ip-class.ts';
 import type { Permit } from './permit.ts';
-import { datasourceOf, type PolicySet } from './policy-set.ts';
+import { credentialOf, datasourceOf, type PolicySet } from './policy-set.ts';
 import type { Reason } from './reason.ts';
 import type { Boundary } from './role-policy.ts';
-import type { DatasourceTarget } from './target.ts';
+import type { DatasourceTarget, HostTarget } from './target.ts';
 
 /** A datasource that a permit opened, with its endpoint. Only `grantDatasource` makes it; only the proxy has any. */
 export class DatasourceGrant {
@@ -55,6 +55,29 @@ export class DatasourceGrant {
   }
 }
 
+/** The token endpoint of a CredentialBinding that a permit opened. Only `grantTokenEndpoint` makes it. */
+export class TokenEndpointGrant {
+  readonly #boundaries: readonly Boundary[];
+
+  private constructor(boundaries: readonly Boundary[]) {
+    this.#boundaries = boundaries;
+  }
+
+  static of(set: PolicySet, { decision }: Permit<HostTarget>): TokenEndpointGrant | undefined {
+    const binding =
+      decision.credential === null ? undefined : credentialOf(set, decision.credential);
+    return binding && 'oauth2' in binding.spec.inject
+      ? new TokenEndpointGrant(set.boundaries)
+      : undefined;
+  }
+
+  /** Why `address` (16 bytes) must not be dialled as the endpoint; undefined where it may: it is public, and no Boundary forbids it. */
+  addressRefusal(address: Uint8Array): Reason | undefined {
+    const never = this.#boundaries.some(({ neverCidrs }) => neverCidrs.has(address));
+    return never || classifyIp(address) !== 'public' ? 'resolved_ip_forbidden' : undefined;
+  }
+}
+
 const GRANTS = new WeakMap<PolicySet, Map<Datasource, DatasourceGrant>>();
 
 /** The datasource that the permit is for; undefined where this set has none of that name. */
@@ -65,6 +88,14 @@ export function grantDatasource(
   return DatasourceGrant.of(set, permit);
 }
 
+/** Where the tokens of the permit's credential come from; undefined where it has none that is fetched. */
+export function grantTokenEndpoint(
+  set: PolicySet,
+  permit: Permit<HostTarget>,
+): TokenEndpointGrant | undefined {
+  return TokenEndpointGrant.of(set, permit);
+}
+
 /** The datasource `type/name`, to see whether its endpoint is there: for connecting and nothing more. A request takes a permit. */
 export function probeGrant(set: PolicySet, key: string): DatasourceGrant | undefined {
   return DatasourceGrant.toProbe(set, key);
@@ -72,7 +103,7 @@ export function probeGrant(set: PolicySet, key: string): DatasourceGrant | undef
 
 /** Why `address` (16 bytes, as `parseIp` gives them) must not be dialled for the permit or grant; undefined where it may. */
 export function addressRefusal(
-  subject: Permit | DatasourceGrant,
+  subject: Permit | DatasourceGrant | TokenEndpointGrant,
   address: Uint8Array,
 ): Reason | undefined {
   return subject.addressRefusal(address);

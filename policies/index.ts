@@ -7,7 +7,13 @@ export {
   helloRefusal,
   readClientHello,
 } from './client-hello.ts';
-export { type DatasourceCall, type Inspection, inspectDatasource } from './datasource/index.ts';
+export {
+  type DatasourceCall,
+  type Inspection,
+  inspectDatasource,
+  s3ShapeRefusal,
+  signedBefore,
+} from './datasource/index.ts';
 export { type AllowDecision, type Decision, type DenyDecision, decide } from './decide.ts';
 export {
   dependencyRefusal,
@@ -17,7 +23,14 @@ export {
 } from './dependency.ts';
 export type * from './document.ts';
 export type { Endpoint } from './endpoint.ts';
-export { addressRefusal, type DatasourceGrant, grantDatasource, probeGrant } from './grant.ts';
+export {
+  addressRefusal,
+  type DatasourceGrant,
+  grantDatasource,
+  grantTokenEndpoint,
+  probeGrant,
+  type TokenEndpointGrant,
+} from './grant.ts';
 export { grantedDatasources, type ListedDatasource } from './granted-datasources.ts';
 export { type Host, parseHost } from './host.ts';
 export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';

@@ -8,8 +8,10 @@ import type { PolicyDocument } from './document.ts';
 export function notInThisVersion(document: PolicyDocument, report: Report): void {
   switch (document.kind) {
     case 'CredentialBinding':
-      for (const kind of ['sigv4', 'oauth2'] as const) {
-        if (kind in document.spec.inject) report(['spec', 'inject', kind], `${kind} ${NOT_YET}`);
+      if ('oauth2' in document.spec.inject) {
+        const { grant = 'client_credentials' } = document.spec.inject.oauth2;
+        if (grant !== 'client_credentials')
+          report(['spec', 'inject', 'oauth2', 'grant'], `${grant} ${NOT_YET}`);
       }
       if (document.spec.onReject401 === 'refreshOnce')
         report(['spec', 'onReject401'], `refreshOnce ${NOT_YET}`);

@@ -1,4 +1,11 @@
-import { addressRefusal, type DatasourceGrant, formatIp, type Permit, REASONS } from '#policies';
+import {
+  addressRefusal,
+  type DatasourceGrant,
+  formatIp,
+  type Permit,
+  REASONS,
+  type TokenEndpointGrant,
+} from '#policies';
 import { refused } from './refusal.ts';
 
 /** Addresses that may be dialled for one permit. Only `check` makes them, and `dial` takes nothing else. */
@@ -22,7 +29,7 @@ export class CheckedAddresses {
    * @throws {OutriderError} EGRESS_DENIED
    */
   static check(
-    grant: Permit | DatasourceGrant,
+    grant: Permit | DatasourceGrant | TokenEndpointGrant,
     addresses: readonly Uint8Array[],
   ): CheckedAddresses {
     if (!('datasource' in grant)) return CheckedAddresses.#check(grant, addresses);
@@ -34,7 +41,7 @@ export class CheckedAddresses {
   }
 
   static #check(
-    grant: Permit | DatasourceGrant,
+    grant: Permit | DatasourceGrant | TokenEndpointGrant,
     addresses: readonly Uint8Array[],
   ): CheckedAddresses {
     for (const address of addresses) {

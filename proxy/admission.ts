@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { DatasourceTarget, HostTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import type { Caller } from './authority.ts';
-import { type Prepared, WHOLE_ANSWER } from './credential.ts';
+import { type Prepared, type PreparedFrom, WHOLE_ANSWER } from './credential.ts';
 import type { ExchangeRecord } from './exchange-record.ts';
 import { type FlatHeaders, upstreamHeaders, valuesOf } from './headers.ts';
 import type { Identity } from './identify.ts';
@@ -11,19 +11,21 @@ import type { Parts } from './parts.ts';
 import { assertBodyFits, type TakenPlace, takePlace } from './places.ts';
 import type { UpstreamRoute } from './pools.ts';
 import { createRedactor, type Redactor } from './redaction.ts';
-import { authorizeUpstream, type PreparedFrom, type Upstream } from './upstream.ts';
+import { authorizeUpstream, type Upstream } from './upstream.ts';
 
 /** The head of a request, whichever version of HTTP carried it: names and values in turn. */
 export interface RequestHead {
   readonly rawHeaders: string[];
   /** What it came over. */
   readonly socket: Socket;
-  /** The request target; absent over HTTP/2. */
+  readonly method?: string | undefined;
+  /** The request target; absolute over HTTP/2. */
   readonly url?: string | undefined;
 }
 
 /** A request that both signatures and this proxy's own policy allow, with its place under the limits taken. */
 export interface Admitted {
+  readonly caller: Caller;
   readonly target: HostTarget | DatasourceTarget;
   readonly upstream: Upstream;
   readonly open: OpenExchange;
@@ -66,15 +68,18 @@ export async function admitted<T>(
   const { path, query } = target;
   parts.held.assertAbsent(caller.set, `${path.text}?${query ?? ''}`, rawHeaders, rule);
   assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], limits);
-  // Of what is allowed only, and before anything is asked or dialled.
-  const taking = takePlace(parts, caller, target, upstream.decision);
-  const place = taking instanceof Promise ? await taking : taking;
+  // Before a place is waited for: what is no longer allowed then does not go out.
   const open = parts.open.begin(caller, target, limits);
+  let place: TakenPlace | undefined;
   try {
-    return await send({ target, upstream, open, place });
+    // Of what is allowed only, and before anything is asked or dialled.
+    const taking = takePlace(parts, caller, target, upstream.decision);
+    place = taking instanceof Promise ? await taking : taking;
+    if (open.cutBy) throw open.cutBy;
+    return await send({ caller, target, upstream, open, place });
   } finally {
     open.close();
-    place.release();
+    place?.release();
   }
 }
 
@@ -93,13 +98,16 @@ export interface Addressed
   readonly redactsFrom: number;
 }
 
+/** The proof of a caller whose token is bound to a key: it is for this proxy. Any other is the program's own, for whom it calls. */
+const OWN_PROOF = ['dpop'];
+
 /**
  * Resolves the name, checks every address, and only then reads the secret and writes the head anew.
  * @throws {OutriderError} EGRESS_DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
  */
 export async function addressed(
   parts: Parts,
-  { upstream }: Admitted,
+  { caller, upstream }: Admitted,
   inspected: PreparedFrom,
 ): Promise<Addressed> {
   const { resolver } = parts;
@@ -111,13 +119,14 @@ export async function addressed(
   const { credential, scheme, host, port } = upstream;
   const sendsCredential = (inject.length > 0 || secrets.length > 0) && !signs;
   const whole = sendsCredential ? WHOLE_ANSWER : { strip: [], inject: [] };
+  const { keyThumbprint } = caller.identity.execution;
   return {
     ...prepared,
     route: { credential, scheme, host, port, addresses, trust },
     headers: upstreamHeaders(inspected.rawHeaders, {
       host: upstream.authority,
       anonymous: upstream.anonymous,
-      strip: [...strip, ...whole.strip],
+      strip: [...strip, ...whole.strip, ...(keyThumbprint === undefined ? [] : OWN_PROOF)],
       inject: [...inject, ...whole.inject],
     }),
     redactor: secrets.length > 0 ? createRedactor(secrets) : undefined,

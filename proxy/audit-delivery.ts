@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import type { ProxyAudit } from './audit.ts';
-import type { AuditSink } from './audit-sink.ts';
+import type { AuditStore } from './audit-sink.ts';
 import { delivererOf } from './deliverer.ts';
 import type { Identifier } from './identify.ts';
 
@@ -16,7 +16,7 @@ const TYPE = 'application/x-ndjson';
  */
 export async function deliver(
   request: IncomingMessage,
-  deps: { identifier: Identifier; audit: ProxyAudit; sink: AuditSink },
+  deps: { identifier: Identifier; audit: ProxyAudit; sink: AuditStore },
 ): Promise<AuditHead> {
   if (request.method !== 'POST')
     throw new OutriderError('METHOD_NOT_ALLOWED', 'audit records are delivered with POST');
@@ -26,7 +26,7 @@ export async function deliver(
   if (request.headers['content-type'] !== TYPE)
     throw new OutriderError('UNSUPPORTED_MEDIA_TYPE', `the content type must be ${TYPE}`);
   const body = await bodyOf(request);
-  const { head, beginsAt } = deps.sink.take(execution.sandboxId, body, delivererOf(identity));
+  const { head, beginsAt } = await deps.sink.take(execution.sandboxId, body, delivererOf(identity));
   deps.audit.record({
     event: 'receipt',
     requestId: execution.requestId,

@@ -45,6 +45,13 @@ export interface AuditSink {
   close(): void;
 }
 
+/** The same as seen by who may have to ask another process for it. */
+export interface AuditStore {
+  take(sandboxId: string, body: string, owner: string): Taken | Promise<Taken>;
+  flush(): void;
+  close(): void;
+}
+
 /** AUDIT_GAP, with the record after which the sender should go on; null where none of its chain is stored. */
 export class AuditGap extends OutriderError {
   readonly acknowledged: AuditHead | null;

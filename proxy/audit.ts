@@ -18,9 +18,6 @@ import type { Metrics } from '#core/metrics';
 import { ensurePrivateDir, writePrivateFile } from '#core/runtime-dir';
 import { refused } from './refusal.ts';
 
-const AUDIT_FILE = 'proxy.jsonl';
-const HEAD_FILE = 'proxy.head.json';
-
 /** Below this the disk counts as full: room for the records of what is under way. */
 const FREE_MIN_BYTES = 1_048_576;
 const FREE_CHECK_MS = 1_000;
@@ -40,6 +37,8 @@ export interface ProxyAudit {
 export interface ProxyAuditOptions {
   readonly directory: string;
   readonly keysDirectory: string;
+  /** Which of several workers writes it; undefined: the proxy is one process. */
+  readonly worker?: number | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Called at each checkpoint, for what is to be as safe as this chain then is. */
@@ -49,13 +48,14 @@ export interface ProxyAuditOptions {
 }
 
 /**
- * Opens `<directory>/proxy.jsonl`, checkpoints it every 10 s (which is also when it is flushed to the disk: a power cut may take
- * what was written since), begins another file where it is full, and keeps its last signed head in `proxy.head.json`, so that a cut tail is found.
+ * Opens `<directory>/proxy.jsonl`, or `proxy-<worker>.jsonl`, checkpoints it every 10 s (which is also when it is flushed to the disk: a power cut may take
+ * what was written since), begins another file where it is full, and keeps its last signed head beside it in `*.head.json`, so that a cut tail is found.
  */
 export function openAudit(options: ProxyAuditOptions): ProxyAudit {
   const { directory, keysDirectory, log, metrics } = options;
   ensurePrivateDir(directory);
-  const path = join(directory, AUDIT_FILE);
+  const name = options.worker === undefined ? 'proxy' : `proxy-${options.worker}`;
+  const path = join(directory, `${name}.jsonl`);
   const file = new AuditFile(path, options.rotation ?? AUDIT_ROTATION);
   const sink: AuditSink = {
     previous: file.previous,
@@ -64,7 +64,7 @@ export function openAudit(options: ProxyAuditOptions): ProxyAudit {
     flush: () => {
       file.flush();
       options.onCheckpoint();
-      writePrivateFile(join(directory, HEAD_FILE), `${JSON.stringify(audit.head)}\n`);
+      writePrivateFile(join(directory, `${name}.head.json`), `${JSON.stringify(audit.head)}\n`);
     },
     close: () => file.close(),
   };

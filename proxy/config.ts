@@ -59,6 +59,12 @@ export function proxySpec(paths: { runtime: string; state: string }) {
     ),
     'serverTls.key': optionalText('its key;'),
     'serverTls.clientCa': optionalText('the authorities that sign the certificates of sidecars.'),
+    workers: integer(
+      'How many processes serve requests, of the one proxy that they are together: with more than one the first process only shares out the connections, counts limits and budgets for all, stores the records of sidecars, and answers at `admin`.',
+      1,
+      64,
+      1,
+    ),
     admin: address('Where /livez, /readyz and /metrics answer.', '127.0.0.1:8794'),
     ...policySpec('proxy', paths.state),
     'keys.assertionIssuers': text(
@@ -112,7 +118,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       true,
     ),
     auditDir: text(
-      'Where proxy.jsonl, proxy.head.json and sidecar.jsonl are written.',
+      'Where proxy.jsonl, proxy.head.json and sidecar.jsonl are written; of several workers each writes its own proxy-1.jsonl, proxy-2.jsonl, ...',
       join(paths.state, 'audit'),
     ),
     'audit.maxBytes': bytes(
@@ -120,7 +126,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       AUDIT_ROTATION.maxBytes,
     ),
     'audit.files': integer(
-      'How many files of the audit of the proxy are kept, the current one included; the oldest beyond that are removed.',
+      'How many files of the audit of the proxy, or of each worker, are kept, the current one included; the oldest beyond that are removed.',
       2,
       100_000,
       AUDIT_ROTATION.files,

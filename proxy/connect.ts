@@ -30,9 +30,11 @@ export async function connectThrough(
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
   record.allowedBy(permit.decision);
-  const place = await takePlace(parts, caller, target, permit.decision);
+  // Before a place is waited for: what is no longer allowed then does not go out.
   const open = parts.open.begin(caller, target, permit.decision.limits);
+  let place: TakenPlace | undefined;
   try {
+    place = await takePlace(parts, caller, target, permit.decision);
     const came = await carry(parts, socket, head, permit, open, place, record, answered);
     parts.audit.record(record.completed(came), record.labels);
     return came;
@@ -41,7 +43,7 @@ export async function connectThrough(
     throw open.cutBy ?? error;
   } finally {
     open.close();
-    place.release();
+    place?.release();
   }
 }
 

@@ -1,9 +1,6 @@
 import type { Transform } from 'node:stream';
-import type { CredentialBinding } from '#policies';
 import type { Abandonment } from './abandon.ts';
-import { refused } from './refusal.ts';
-import type { Secrets } from './secrets.ts';
-import type { DatasourceTrust, DatasourceTrusts } from './trust.ts';
+import type { DatasourceTrust } from './trust.ts';
 
 /** What one credential puts into a request, and what must then not come back. */
 export interface Injection {
@@ -11,6 +8,13 @@ export interface Injection {
   /** Further headers of the caller that go, in lower case. */
   readonly strip: readonly string[];
   readonly secrets: readonly string[];
+}
+
+/** What is left of a request once it has been inspected. */
+export interface PreparedFrom {
+  readonly query: string | null;
+  readonly body: Buffer | undefined;
+  readonly rawHeaders: readonly string[];
 }
 
 /** A request that is allowed, as it is sent. */
@@ -49,37 +53,3 @@ export const WHOLE_ANSWER = {
   strip: ['range', 'if-range', 'sec-websocket-extensions', 'grpc-accept-encoding'],
   inject: [['accept-encoding', 'identity']],
 } as const;
-
-/**
- * The injection of a binding, its secret read now; of `mtls` nothing stands in the request: see `trustOf`.
- * @throws {OutriderError} CREDENTIAL_UNAVAILABLE; UNIMPLEMENTED for sigv4 and oauth2
- */
-export function injectionOf({ metadata, spec }: CredentialBinding, secrets: Secrets): Injection {
-  const { inject, secretRef, stripClient = [], redact = true } = spec;
-  const strip = stripClient.map((name) => name.toLowerCase());
-  if ('mtls' in inject) return { inject: [], strip, secrets: [] };
-  if (!('header' in inject))
-    throw refused(
-      'UNIMPLEMENTED',
-      `the credential ${metadata.name} is of a kind that is not in this version`,
-      'credential_unavailable',
-    );
-  const secret = secrets.read(secretRef);
-  const value = inject.format.replaceAll('{secret}', () => secret);
-  return {
-    inject: [[inject.header, value]],
-    strip,
-    secrets: redact ? [secret] : [],
-  };
-}
-
-/**
- * What the connection of a binding is made with, where that is its credential: a client certificate with its key.
- * @throws {OutriderError} CREDENTIAL_UNAVAILABLE
- */
-export function trustOf(
-  { spec: { inject, secretRef } }: CredentialBinding,
-  { secrets, trusts }: { readonly secrets: Secrets; readonly trusts: DatasourceTrusts },
-): DatasourceTrust | undefined {
-  return 'mtls' in inject ? trusts.of({ clientCertificateRef: secretRef }, secrets) : undefined;
-}

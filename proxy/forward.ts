@@ -331,9 +331,7 @@ function bodyOf(
   onBytes: (count: number) => void,
   transform: Transform | undefined,
 ): Readable | undefined {
-  const length = request.headers['content-length'];
-  const chunked = request.headers['transfer-encoding'] !== undefined;
-  if (!chunked && (length === undefined || length === '0')) return undefined;
+  if (!hasBody(request)) return undefined;
   const body = transform ?? new PassThrough();
   request.on('data', (chunk: Buffer) => onBytes(chunk.length));
   request.once('error', (error) => body.destroy(error));
@@ -341,6 +339,12 @@ function bodyOf(
     if (!request.complete) body.destroy(new Error('the request was cut'));
   });
   return request.pipe(body);
+}
+
+/** Whether a body comes with a request, by its head. */
+export function hasBody({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+  const length = headers['content-length'];
+  return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }
 
 /** @throws {OutriderError} UPSTREAM_LOST: an encoded answer to a request with a credential cannot be searched for it */

@@ -2,12 +2,21 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { OutriderError } from '#core/errors';
 import type { Principal } from '#core/principal';
-import type { ExecutionVerifier, Proof, ProofVerifier, VerifiedExecution } from '#core/tokens';
-import { isReason, type Reason } from '#policies';
+import {
+  CLOCK_TOLERANCE_S,
+  type ExecutionVerifier,
+  type Proof,
+  type ProofVerifier,
+  TOKEN_LIFE_S,
+  type VerifiedExecution,
+} from '#core/tokens';
+import { isReason, REASONS, type Reason } from '#policies';
 import { channelOf } from './channel.ts';
+import type { ProofsOfKeys } from './dpop.ts';
 import { valuesOf } from './headers.ts';
 import { refused } from './refusal.ts';
 import type { Revocations } from './revocations.ts';
+import { type OnceStore, UsedOnce } from './used-once.ts';
 
 /** What two signatures prove: the runner's, that an exec runs; the gateway's, on whose behalf. */
 export interface Identity {
@@ -17,9 +26,8 @@ export interface Identity {
   readonly grantedRole: string;
 }
 
-/** What of a request says who calls; `url` is absent over HTTP/2, which names its host in any case. */
-export type CallerRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket'> &
-  Partial<Pick<IncomingMessage, 'url'>>;
+/** What of a request says who calls; over HTTP/2 `url` is absolute. */
+export type CallerRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket' | 'method' | 'url'>;
 
 export interface Identifier {
   /**
@@ -28,8 +36,10 @@ export interface Identifier {
    */
   known(request: CallerRequest): Identity | undefined;
   /**
-   * Who calls, from `Proxy-Authorization` alone. It does not say what the caller may do: the role in the token is a claim.
-   * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED; EGRESS_DENIED for a web page without an execution token
+   * Who calls, from `Proxy-Authorization`, and the proof of a key where the token asks for one. It does not say what the caller may do:
+   * the role in the token is a claim. A token for one request is used up by it, whatever becomes of the request.
+   * @throws {OutriderError} UNAUTHENTICATED, TOKEN_REVOKED; EGRESS_DENIED for a web page without an execution token; RATE_LIMITED where
+   * more is used once than can be remembered
    */
   identify(request: CallerRequest): Promise<Identity>;
   /**
@@ -53,13 +63,25 @@ export interface IdentifierOptions {
   readonly revocations: Pick<Revocations, 'assertGood'>;
   /** Who may call without an execution token. */
   readonly direct: DirectCallers;
+  /** Of the keys that tokens are bound to. */
+  readonly keyProofs: ProofsOfKeys;
+  /** What a token for one request calls this proxy. */
+  readonly proxyId: string;
+  /** Where such tokens are remembered; default: here. */
+  readonly usedTokens?: OnceStore | undefined;
   /** Told of every verification; a hit of the cache is `cached`. */
   readonly onVerified?: (result: 'ok' | 'cached' | 'refused') => void;
 }
 
 const CACHE_MAX_TOKENS = 10_000;
 const DELIVERY_GRACE_S = 3_600;
-const CLOCK_TOLERANCE_S = 5;
+/** Tokens for one request that are remembered: as many as may be used within 70 s. */
+const USED_MAX = 100_000;
+
+/** Remembers tokens for one request. */
+export function usedTokens(): UsedOnce {
+  return new UsedOnce({ lifeMs: (TOKEN_LIFE_S + 2 * CLOCK_TOLERANCE_S) * 1_000, max: USED_MAX });
+}
 
 interface Cached {
   /** Of the very text that was verified: the cache is asked by `jti`, which anybody can write into a token. */
@@ -72,9 +94,11 @@ interface Cached {
  * that has a known `jti` but another text is verified in full.
  */
 export function createIdentifier(options: IdentifierOptions): Identifier {
-  const { executions, proofs, revocations, direct, onVerified = () => {} } = options;
+  const { executions, proofs, revocations, direct, keyProofs, onVerified = () => {} } = options;
   const cache = new Map<string, Cached>();
+  /** Of requests whose token asks for no more than to be good: what asks for more is never here. */
   const lastOf = new WeakMap<object, { readonly header: string; readonly known: Cached }>();
+  const used = options.usedTokens ?? usedTokens();
 
   const verify = async (token: string, at?: number): Promise<Identity> => {
     try {
@@ -97,6 +121,34 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
     return known.identity;
   };
 
+  /** What is asked of a request beyond a good token. The use comes last: who lacks the key cannot use a token up. */
+  const assertMayUse = async (
+    { execution }: Identity,
+    { token, scheme }: Shown,
+    request: CallerRequest,
+  ): Promise<void> => {
+    const { keyThumbprint, once } = execution;
+    if ((scheme === 'dpop') !== (keyThumbprint !== undefined)) throw wrongScheme(scheme);
+    if (keyThumbprint !== undefined) await keyProofs.verify(request, { token, keyThumbprint });
+    if (once !== undefined) await assertFirstUse(execution);
+  };
+
+  const assertFirstUse = async ({ once, issuer, tokenId }: VerifiedExecution): Promise<void> => {
+    if (once !== options.proxyId)
+      throw refused(
+        'UNAUTHENTICATED',
+        'the token is for one request at another proxy, or at this one before it started again',
+        'jwt_jti_replay',
+      );
+    const use = await used.use(`${issuer} ${tokenId}`);
+    if (use === 'again')
+      throw refused('UNAUTHENTICATED', REASONS.jwt_jti_replay.text, 'jwt_jti_replay');
+    if (use === 'full')
+      throw refused('RATE_LIMITED', 'too many tokens for one request: try later', 'rate_limited', {
+        retryAfterMs: TOKEN_LIFE_S * 1_000,
+      });
+  };
+
   return {
     known(request) {
       const header = headerOf(request);
@@ -107,25 +159,29 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
 
     async identify(request) {
       const header = headerOf(request);
-      const given = bearerOf(header);
-      const local = direct.identify(given, request);
+      const given = shownIn(header);
+      const local = given?.scheme === 'dpop' ? undefined : direct.identify(given?.token, request);
       if (local) return local;
-      const token = needed(given);
+      const shown = needed(given);
+      const { token } = shown;
       const known = remembered(cache, token);
       const before = known && again(known, request);
-      if (before) {
+      if (before && isPlain(before, shown)) {
         lastOf.set(request.socket, { header: header ?? '', known });
         return before;
       }
-      const identity = await verify(token);
+      const identity = before ?? (await verify(token));
       revocations.assertGood(identity.execution);
       assertBound(identity, request);
-      remember(cache, { digest: digestOf(token), identity });
+      if (!isPlain(identity, shown)) await assertMayUse(identity, shown, request);
+      if (!before && identity.execution.once === undefined)
+        remember(cache, { digest: digestOf(token), identity });
       return identity;
     },
 
     async identifyDelivery(request) {
-      const token = needed(bearerOf(headerOf(request)));
+      const shown = needed(shownIn(headerOf(request)));
+      const { token } = shown;
       const { iat, exp } = unverifiedClaims(token);
       const now = Date.now() / 1_000;
       // The signature covers both; only a token that was valid, and not too long ago, is checked as of its own beginning.
@@ -137,9 +193,20 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
         now <= exp + DELIVERY_GRACE_S;
       const identity = await verify(token, lately ? iat : undefined);
       assertBound(identity, request);
+      // It is for a request, and records are delivered again until they are acknowledged.
+      if (identity.execution.once !== undefined)
+        throw refused('UNAUTHENTICATED', 'a token for one request delivers none', 'jwt_invalid');
+      if (!isPlain(identity, shown)) await assertMayUse(identity, shown, request);
       return identity;
     },
   };
+}
+
+/** Whether a token is good for any number of requests by whoever shows it over the right connection, and is shown as that. */
+function isPlain({ execution }: Identity, { scheme }: Shown): boolean {
+  return (
+    scheme === 'bearer' && execution.keyThumbprint === undefined && execution.once === undefined
+  );
 }
 
 /**
@@ -168,10 +235,19 @@ function assertBound({ execution }: Identity, request: Pick<IncomingMessage, 'so
     );
 }
 
-function needed(token: string | undefined): string {
-  if (token === undefined)
+/** A token that is bound to a key is none of a bearer's (RFC 9449, 7.1), and any other has no key to prove. */
+function wrongScheme(scheme: Shown['scheme']): OutriderError {
+  const message =
+    scheme === 'dpop'
+      ? 'the token is bound to no key: send it as Bearer'
+      : 'the token is bound to a key: send it as DPoP, with a proof';
+  return refused('UNAUTHENTICATED', message, 'jwt_dpop_mismatch');
+}
+
+function needed(shown: Shown | undefined): Shown {
+  if (shown === undefined)
     throw refused('UNAUTHENTICATED', 'an execution token is needed', 'jwt_missing');
-  return token;
+  return shown;
 }
 
 /** The one header that says who calls; undefined where it is not there. @throws {OutriderError} UNAUTHENTICATED */
@@ -186,13 +262,19 @@ function headerOf({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): string |
   return values[0];
 }
 
+/** A token, and how it is said that its sender may use it. */
+interface Shown {
+  readonly token: string;
+  readonly scheme: 'bearer' | 'dpop';
+}
+
 /** The token in it; undefined where none was sent. @throws {OutriderError} UNAUTHENTICATED */
-function bearerOf(header: string | undefined): string | undefined {
+function shownIn(header: string | undefined): Shown | undefined {
   if (header === undefined) return undefined;
-  const token = /^Bearer ([\w.-]+)$/i.exec(header)?.[1];
-  if (token === undefined)
+  const [, scheme, token] = /^(Bearer|DPoP) ([\w.-]+)$/i.exec(header) ?? [];
+  if (scheme === undefined || token === undefined)
     throw refused('UNAUTHENTICATED', 'the token is not valid here', 'jwt_encoding');
-  return token;
+  return { token, scheme: scheme.toLowerCase() === 'dpop' ? 'dpop' : 'bearer' };
 }
 
 /** What a token says of itself: good for choosing how to verify it, for nothing else. */

@@ -8,14 +8,14 @@ import {
   inspectDatasource,
   REASONS,
 } from '#policies';
-import { ADAPTERS } from './datasources/index.ts';
+import { hasBody } from './forward.ts';
 import { valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import { requestTooLarge } from './places.ts';
 import { refused } from './refusal.ts';
 import type { Upstream } from './upstream.ts';
 
-/** A query, be it of a datasource or in a form, is not longer. */
+/** A query, be it of a datasource or in a form, is not longer; nor is what is signed as a whole. */
 const BODY_MAX_BYTES = 1_048_576;
 
 /** More than the audit keeps of it. */
@@ -52,10 +52,14 @@ export function inspect(
   },
 ): Inspected | Promise<Inspected> {
   upstream.assertHead(request.rawHeaders);
-  if (target.kind === 'host') return { query: target.query, body: undefined };
+  if (target.kind === 'host') {
+    const { query } = target;
+    if (!upstream.readsBody || !hasBody(request)) return { query, body: undefined };
+    return readBody(request, response, open, expectsContinue).then((body) => ({ query, body }));
+  }
   const held = (body: Buffer | undefined): Inspected =>
     heldAgainst(upstream.decision, target, request.rawHeaders, body);
-  if (!ADAPTERS[target.type].readsBody(target)) return held(undefined);
+  if (!upstream.readsBody) return held(undefined);
   const { rule } = upstream.decision;
   // What it says is not to be unpacked here, and nobody can say what another reader would make of it.
   if (valuesOf(request.rawHeaders, 'content-encoding').length > 0)

@@ -19,7 +19,8 @@ import {
   startOrigin,
 } from './testing.ts';
 
-// The category `jwt` of the battery, held against the proxy's own door. Ids are those of the battery.
+// The category `jwt` of the battery, held against the proxy's own door. Ids are those of the battery; what is refused because it comes
+// again (J024, J027) is in restricted-tokens.test.ts.
 
 const TARGET = '/http/api/v1';
 const now = () => Math.floor(Date.now() / 1_000);
@@ -164,6 +165,12 @@ const CASES: readonly (readonly [id: string, what: string, reason: string, forge
     async (mesh) => withPart(await mesh.token(), 2, malleated),
   ],
   [
+    'J024',
+    'for one request, at a proxy that is not this one any more',
+    'jwt_jti_replay',
+    withClaims({ once: 'the proxy before' }),
+  ],
+  [
     'J025',
     'bound to a certificate, over a connection that shows none',
     'jwt_cnf_mismatch',
@@ -171,9 +178,15 @@ const CASES: readonly (readonly [id: string, what: string, reason: string, forge
   ],
   [
     'J026',
-    'bound to a DPoP key, which is not offered here',
-    'jwt_cnf_mismatch',
+    'bound to a DPoP key, which nobody proves to have',
+    'jwt_dpop_mismatch',
     withClaims({ cnf: { jkt: 'A'.repeat(43) } }),
+  ],
+  [
+    'own',
+    'bound in a way that is not known',
+    'jwt_cnf_mismatch',
+    withClaims({ cnf: { jku: 'https://attacker.example/key' } }),
   ],
   [
     'J031',
@@ -251,7 +264,7 @@ test('jwt attacks: each is 401 with its reason, nothing is dialled, and the righ
     });
 });
 
-test('J027: a DPoP proof beside a token changes nothing: it is neither asked for nor sent on', async (t) => {
+test('J027: a DPoP proof beside a token that is bound to no key changes nothing: it is neither asked for nor sent on', async (t) => {
   const { origin, started } = await setUp(t);
   assert.equal((await started.ask(TARGET, { headers: { dpop: 'a.b.c' } })).status, 200);
   assert.equal(origin.seen[0]?.headers['dpop'], undefined);

@@ -1,26 +1,52 @@
+import cluster from 'node:cluster';
 import { formatAddress } from '#core/address';
+import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import { type Env, runPart } from '#core/run-part';
-import { proxySpec } from './config.ts';
+import { type Env, type RunningPart, runPart } from '#core/run-part';
+import { type ProxyConfig, proxySpec } from './config.ts';
 import { createProxy } from './server.ts';
 
-/** `outrider proxy [--config FILE] [options]`: runs until a signal; resolves to the exit code. */
-export function main(argv: readonly string[], env: Env): Promise<number> {
-  return runPart(
+const PART = {
+  name: 'proxy',
+  spec: proxySpec,
+  user: (config: ProxyConfig) => config.user,
+  keepsRoot: true, // it reads secrets that root writes, also later
+};
+
+/**
+ * `outrider proxy [--config FILE] [options]`: runs until a signal; resolves to the exit code. With `workers` > 1 it starts this very
+ * command again for each of them.
+ */
+export async function main(argv: readonly string[], env: Env): Promise<number> {
+  if (cluster.isWorker) return work(env);
+  return runPart({ ...PART, start: (config, log) => start(config, log, { ...env }) }, argv, env);
+}
+
+/** `env` is a copy: each look at `process.env` asks the system. */
+async function start(config: ProxyConfig, log: Logger, env: Env): Promise<RunningPart> {
+  const deps = { log, metrics: new Metrics('proxy'), env };
+  if (config.workers > 1) {
+    const { startPrimary } = await import('./workers/primary.ts');
+    return startPrimary(config, deps);
+  }
+  const proxy = createProxy(config, deps);
+  const { listen } = await proxy.start();
+  return { address: formatAddress(listen), stop: () => proxy.stop() };
+}
+
+/** One of the workers; its primary says when it is ready. */
+async function work(env: Env): Promise<number> {
+  const { takeSeat } = await import('./workers/worker.ts');
+  const worker = await takeSeat();
+  const code = await runPart(
     {
-      name: 'proxy',
-      spec: proxySpec,
-      user: (config) => config.user,
-      keepsRoot: true, // it reads secrets that root writes, also later
-      start: async (config, log) => {
-        const metrics = new Metrics('proxy');
-        // A copy: each look at `process.env` asks the system.
-        const proxy = createProxy(config, { log, metrics, env: { ...env } });
-        const { listen } = await proxy.start();
-        return { address: formatAddress(listen), stop: () => proxy.stop() };
-      },
+      ...PART,
+      config: worker.config,
+      start: async (_config, log) => ({ stop: await worker.start(log, { ...env }) }),
     },
-    argv,
+    [],
     env,
   );
+  process.channel?.unref(); // nothing else keeps it
+  return code;
 }

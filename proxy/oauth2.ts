@@ -1,23 +1,21 @@
 import { createHash } from 'node:crypto';
 import type { OutriderError } from '#core/errors';
 import { askWhole } from '#core/http1/whole';
-import type { DatasourceGrant, DatasourceSpec } from '#policies';
+import type { ClientCredentials, DatasourceGrant, TokenEndpointGrant } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { endpointOf } from './endpoint.ts';
 import type { UpstreamPools } from './pools.ts';
 import { refused } from './refusal.ts';
 import type { Resolver } from './resolver.ts';
 
-type OAuth2 = Extract<DatasourceSpec['auth'], { type: 'oauth2' }>;
-
 /** Whose token is wanted. */
 export interface TokenRequest {
-  /** `<type>/<name>` of the datasource. */
-  readonly datasource: string;
-  readonly auth: OAuth2;
+  /** For whom: `<type>/<name>` of a datasource, or the name of a credential. Connections are shared within it alone. */
+  readonly client: string;
+  readonly auth: ClientCredentials;
   readonly clientSecret: string;
-  /** Says which addresses the token endpoint may have: those that the datasource's own endpoint may. */
-  readonly grant: DatasourceGrant;
+  /** Says which addresses the token endpoint may have: those that the datasource's own endpoint may; of a credential, public ones. */
+  readonly grant: DatasourceGrant | TokenEndpointGrant;
 }
 
 /** Gets tokens with the client credentials grant (RFC 6749, 4.4) and keeps them until shortly before they expire. */
@@ -99,9 +97,9 @@ export function createClientTokens(parts: {
 }
 
 /** Another secret, scope or address is another client; the secret itself is not kept. */
-function keyOf({ datasource, auth, clientSecret }: TokenRequest): string {
+function keyOf({ client, auth, clientSecret }: TokenRequest): string {
   return createHash('sha256')
-    .update(JSON.stringify([datasource, auth, clientSecret]))
+    .update(JSON.stringify([client, auth, clientSecret]))
     .digest('base64');
 }
 
@@ -113,14 +111,14 @@ const TOKEN_HEADERS: readonly (readonly [name: string, value: string])[] = [
 
 async function requestToken(
   { resolver, pools, timeoutMs }: Parameters<typeof createClientTokens>[0],
-  { datasource, auth, clientSecret, grant }: TokenRequest,
+  { client, auth, clientSecret, grant }: TokenRequest,
 ): Promise<Kept> {
   const endpoint = endpointOf(auth.tokenUrl);
   const asked = performance.now();
   try {
     const addresses = CheckedAddresses.check(grant, await resolver.resolve(endpoint.host));
     const url = new URL(auth.tokenUrl);
-    const pool = pools.for({ ...endpoint, credential: `oauth2:${datasource}`, addresses });
+    const pool = pools.for({ ...endpoint, credential: `oauth2:${client}`, addresses });
     const pair = clientPair(auth.clientId, clientSecret);
     const headers = [
       'host',
@@ -153,7 +151,7 @@ function clientPair(id: string, secret: string): string {
   return Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64');
 }
 
-function tokenForm({ scopes, audience }: OAuth2): string {
+function tokenForm({ scopes, audience }: ClientCredentials): string {
   const form = new URLSearchParams({ grant_type: 'client_credentials' });
   if (scopes) form.set('scope', scopes.join(' '));
   if (audience !== undefined) form.set('audience', audience);
@@ -183,7 +181,7 @@ function readToken(text: string, asked: number): Kept {
 function noToken(because: unknown): OutriderError {
   return refused(
     'CREDENTIAL_UNAVAILABLE',
-    'the datasource could not be authenticated to: no token was given',
+    'the other side could not be authenticated to: no token was given',
     'credential_unavailable',
     { status: 502, because },
   );

@@ -1,12 +1,11 @@
 import type { Logger } from '#core/log';
-import type { Budgets, RuleLimits } from '#policies';
 import type { ProxyAudit } from './audit.ts';
-import type { AuditSink } from './audit-sink.ts';
+import type { AuditStore } from './audit-sink.ts';
 import type { Authority } from './authority.ts';
+import type { Counts } from './counts.ts';
 import type { Dialer } from './dialer.ts';
 import type { HeldSecrets } from './held-secrets.ts';
 import type { Identifier } from './identify.ts';
-import type { Limiter } from './limits/limit.ts';
 import type { ConfiguredLimits } from './limits/limits-of.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import type { ClientTokens } from './oauth2.ts';
@@ -33,14 +32,11 @@ export interface Parts {
   readonly trusts: DatasourceTrusts;
   readonly held: HeldSecrets;
   readonly audit: ProxyAudit;
-  readonly sink: AuditSink;
+  readonly sink: AuditStore;
   readonly open: OpenExchanges;
   /** Which limits there are beside those of the rules. */
   readonly limits: ConfiguredLimits;
-  readonly limiter: Limiter;
-  /** How many run at once: each proxy counts for itself. */
-  readonly ruleLimits: RuleLimits;
-  readonly budgets: Budgets;
+  readonly counts: Counts;
   readonly metrics: ProxyMetrics;
   readonly log: Logger;
   readonly upstreamTimeoutMs: number;

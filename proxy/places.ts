@@ -1,7 +1,7 @@
 import type { OutriderError } from '#core/errors';
 import { type AllowDecision, type Limits, REASONS, type Target } from '#policies';
 import type { Caller } from './authority.ts';
-import type { Taken } from './limits/limit.ts';
+import type { CountedIn, CountedOut } from './counts.ts';
 import { limitsOf } from './limits/limits-of.ts';
 import type { Parts } from './parts.ts';
 import { refused } from './refusal.ts';
@@ -16,11 +16,11 @@ export interface TakenPlace {
 
 /**
  * Takes a place under every limit of an allowed request, for as long as the request lasts, and counts it in the budgets of the rule's
- * policy. All sandboxes of a tenant's role share the places of one rule. A promise only where the limiter must be waited for.
+ * policy. All sandboxes of a tenant's role share the places of one rule. A promise only where the counting must be waited for.
  * @throws {OutriderError} RATE_LIMITED, QUOTA_EXCEEDED, with the time to wait
  */
 export function takePlace(
-  { limiter, limits: configured, ruleLimits, budgets, metrics }: PlaceParts,
+  { counts, limits: configured, metrics }: PlaceParts,
   caller: Caller,
   target: Target,
   decision: AllowDecision,
@@ -29,71 +29,44 @@ export function takePlace(
   const { policy, rule, limits, credential } = decision;
   const { tenant } = identity.principal;
   const { concurrent } = limits;
-  const place =
-    concurrent === undefined
-      ? UNCOUNTED
-      : ruleLimits.take(
-          JSON.stringify([tenant, role, policy, rule]),
-          { concurrent },
-          performance.now(),
-        );
-  if (!place.ok) {
-    const { reason, retryAfterMs } = place;
-    metrics.limited.inc({ dimension: 'concurrency' });
-    throw refused('RATE_LIMITED', REASONS[reason].text, reason, { rule, retryAfterMs });
-  }
-  const spender = {
-    tenant,
-    role,
-    sandbox: identity.execution.sandboxId,
-    credential: credential ?? '',
-  };
-  const counted = (taken: Taken): TakenPlace => {
-    if (!taken.ok) throw limited(taken, rule, metrics);
-    const spending = budgets.take(set.budgets.get(policy) ?? [], spender, Date.now());
-    if (!spending.ok) {
-      metrics.limited.inc({ dimension: 'budget' });
-      throw usedUp(rule, spending.retryAfterMs);
-    }
+  const placed = (counted: CountedIn | CountedOut): TakenPlace => {
+    if (!counted.ok) throw countedOut(counted, rule, metrics);
     return {
-      release: place.release,
-      spend: (bytes) => {
-        taken.spend(bytes);
-        return spending.spend(bytes) ? undefined : usedUp(rule);
-      },
+      release: counted.release,
+      spend: (bytes) => (counted.spend(bytes) ? undefined : usedUp(rule)),
     };
   };
-  return releasing(place.release, () => {
-    const taking = limiter.take(limitsOf(configured, caller, target, decision));
-    return taking instanceof Promise ? taking.then(counted) : counted(taking);
+  const taking = counts.take({
+    limits: limitsOf(configured, caller, target, decision),
+    concurrent:
+      concurrent === undefined
+        ? undefined
+        : { key: JSON.stringify([tenant, role, policy, rule]), max: concurrent },
+    budgets: set.budgets.get(policy) ?? [],
+    spender: {
+      tenant,
+      role,
+      sandbox: identity.execution.sandboxId,
+      credential: credential ?? '',
+    },
   });
+  return taking instanceof Promise ? taking.then(placed) : placed(taking);
 }
 
-/** Calls `release` where `take` fails, now or later. */
-function releasing<T>(release: () => void, take: () => T | Promise<T>): T | Promise<T> {
-  const failed = (error: unknown): never => {
-    release();
-    throw error;
-  };
-  try {
-    const taking = take();
-    return taking instanceof Promise ? taking.catch(failed) : taking;
-  } catch (error) {
-    return failed(error);
-  }
-}
+type PlaceParts = Pick<Parts, 'counts' | 'limits' | 'metrics'>;
 
-const UNCOUNTED = { ok: true, release: () => {} } as const;
-
-type PlaceParts = Pick<Parts, 'limiter' | 'limits' | 'ruleLimits' | 'budgets' | 'metrics'>;
-
-function limited(
-  { limit, retryAfterMs }: Extract<Taken, { ok: false }>,
+function countedOut(
+  { dimension, unit, retryAfterMs }: CountedOut,
   rule: string,
   { limited: counter }: Parts['metrics'],
 ): OutriderError {
-  const { dimension, unit } = limit;
   counter.inc({ dimension });
+  if (dimension === 'budget') return usedUp(rule, retryAfterMs);
+  if (dimension === 'concurrency')
+    return refused('RATE_LIMITED', REASONS.concurrency_limited.text, 'concurrency_limited', {
+      rule,
+      retryAfterMs,
+    });
   return refused(
     'RATE_LIMITED',
     `too many ${unit} of the ${dimension}: wait for Retry-After`,

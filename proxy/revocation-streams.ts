@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata } from '@grpc/grpc-js';
 import { type Address, formatAddress } from '#core/address';
@@ -12,6 +13,8 @@ const RETRY_MS = 250;
 export interface RevocationStreams {
   /** Runners whose list has been told in full and whose stream goes on. */
   readonly synced: number;
+  /** Resolves when that is true of all runners, or after `ms`. */
+  allSynced(ms: number): Promise<void>;
   close(): void;
 }
 
@@ -26,11 +29,13 @@ export function watchRunners(
 ): RevocationStreams {
   const stopping = new AbortController();
   const synced = new Set<Address>();
+  const all = new EventEmitter();
   const setSynced = (runner: Address, is: boolean): void => {
     if (is === synced.has(runner)) return;
     if (is) synced.add(runner);
     else synced.delete(runner);
     onSynced(synced.size);
+    if (synced.size === runners.length) all.emit('synced');
     log.info(is ? 'a runner tells what has ended' : 'a runner tells no longer what has ended', {
       address: formatAddress(runner),
     });
@@ -40,6 +45,11 @@ export function watchRunners(
   return {
     get synced() {
       return synced.size;
+    },
+    async allSynced(ms) {
+      if (synced.size === runners.length) return;
+      const late = AbortSignal.any([stopping.signal, AbortSignal.timeout(ms)]);
+      await once(all, 'synced', { signal: late }).catch(() => {});
     },
     close: () => stopping.abort(),
   };

@@ -1,20 +1,21 @@
+import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { type Address, formatAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
-import { adminRoutes, closeServer, createAdminServer, listen } from '#core/http';
-import { readSigningKey, readTrustedIssuers } from '#core/keys';
+import {
+  adminRoutes,
+  bind,
+  closeServer,
+  createAdminServer,
+  listen,
+  type ReadyCheck,
+} from '#core/http';
+import { readTrustedIssuers } from '#core/keys';
 import { Lifecycle } from '#core/lifecycle';
 import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
-import {
-  ExecutionVerifier,
-  generateSigningKey,
-  ProofVerifier,
-  publicIssuer,
-  type SigningKey,
-} from '#core/tokens';
-import { Budgets, RuleLimits } from '#policies';
+import { ExecutionVerifier, ProofVerifier, publicIssuer } from '#core/tokens';
 import {
   configuredPolicies,
   type PolicyReload,
@@ -23,13 +24,16 @@ import {
   readyPolicy,
 } from '#policystore';
 import { openAudit, type ProxyAudit } from './audit.ts';
-import { openAuditSink } from './audit-sink.ts';
+import { type AuditSink, openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
 import { Breakers } from './breaker.ts';
 import type { ProxyConfig } from './config.ts';
+import { createCounts } from './counts.ts';
 import { upstreamTrust } from './dial.ts';
 import { createDialer } from './dialer.ts';
 import { createDirectCallers } from './direct-callers.ts';
+import { createProofsOfKeys } from './dpop.ts';
+import { exchangeKeyOf } from './exchange-key.ts';
 import { createHandler } from './handler.ts';
 import { HeldSecrets } from './held-secrets.ts';
 import { createIdentifier } from './identify.ts';
@@ -45,11 +49,12 @@ import { createProbes } from './probes.ts';
 import { createResolver } from './resolver.ts';
 import { watchRunners } from './revocation-streams.ts';
 import { Revocations } from './revocations.ts';
+import type { Seat } from './seat.ts';
 import { readKeyRing } from './secrets/key-ring.ts';
 import { createSecrets, type Secrets } from './secrets.ts';
 import { UpstreamSessions } from './sessions.ts';
 import { unresolvedSlots } from './slots.ts';
-import { createTokenExchange, EXCHANGE_ISSUER } from './token-exchange.ts';
+import { createTokenExchange } from './token-exchange.ts';
 import { DatasourceTrusts } from './trust.ts';
 import type { UpstreamProxy } from './via-proxy.ts';
 
@@ -58,12 +63,15 @@ export interface ProxyDeps {
   readonly metrics: Metrics;
   /** Where `env:NAME` secrets are read from. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Of one of several workers; absent where this process is the whole proxy. */
+  readonly seat?: Seat | undefined;
 }
 
 /** Where a started proxy can be reached, with the real ports. */
 export interface ProxyAddresses {
   readonly listen: Address;
   readonly tcp: Address | undefined;
+  /** Of a worker that of its primary. */
   readonly admin: Address;
 }
 
@@ -75,8 +83,10 @@ export interface Proxy {
 }
 
 const DRAIN_MS = 3_000;
+/** What a worker that is started again waits for runners that are away: the others serve meanwhile. */
+const CATCH_UP_MS = 2_000;
 
-/** The credential proxy. Nothing is opened, read or listened on before `start`. */
+/** The credential proxy, or one worker of it, in this process. Nothing is opened, read or listened on before `start`. */
 export function createProxy(config: ProxyConfig, deps: ProxyDeps): Proxy {
   const lifecycle = new Lifecycle(deps.log);
   return {
@@ -94,7 +104,7 @@ export function createProxy(config: ProxyConfig, deps: ProxyDeps): Proxy {
 
 async function start(
   config: ProxyConfig,
-  { log, metrics, env }: ProxyDeps,
+  { log, metrics, env, seat }: ProxyDeps,
   lifecycle: Lifecycle,
 ): Promise<ProxyAddresses> {
   assertMeantToBeReached(config);
@@ -102,14 +112,12 @@ async function start(
   const revocations = new Revocations();
   const open = new OpenExchanges(revocations);
   const rotation = { maxBytes: config['audit.maxBytes'], files: config['audit.files'] };
-  const sink = openAuditSink(config.auditDir, {
-    ...rotation,
-    files: config['audit.sidecarFiles'],
-  });
+  const sink = seat?.sink ?? openSidecarAudit(config);
   lifecycle.add('audit sink', () => sink.close());
   const audit = openAudit({
     directory: config.auditDir,
     keysDirectory: config.auditKeysDir,
+    worker: seat?.number,
     log,
     metrics,
     onCheckpoint: () => sink.flush(),
@@ -126,14 +134,20 @@ async function start(
   });
   lifecycle.add('policies', () => store.close());
   const authority = createAuthority(store);
-  const exchangeKey = exchangeKeyOf(config['exchange.signingKey']);
+  const exchangeKey = seat?.exchangeKey ?? exchangeKeyOf(config['exchange.signingKey']);
   const issuers = createIssuerVerifier(config.issuers, log);
   const vouched = publicIssuer(
     exchangeKey,
     config.issuers.map(({ issuer }) => issuer),
   );
+  const keyProofs = createProofsOfKeys({ used: seat?.usedProofs });
+  // Another one at each start, which knows of no use before it.
+  const proxyId = seat?.proxyId ?? randomUUID();
   const identifier = createIdentifier({
     revocations,
+    keyProofs,
+    proxyId,
+    usedTokens: seat?.usedTokens,
     direct: createDirectCallers(config, store),
     executions: new ExecutionVerifier([
       ...readTrustedIssuers(config['keys.executionIssuers']),
@@ -147,6 +161,8 @@ async function start(
     policies: store,
     key: exchangeKey,
     audit,
+    keyProofs,
+    proxyId,
     onExchanged: (result) => measured.exchanges.inc({ result }),
   });
 
@@ -184,8 +200,10 @@ async function start(
   lifecycle.add('pools', () => pools.close());
   const sessions = new UpstreamSessions(dialling);
   lifecycle.add('sessions', () => sessions.close());
-  const limiter = createLimiter(config, { secrets, log, metrics: measured });
-  lifecycle.add('limits', () => limiter.close());
+  const workers = seat && { leases: seat.leases, count: config.workers };
+  const limiter = createLimiter(config, { secrets, log, metrics: measured, workers });
+  const counts = (seat?.counts ?? createCounts)(limiter);
+  lifecycle.add('limits', () => counts.close());
 
   const handler = createHandler({
     identifier,
@@ -203,9 +221,7 @@ async function start(
     sink,
     open,
     limits: configuredLimits(config),
-    limiter,
-    ruleLimits: new RuleLimits(),
-    budgets: new Budgets(),
+    counts,
     metrics: measured,
     log,
     upstreamTimeoutMs: config.upstreamTimeout,
@@ -218,6 +234,8 @@ async function start(
     onSynced: (count) => measured.revocationStreams.set(count),
   });
   lifecycle.add('revocation streams', () => streams.close());
+  // What the others refuse already it would let through until it has heard of it.
+  if (seat?.again) await streams.allSynced(CATCH_UP_MS);
   // After the servers and before the audit: what they had begun is still recorded.
   lifecycle.add('exchanges', () => handler.settled());
   // A proxy that nobody told to do so connects to nothing that was not asked for.
@@ -227,39 +245,38 @@ async function start(
   lifecycle.add('probes', () => probes?.close());
   const missingSecrets = (): Record<string, string> =>
     Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read']));
-  const admin = createAdminServer(
-    adminRoutes(
-      [
-        {
-          name: 'policies',
-          check: () => (store.current.digest === '' ? 'none loaded' : undefined),
-        },
-        { name: 'issuers', check: () => listed(issuers.problems()) },
-        {
-          name: 'audit',
-          check: () => {
-            audit.assertWritable();
-            return undefined;
-          },
-        },
-        ...config['ready.require'].map((name) => ({
-          name,
-          check: () => listed(name === 'secrets' ? missingSecrets() : (probes?.unreachable ?? {})),
-        })),
-      ],
-      metrics,
-      () => ({
-        ...readyPolicy(store),
-        documents: countDocuments(store),
-        unresolvedSecrets: unresolvedOf(store, secrets),
-        ...(probes ? { unreachableDatasources: Object.keys(probes.unreachable).toSorted() } : {}),
-      }),
-    ),
-  );
-  const adminAddress = await serve(admin, config.admin, lifecycle, () => closeServer(admin));
+  const checks: ReadyCheck[] = [
+    {
+      name: 'policies',
+      check: () => (store.current.digest === '' ? 'none loaded' : undefined),
+    },
+    { name: 'issuers', check: () => listed(issuers.problems()) },
+    {
+      name: 'audit',
+      check: () => {
+        audit.assertWritable();
+        return undefined;
+      },
+    },
+    ...config['ready.require'].map((name) => ({
+      name,
+      check: () => listed(name === 'secrets' ? missingSecrets() : (probes?.unreachable ?? {})),
+    })),
+  ];
+  const info = () => ({
+    ...readyPolicy(store),
+    documents: countDocuments(store),
+    unresolvedSecrets: unresolvedOf(store, secrets),
+    ...(probes ? { unreachableDatasources: Object.keys(probes.unreachable).toSorted() } : {}),
+  });
+  seat?.readiness(checks, info);
+  const adminAddress = seat
+    ? config.admin
+    : await serveAdmin(adminRoutes(checks, metrics, info), config.admin, lifecycle);
   const serveCalls = (address: Address): Promise<Address> => {
     const listener = new Listener(handler, tlsAt(address, config));
-    return serve(listener.server, address, lifecycle, () => listener.close(DRAIN_MS));
+    const close = (): Promise<void> => listener.close(DRAIN_MS);
+    return serve(listener.server, address, lifecycle, close, seat ? bind : listen);
   };
   const listenAddress = await serveCalls(config.listen);
   const tcpAddress = config.tcp === undefined ? undefined : await serveCalls(config.tcp);
@@ -273,21 +290,29 @@ async function serve(
   address: Address,
   lifecycle: Lifecycle,
   close: () => Promise<void>,
+  listenAt: typeof listen = listen,
 ): Promise<Address> {
-  const bound = await listen(server, address);
+  const bound = await listenAt(server, address);
   lifecycle.add(formatAddress(bound), close);
   return bound;
 }
 
-/** Ours alone unless several proxies share one: what it signed is then refused by the next run, and asked for again. */
-function exchangeKeyOf(path: string | undefined): SigningKey {
-  if (path === undefined) return generateSigningKey(EXCHANGE_ISSUER);
-  const key = readSigningKey(path);
-  if (key.issuer === EXCHANGE_ISSUER) return key;
-  throw new OutriderError(
-    'CONFIG_INVALID',
-    `proxy.exchange.signingKey: ${path} is the key of ${key.issuer}, not of ${EXCHANGE_ISSUER}`,
-  );
+/** Serves what `adminRoutes` gives until the end of `lifecycle`. @throws {OutriderError} ADDRESS_IN_USE, CONFIG_INVALID */
+export function serveAdmin(
+  routes: ReturnType<typeof adminRoutes>,
+  address: Address,
+  lifecycle: Lifecycle,
+): Promise<Address> {
+  const admin = createAdminServer(routes);
+  return serve(admin, address, lifecycle, () => closeServer(admin));
+}
+
+/** Opens the audit of the sidecars, of which a proxy has one. */
+export function openSidecarAudit(config: ProxyConfig): AuditSink {
+  return openAuditSink(config.auditDir, {
+    maxBytes: config['audit.maxBytes'],
+    files: config['audit.sidecarFiles'],
+  });
 }
 
 function upstreamProxyOf(

@@ -34,24 +34,26 @@ export async function exchangeStream(
   const { rawHeaders, method, scheme, path } = head;
   const { session } = stream;
   if (!session) throw new OutriderError('CANCELLED', 'the caller gave up');
-  const caller = await identified(parts, { rawHeaders, socket: session.socket }, record);
   const [host = ''] = valuesOf(rawHeaders, 'host');
-  const target = requestTarget(
-    { method, url: `${scheme}://${host}${path}`, rawHeaders },
-    protocolOfStream(head),
-  );
+  const url = `${scheme}://${host}${path}`;
+  const { socket } = session;
+  const caller = await identified(parts, { rawHeaders, socket, method, url }, record);
+  const target = requestTarget({ method, url, rawHeaders }, protocolOfStream(head));
   // A datasource is spoken to in HTTP/1.1: its adapter reads what is asked.
   if (target.kind === 'datasource') throw refusedTarget('protocol_not_allowed');
   return admitted(parts, caller, target, head, record, async (allowed) => {
+    // What is signed is signed as a whole, before it is sent.
+    if (allowed.upstream.signs) throw refusedTarget('protocol_not_allowed');
     const there = await addressed(parts, allowed, {
       query: target.query,
       body: undefined,
       rawHeaders,
     });
     record.sentOn();
-    const came = await carry(parts, stream, allowed, there, (exchanged) =>
-      parts.audit.record(record.completed(exchanged), record.labels),
-    );
+    const came = await carry(parts, stream, allowed, there, (exchanged) => {
+      if (exchanged.status === 401) there.onRejected();
+      parts.audit.record(record.completed(exchanged), record.labels);
+    });
     return came;
   });
 }

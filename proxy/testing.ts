@@ -1,4 +1,5 @@
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import {
   createServer,
@@ -9,7 +10,7 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -29,7 +30,8 @@ import {
 } from '#core/tokens';
 import { parseIp } from '#policies';
 import { loadDirectory } from '#policystore';
-import { proxySpec } from './config.ts';
+import { type ProxyConfig, proxySpec } from './config.ts';
+import type { Seat } from './seat.ts';
 import { createProxy, type Proxy, type ProxyAddresses } from './server.ts';
 
 // What the tests of this folder share: real sockets, real keys, real policy files.
@@ -104,6 +106,36 @@ export async function startOrigin(
     server.close();
   });
   return { port: portOf(server.address()), seen, connections: () => connections };
+}
+
+/** An organisation's proxy that leads every tunnel to one port of this machine, or refuses it. */
+export async function startCorporateProxy(t: TestContext, to: number, status = 200) {
+  const seen: IncomingMessage[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer();
+  server.on('connect', (asked, client) => {
+    seen.push(asked);
+    client.on('error', () => {});
+    if (status !== 200) {
+      client.end(`HTTP/1.1 ${status} No\r\n\r\n`);
+      return;
+    }
+    const upstream = connect(to, '127.0.0.1', () => {
+      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+      upstream.pipe(client).pipe(upstream);
+    });
+    sockets.add(upstream);
+    upstream.on('error', () => client.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.closeAllConnections();
+    server.close();
+  });
+  const port = portOf(server.address());
+  return { seen, proxy: { host: '127.0.0.1', port, authorization: () => 'Basic dTpw' } };
 }
 
 /** A DNS server over UDP that answers A and AAAA from a table and records the names it was asked for. */
@@ -250,6 +282,8 @@ export async function startMesh(
     env?: Readonly<Record<string, string>>;
     /** What the proxy reads instead of a directory of `documents`. */
     policies?: string;
+    /** It is a worker of this primary. */
+    seat?: (config: ProxyConfig) => Seat;
   },
 ): Promise<Mesh> {
   const directory = mkdtempSync(join(tmpdir(), 'outrider-proxy-'));
@@ -279,6 +313,7 @@ export async function startMesh(
       log: silentLogger,
       metrics: new Metrics('proxy'),
       env: options.env ?? {},
+      seat: options.seat?.(config),
     });
   let proxy = create();
   t.after(async () => {

@@ -6,16 +6,19 @@ import type { Principal } from '#core/principal';
 import {
   AssertionSigner,
   AssertionVerifier,
+  type Bound,
   ExecutionSigner,
   publicIssuer,
   type SigningKey,
   TOKEN_LIFE_S,
 } from '#core/tokens';
-import { rolesOf } from '#policies';
+import { type Reason, rolesOf } from '#policies';
 import { statusOf } from './answer.ts';
 import type { ProxyAudit } from './audit.ts';
 import type { PolicySource } from './authority.ts';
 import { channelOf } from './channel.ts';
+import type { ProofsOfKeys } from './dpop.ts';
+import { valuesOf } from './headers.ts';
 import type { IssuerVerifier } from './issuers/issuer-token.ts';
 import { denialOf, refused } from './refusal.ts';
 
@@ -35,6 +38,9 @@ export interface TokenExchangeDeps {
   readonly policies: PolicySource;
   readonly key: SigningKey;
   readonly audit: ProxyAudit;
+  readonly keyProofs: ProofsOfKeys;
+  /** What a token for one request calls this proxy, which alone takes it. */
+  readonly proxyId: string;
   readonly onExchanged?: (result: 'ok' | 'refused') => void;
 }
 
@@ -45,7 +51,8 @@ export type TokenExchange = (request: IncomingMessage, response: ServerResponse)
  * Exchanges an access token of a configured identity provider for an execution token (RFC 8693), so that what a user may do elsewhere
  * stays with the runner or the command line that asks: the sidecar and the sandbox get a token of 60 s that is good here alone, for one
  * role of the user's. `scope` is `role:NAME`, needed where there are several; `sandbox`, `exec`, `policy`, `request` and `phase` go into the
- * token as they are asked for. Over TLS the token is bound to the client's certificate.
+ * token as they are asked for. Over TLS the token is bound to the client's certificate, with a proof in `DPoP` to the key of that
+ * (RFC 9449, 5); with `once` it is for one request.
  */
 export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
   const assertions = new AssertionSigner(deps.key);
@@ -56,8 +63,13 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
   const grant = async (request: IncomingMessage): Promise<Granted> => {
     deps.audit.assertWritable();
     const asked = parse(await formOf(request));
-    const principal = await deps.issuers.verify(asked.subjectToken);
+    const { principal, bound } = await deps.issuers.verify(asked.subjectToken);
+    assertChannel(bound, request);
     const role = roleOf(deps.policies, principal, asked);
+    // Of a caller who is known: others' proofs would take the place that there is for remembering them.
+    const needsProof =
+      bound.keyThumbprint !== undefined || valuesOf(request.rawHeaders, 'dpop').length > 0;
+    const keyThumbprint = needsProof ? await deps.keyProofs.verify(request, bound) : undefined;
     const { proof } = await proofs.verify(await assertions.sign(principal, { role }));
     const { policyDigest, sandboxId, execId, requestId, phase } = asked;
     const { jwt } = await executions.sign({
@@ -70,13 +82,16 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
       requestId,
       phase,
       certificateThumbprint: channelOf(request),
+      keyThumbprint,
+      once: asked.once ? deps.proxyId : undefined,
     });
-    return { jwt, role, principal, asked };
+    const type = keyThumbprint === undefined ? 'Bearer' : 'DPoP';
+    return { jwt, type, role, principal, asked };
   };
 
   return async (request, response) => {
     try {
-      const { jwt, role, principal, asked } = await grant(request);
+      const { jwt, type, role, principal, asked } = await grant(request);
       deps.audit.record({
         event: 'auth',
         verdict: 'allow',
@@ -96,7 +111,7 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
         {
           access_token: jwt,
           issued_token_type: JWT_TYPE,
-          token_type: 'Bearer',
+          token_type: type,
           expires_in: TOKEN_LIFE_S,
           scope: `role:${role}`,
         },
@@ -109,8 +124,22 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
   };
 }
 
+/**
+ * An access token that is bound is none of a bearer's for an exchange either, or whoever stole it would get one that is bound to nothing.
+ * @throws {OutriderError} UNAUTHENTICATED
+ */
+function assertChannel({ certificateThumbprint }: Bound, request: IncomingMessage): void {
+  if (certificateThumbprint !== undefined && certificateThumbprint !== channelOf(request))
+    throw refused(
+      'UNAUTHENTICATED',
+      'the access token is bound to another connection',
+      'jwt_cnf_mismatch',
+    );
+}
+
 interface Granted {
   readonly jwt: string;
+  readonly type: 'Bearer' | 'DPoP';
   readonly role: string;
   readonly principal: Principal;
   readonly asked: Asked;
@@ -124,6 +153,7 @@ interface Asked {
   readonly requestId: string;
   readonly policyDigest: string | undefined;
   readonly phase: 'install' | undefined;
+  readonly once: boolean;
 }
 
 /** @throws {OutriderError} INVALID_REQUEST, which names the parameter */
@@ -153,6 +183,8 @@ function parse(form: URLSearchParams): Asked {
   if (policy !== '' && !/^[0-9a-f]{64}$/.test(policy)) throw invalid('policy is a SHA-256 in hex');
   const phase = one('phase');
   if (phase !== '' && phase !== 'install') throw invalid('phase is install or absent');
+  const once = one('once');
+  if (once !== '' && once !== 'true') throw invalid('once is true or absent');
   return {
     subjectToken: one('subject_token'),
     role: role[1] ?? '',
@@ -161,6 +193,7 @@ function parse(form: URLSearchParams): Asked {
     requestId: requestIdFrom(one('request') || undefined),
     policyDigest: policy || undefined,
     phase: phase || undefined,
+    once: once === 'true',
   };
 }
 
@@ -218,14 +251,14 @@ function recorded(audit: ProxyAudit, error: OutriderError): OutriderError {
   }
 }
 
-/** As RFC 6749 5.2 and RFC 8693 2.2.2 want errors. */
+/** As RFC 6749 5.2, RFC 8693 2.2.2 and RFC 9449 5 want errors. */
 function answer(response: ServerResponse, error: OutriderError): void {
   const reason = denialOf(error)?.reason;
   const status = error.code === 'UNAUTHENTICATED' ? 400 : statusOf(error);
   answerJson(
     response,
     status,
-    { error: oauthError(error, status), error_description: error.message },
+    { error: oauthError(error, status, reason), error_description: error.message },
     {
       pragma: 'no-cache',
       'x-outrider-error': error.code,
@@ -237,7 +270,8 @@ function answer(response: ServerResponse, error: OutriderError): void {
   );
 }
 
-function oauthError({ code }: OutriderError, status: number): string {
+function oauthError({ code }: OutriderError, status: number, reason: Reason | undefined): string {
+  if (reason === 'jwt_dpop_mismatch' || reason === 'jwt_dpop_replay') return 'invalid_dpop_proof';
   if (code === 'ROLE_DENIED' || code === 'ROLE_AMBIGUOUS') return 'invalid_scope';
   if (status === 503) return 'temporarily_unavailable';
   return status >= 500 ? 'server_error' : 'invalid_request';

@@ -13,14 +13,14 @@ import {
   targetAuthority,
 } from '#policies';
 import type { Caller } from './authority.ts';
-import { injectionOf, PLAIN, type Prepared, trustOf } from './credential.ts';
+import { type BoundUpstream, boundUpstream } from './binding.ts';
+import { PLAIN, type Prepared } from './credential.ts';
 import { ADAPTERS } from './datasources/index.ts';
 import { type DialledEndpoint, endpointOf } from './endpoint.ts';
-import type { Parts } from './parts.ts';
 import { denialOf, refused } from './refusal.ts';
 
 /** Where an allowed request goes. Nothing is resolved and no secret read yet. */
-export interface Upstream extends Omit<DialledEndpoint, 'basePath'> {
+export interface Upstream extends Omit<DialledEndpoint, 'basePath'>, BoundUpstream {
   readonly decision: AllowDecision;
   /** What the addresses are checked against. */
   readonly grant: Permit | DatasourceGrant;
@@ -28,27 +28,6 @@ export interface Upstream extends Omit<DialledEndpoint, 'basePath'> {
   readonly credential: string;
   /** Whether everything that names the caller is removed. */
   readonly anonymous: boolean;
-  /**
-   * Refuses by the headers alone, before anything is looked up.
-   * @throws {OutriderError} EGRESS_DENIED, INVALID_REQUEST
-   */
-  readonly assertHead: (rawHeaders: readonly string[]) => void;
-  /**
-   * The rest of the request, with its secret read: to be called when the addresses have been checked. A promise only where a token may
-   * have to be fetched.
-   * @throws {OutriderError} CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
-   */
-  readonly prepare: (
-    parts: Pick<Parts, 'secrets' | 'tokens' | 'trusts'>,
-    request: PreparedFrom,
-  ) => Prepared | Promise<Prepared>;
-}
-
-/** What is left of a request once it has been inspected. */
-export interface PreparedFrom {
-  readonly query: string | null;
-  readonly body: Buffer | undefined;
-  readonly rawHeaders: readonly string[];
 }
 
 /**
@@ -102,15 +81,19 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
     authority: targetAuthority(target),
     credential: credential ?? '',
     anonymous: binding !== undefined,
+    ...(binding ? boundUpstream(binding, set, permit) : unboundUpstream(target)),
+  };
+}
+
+/** A request without a credential goes on as it came. */
+function unboundUpstream(
+  target: HostTarget,
+): Pick<Upstream, 'signs' | 'readsBody' | 'assertHead' | 'prepare'> {
+  return {
+    signs: false,
+    readsBody: false,
     assertHead() {},
-    prepare: ({ secrets, trusts }, { query }) => ({
-      ...PLAIN,
-      path: originForm({ ...target, query }),
-      ...(binding && {
-        ...injectionOf(binding, secrets),
-        trust: trustOf(binding, { secrets, trusts }),
-      }),
-    }),
+    prepare: (_parts, { query }) => ({ ...PLAIN, path: originForm({ ...target, query }) }),
   };
 }
 
@@ -118,7 +101,7 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
   const { target, decision } = permit;
   const grant = grantDatasource(set, permit);
   if (!grant) throw new OutriderError('DATASOURCE_UNKNOWN', 'there is no such datasource');
-  const { assertHead, plan } = ADAPTERS[target.type];
+  const { assertHead, plan, readsBody } = ADAPTERS[target.type];
   const { spec } = grant.datasource;
   const { auth, secretRef, tls } = spec;
   const name = `${target.type}/${target.name}`;
@@ -129,6 +112,8 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
     ...endpointOf(spec.endpoint),
     credential: hasCredential ? `datasource:${name}` : '',
     anonymous: true,
+    signs: spec.auth.type === 'sigv4',
+    readsBody: readsBody(target),
     assertHead: (rawHeaders) => assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
     prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
       const held = secretRef === undefined ? undefined : secrets.read(secretRef);
@@ -146,7 +131,7 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
         };
       };
       return auth.type === 'oauth2' && held !== undefined
-        ? tokens.token({ datasource: name, auth, clientSecret: held, grant }).then(planWith)
+        ? tokens.token({ client: name, auth, clientSecret: held, grant }).then(planWith)
         : planWith(undefined);
     },
   };

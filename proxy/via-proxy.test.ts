@@ -1,47 +1,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage } from 'node:http';
-import { connect, type Socket } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
 import { Http1Pool } from '#core/http1/client';
 import { askWhole } from '#core/http1/whole';
-import { startOrigin } from './testing.ts';
+import { startCorporateProxy, startOrigin } from './testing.ts';
 import { connectVia, parseUpstreamProxy } from './via-proxy.ts';
-
-/** An organisation's proxy that leads every tunnel to one port of this machine, or refuses it. */
-async function corporate(t: TestContext, to: number, status = 200) {
-  const seen: IncomingMessage[] = [];
-  const sockets = new Set<Socket>();
-  const server = createServer();
-  server.on('connect', (request, client) => {
-    seen.push(request);
-    client.on('error', () => {});
-    if (status !== 200) {
-      client.end(`HTTP/1.1 ${status} No\r\n\r\n`);
-      return;
-    }
-    const upstream = connect(to, '127.0.0.1', () => {
-      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
-      upstream.pipe(client).pipe(upstream);
-    });
-    sockets.add(upstream);
-    upstream.on('error', () => client.destroy());
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  const port = typeof address === 'object' && address ? address.port : 0;
-  return { seen, proxy: { host: '127.0.0.1', port, authorization: () => 'Basic dTpw' } };
-}
 
 test('a tunnel leads to the very address that was given, with the credential of the proxy', async (t) => {
   const origin = await startOrigin(t);
-  const { seen, proxy } = await corporate(t, origin.port);
+  const { seen, proxy } = await startCorporateProxy(t, origin.port);
   const socket = await connectVia(proxy, '203.0.113.7', 443, 2_000);
   t.after(() => socket.destroy());
   assert.equal(seen[0]?.url, '203.0.113.7:443');
@@ -57,7 +25,7 @@ test('a tunnel leads to the very address that was given, with the credential of 
 
 test('requests that are not TLS go through it as well', async (t) => {
   const origin = await startOrigin(t);
-  const { proxy } = await corporate(t, origin.port);
+  const { proxy } = await startCorporateProxy(t, origin.port);
   const pool = new Http1Pool({
     connect: (done) => {
       connectVia(proxy, '203.0.113.7', 80, 2_000).then(
@@ -76,7 +44,7 @@ test('requests that are not TLS go through it as well', async (t) => {
 });
 
 test('a proxy that refuses, or says nothing, is an error within the time', async (t) => {
-  const { proxy } = await corporate(t, 9, 403);
+  const { proxy } = await startCorporateProxy(t, 9, 403);
   await assert.rejects(connectVia(proxy, '203.0.113.7', 443, 2_000), /403/);
   const silent = createServer();
   silent.on('connect', (_request, socket) => void socket.on('error', () => {}));

@@ -154,11 +154,10 @@ describe('docs/policies.md', () => {
   });
 
   const later = [
-    ['inject.sigv4', /inject: .*/, 'inject: {sigv4: {service: s3, region: eu}}'],
     [
-      'inject.oauth2',
+      'inject.oauth2.grant',
       /inject: .*/,
-      'inject: {oauth2: {tokenUrl: "https://login.example.com/token", grant: client_credentials}}',
+      'inject: {oauth2: {tokenUrl: "https://login.example.com/token", clientId: a, grant: refresh_token}}',
     ],
     ['onReject401: refreshOnce', 'inject:', 'onReject401: refreshOnce\n  inject:'],
   ] as const;
@@ -179,9 +178,14 @@ describe('docs/policies.md', () => {
       );
     });
 
-  test('control: another way of injecting is none', () => {
-    load(documents.map((text) => text.replace(/inject: .*/, 'inject: {mtls: true}')));
-  });
+  for (const inject of [
+    '{mtls: true}',
+    '{sigv4: {service: s3, region: eu}}',
+    '{oauth2: {tokenUrl: "https://login.example.com/token", clientId: a}}',
+  ])
+    test(`control: ${inject} is none`, () => {
+      load(documents.map((text) => text.replace(/inject: .*/, `inject: ${inject}`)));
+    });
 
   test('and it says no others', () => {
     const named = [...table.matchAll(/`([\w.: ]+)`/g)].map(([, name]) => name);

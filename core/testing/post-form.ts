@@ -12,13 +12,18 @@ export function postForm(
   socketPath: string,
   path: string,
   form: URLSearchParams | string,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<FormAnswer> {
   return new Promise((resolve, reject) => {
     const sent = request({
       socketPath,
       path,
       method: 'POST',
-      headers: { host: 'localhost', 'content-type': 'application/x-www-form-urlencoded' },
+      headers: {
+        host: 'localhost',
+        'content-type': 'application/x-www-form-urlencoded',
+        ...headers,
+      },
     });
     sent.on('error', reject);
     sent.on('response', (response) => {

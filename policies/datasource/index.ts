@@ -5,6 +5,7 @@ import { inspectMetrics } from './metrics.ts';
 import { inspectS3 } from './s3.ts';
 
 export type { DatasourceCall, Inspection } from './inspection.ts';
+export { s3ShapeRefusal, signedBefore } from './s3.ts';
 
 /**
  * Whether what a rule allows by method and path may also be asked, by the words of the query: tables, labels, keys, times. Pure

@@ -11,7 +11,12 @@ export class Parameters {
   }
 
   /** Of a call whose body, if any, is a form. */
-  static of({ method, query, body, header }: DatasourceCall): Parameters | Reason {
+  static of({
+    method,
+    query,
+    body,
+    header,
+  }: Omit<DatasourceCall, 'type' | 'path'>): Parameters | Reason {
     const text = body ?? '';
     if (method === 'POST' && text !== '') {
       const type = (header('content-type') ?? '').split(';')[0]?.trim().toLowerCase();

@@ -57,19 +57,60 @@ const OPERATIONS: readonly Operation[] = [
   { method: 'DELETE', onKey: true, operation: 'delete', must: [], may: [] },
 ];
 
+/** Those of the operations, and others that only read or list. */
+const PARAMETERS = new Set([
+  ...OPERATIONS.flatMap(({ must, may }) => [...must, ...may]),
+  ...['cache-control', 'content-encoding', 'content-language', 'expires'].map(
+    (header) => `response-${header}`,
+  ),
+  'marker',
+  'key-marker',
+  'upload-id-marker',
+  'max-uploads',
+  'x-id',
+]);
+
 /**
  * S3: one bucket, which the datasource's endpoint names; the path is the key. Copies, sub-resources (acl, policy, tagging, ...),
  * deleting many keys at once, and requests that were signed before are never forwarded.
  */
 export function inspectS3(guard: S3Guard | null, call: DatasourceCall): Inspection {
-  const key = keyOf(call);
-  const parameters = Parameters.of({ ...call, body: null });
-  if (key === undefined || typeof parameters === 'string') return refuse('query_malformed');
+  const asked = askedOf(call);
+  if (!asked) return refuse('query_malformed');
+  const { key, parameters } = asked;
   const reason = shapeRefusal(call, key, parameters) ?? grantRefusal(guard, call, key, parameters);
   return reason ? refuse(reason) : pass(call.query);
 }
 
-function keyOf({ path }: DatasourceCall): string | undefined {
+/** A request to S3 of which no more is known than that a rule allows its host, method and path. */
+export type S3Request = Omit<DatasourceCall, 'type' | 'body'>;
+
+/**
+ * Why such a request is never forwarded: it is about more than the bytes at its path, or has a parameter that nobody here knows and that
+ * could make it so, or was signed before; undefined where it may.
+ */
+export function s3ShapeRefusal(call: S3Request): Reason | undefined {
+  const asked = askedOf(call);
+  if (!asked) return 'query_malformed';
+  const { key, parameters } = asked;
+  const known = parameters.names.every((name) => PARAMETERS.has(name));
+  return shapeRefusal(call, key, parameters) ?? (known ? undefined : 's3_query_forbidden');
+}
+
+/** Whether parameters of these names are a signature of AWS (a presigned request). */
+export function signedBefore(names: readonly string[]): boolean {
+  return names.some(
+    (name) => /^x-amz-/i.test(name) || /^(?:AWSAccessKeyId|Signature|Expires)$/i.test(name),
+  );
+}
+
+function askedOf(call: S3Request): { key: string; parameters: Parameters } | undefined {
+  const key = keyOf(call);
+  const parameters = Parameters.of({ ...call, body: null });
+  return key === undefined || typeof parameters === 'string' ? undefined : { key, parameters };
+}
+
+function keyOf({ path }: S3Request): string | undefined {
   try {
     return path.segments.map(decodeURIComponent).join('/');
   } catch {
@@ -78,18 +119,13 @@ function keyOf({ path }: DatasourceCall): string | undefined {
 }
 
 function shapeRefusal(
-  { header }: DatasourceCall,
+  { header }: S3Request,
   key: string,
   parameters: Parameters,
 ): Reason | undefined {
   if (header('x-amz-copy-source') !== undefined) return 's3_copy_source_forbidden';
   const { names } = parameters;
-  if (
-    names.some(
-      (name) => /^x-amz-/i.test(name) || /^(?:AWSAccessKeyId|Signature|Expires)$/i.test(name),
-    )
-  )
-    return 'sigv4_presigned_forbidden';
+  if (signedBefore(names)) return 'sigv4_presigned_forbidden';
   if (names.some((name) => parameters.all(name).length > 1)) return 'param_duplicate';
   if (names.some((name) => SUBRESOURCES.has(name))) return 's3_subresource_forbidden';
   return key.startsWith('/') ? 's3_key_not_allowed' : undefined;

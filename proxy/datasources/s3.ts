@@ -1,8 +1,8 @@
 import { formParameters } from '#policies';
 import { endpointOf } from '../endpoint.ts';
-import { refused } from '../refusal.ts';
+import { awsCredentialsOf, textsOf } from '../s3/credentials.ts';
 import { signS3 } from '../s3/sign.ts';
-import { type AwsCredentials, awsEncode } from '../s3/sigv4.ts';
+import { awsEncode } from '../s3/sigv4.ts';
 import { readUpload } from '../s3/upload.ts';
 import type { DatasourceAdapter, PlannedCall } from './adapter.ts';
 
@@ -14,7 +14,8 @@ export const s3: DatasourceAdapter = {
   },
   plan(call) {
     const { spec, target, rawHeaders, body, nowMs } = call;
-    const credentials = credentialsOf(call);
+    const credentials =
+      spec.auth.type === 'sigv4' ? awsCredentialsOf(call.secret ?? '') : undefined;
     const { basePath, authority } = endpointOf(spec.endpoint);
     const key = target.path.segments.map(decodeURIComponent).join('/');
     const signed = signS3(
@@ -33,26 +34,12 @@ export const s3: DatasourceAdapter = {
     );
     return {
       ...signed,
-      secrets: credentials ? Object.values(credentials).filter((text) => text !== undefined) : [],
+      secrets: credentials ? textsOf(credentials) : [],
       signs: true,
       announce: publicUrl(call, key),
     };
   },
 };
-
-function credentialsOf({ spec: { auth }, secret }: PlannedCall): AwsCredentials | undefined {
-  if (auth.type !== 'sigv4') return undefined;
-  const [, accessKeyId, secretAccessKey, sessionToken] =
-    /^([^:]+):([^:]+)(?::([^:]+))?$/.exec(secret ?? '') ?? [];
-  if (accessKeyId === undefined || secretAccessKey === undefined)
-    throw refused(
-      'CREDENTIAL_UNAVAILABLE',
-      'the credential of this call cannot be used',
-      'credential_unavailable',
-      { because: 'the secret is not <access key id>:<secret access key>[:<session token>]' },
-    );
-  return { accessKeyId, secretAccessKey, sessionToken };
-}
 
 /** Where anybody can read what has been stored, for the program to tell. */
 function publicUrl(

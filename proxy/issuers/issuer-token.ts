@@ -3,7 +3,7 @@ import { OutriderError } from '#core/errors';
 import { issuedPrincipal, unverifiedIssuer } from '#core/issued-tokens';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
-import { CLOCK_TOLERANCE_S } from '#core/tokens';
+import { type Bound, boundTo, CLOCK_TOLERANCE_S } from '#core/tokens';
 import { REASONS, type Reason } from '#policies';
 import type { ProxyConfig } from '../config.ts';
 import { refused } from '../refusal.ts';
@@ -12,10 +12,17 @@ import { createKeySource, KeysUnavailable } from './key-source.ts';
 
 export type IssuerConfig = ProxyConfig['issuers'][number];
 
+/** On whose behalf a token speaks, and what whoever shows it must have. */
+export interface Issued {
+  readonly principal: Principal;
+  /** Not checked yet: it is about the request. */
+  readonly bound: Bound;
+}
+
 /** Verifies access tokens of the configured identity providers. */
 export interface IssuerVerifier {
-  /** On whose behalf a token speaks. @throws {OutriderError} UNAUTHENTICATED; UPSTREAM_UNREACHABLE where its keys cannot be had now */
-  verify(token: string): Promise<Principal>;
+  /** @throws {OutriderError} UNAUTHENTICATED; UPSTREAM_UNREACHABLE where its keys cannot be had now */
+  verify(token: string): Promise<Issued>;
   /** For each issuer whose keys are not there, what a person should know. */
   readonly problems: () => Readonly<Record<string, string>>;
 }
@@ -55,7 +62,7 @@ export function createIssuerVerifier(
       const { groups } = issuer;
       if (groups.length > 0 && !groups.some((group) => principal.groups.includes(group)))
         throw refused('ROLE_DENIED', 'the caller is in none of the groups that may', 'role_denied');
-      return principal;
+      return { principal, bound: boundBy(payload) };
     },
     problems: () =>
       Object.fromEntries(
@@ -94,6 +101,15 @@ async function verified(
       );
     if (error instanceof OutriderError) throw error;
     throw bad(reasonOf(error), error);
+  }
+}
+
+/** @throws {OutriderError} UNAUTHENTICATED */
+function boundBy(payload: JWTPayload): Bound {
+  try {
+    return boundTo(payload);
+  } catch (error) {
+    throw bad('jwt_cnf_mismatch', error);
   }
 }
 

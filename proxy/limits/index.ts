@@ -4,6 +4,7 @@ import type { Logger } from '#core/log';
 import type { ProxyMetrics } from '../metrics.ts';
 import type { Secrets } from '../secrets.ts';
 import type { limitsSpec } from './config.ts';
+import type { LeaseStore } from './lease-store.ts';
 import type { Limiter } from './limit.ts';
 import { LocalLimits } from './local.ts';
 import { createRedisStore } from './redis-store.ts';
@@ -13,23 +14,35 @@ export { configuredLimits, limitsSpec } from './config.ts';
 export type { Limiter } from './limit.ts';
 export type { ConfiguredLimits } from './limits-of.ts';
 
-/** Who counts: this proxy for itself, or with others in the Redis of the configuration. */
+export interface LimiterDeps {
+  readonly secrets: Secrets;
+  readonly log: Logger;
+  readonly metrics: ProxyMetrics;
+  /** Of one of several workers: where they keep rates together, and how many they are. */
+  readonly workers?: { readonly leases: LeaseStore; readonly count: number } | undefined;
+}
+
+/** Who counts: this process for itself, or with the other workers of its proxy, or with all proxies in the Redis of the configuration. */
 export function createLimiter(
   config: ConfigOf<ReturnType<typeof limitsSpec>>,
-  deps: { readonly secrets: Secrets; readonly log: Logger; readonly metrics: ProxyMetrics },
+  { secrets, log, metrics, workers }: LimiterDeps,
 ): Limiter {
   const address = config['limits.redis'];
-  if (!address) return new LocalLimits();
+  const count = workers?.count ?? 1;
+  if (!address)
+    return workers
+      ? new SharedLimits({ store: workers.leases, proxies: count, exact: true })
+      : new LocalLimits();
   const passwordRef = config['limits.redisPassword'];
-  deps.metrics.limitStore.set(0);
+  metrics.limitStore.set(0);
   const store = createRedisStore(randomBytes(9).toString('base64url'), {
     address,
-    password: () => (passwordRef === undefined ? undefined : deps.secrets.read(passwordRef)),
+    password: () => (passwordRef === undefined ? undefined : secrets.read(passwordRef)),
     onAvailable(available, error) {
-      deps.metrics.limitStore.set(available ? 1 : 0);
-      if (available) deps.log.info('limits are shared through Redis');
-      else deps.log.warn('Redis is away: each proxy lets through its share', { error });
+      metrics.limitStore.set(available ? 1 : 0);
+      if (available) log.info('limits are shared through Redis');
+      else log.warn('Redis is away: each proxy lets through its share', { error });
     },
   });
-  return new SharedLimits({ store, proxies: config['limits.proxies'] });
+  return new SharedLimits({ store, proxies: config['limits.proxies'] * count });
 }

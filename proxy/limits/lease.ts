@@ -16,6 +16,7 @@ const IDLE_MS = 1_000;
 export class Lease {
   readonly limit: Limit;
   readonly #key: string;
+  readonly #exact: boolean;
   readonly #interval: number;
   /** What an equal share of the limit allows, of what this proxy let through. */
   readonly #share: Gcra;
@@ -27,16 +28,18 @@ export class Lease {
   /** Asked for and not answered yet. */
   #asked = false;
   #usedSince = 0;
-  #missed = 0;
+  /** Requests that are held until there is more. */
+  #waiting = 0;
   #alone = false;
   #usedAtMs: number;
   #letThroughAtMs: number | undefined;
   #answeredAtMs: number | undefined;
   #moreAtMs: number;
 
-  /** `proxies`: how many share the limit. */
-  constructor(limit: Limit, proxies: number, nowMs: number) {
+  /** `proxies`: how many share the limit; `exact`: nothing that is scarce is held for later. */
+  constructor(limit: Limit, proxies: number, nowMs: number, exact = false) {
     this.limit = limit;
+    this.#exact = exact && limit.unit === 'requests';
     this.#key = createHash('sha256').update(limit.key).digest('base64url').slice(0, 24);
     this.#interval = intervalMs(limit);
     this.#share = { dueMs: nowMs };
@@ -75,6 +78,7 @@ export class Lease {
   isSteady(nowMs: number): boolean {
     const sinceMs = nowMs - (this.#letThroughAtMs ?? Number.NEGATIVE_INFINITY);
     return (
+      !this.#exact &&
       this.limit.unit === 'requests' &&
       sinceMs >= this.#shareInterval &&
       sinceMs <= this.#shareInterval * STEADY_INTERVALS &&
@@ -110,9 +114,13 @@ export class Lease {
     this.#share.dueMs = nowMs + this.#shareInterval * (this.#shareBurst - 1);
   }
 
-  /** Somebody needs one and there is none. */
-  miss(): void {
-    this.#missed += 1;
+  /** Somebody needs one and there is none: until `waitsNoLonger` one is asked for. */
+  waits(): void {
+    this.#waiting += 1;
+  }
+
+  waitsNoLonger(): void {
+    this.#waiting -= 1;
   }
 
   /** Whether asking could help. */
@@ -134,9 +142,8 @@ export class Lease {
     this.#asked = true;
     this.#owed = 0;
     this.#usedSince = 0;
-    this.#missed = 0;
     if (want < 0) this.#tokens += want;
-    const leaving = nowMs - this.#usedAtMs > MEMBER_MS;
+    const leaving = this.#waiting === 0 && nowMs - this.#usedAtMs > MEMBER_MS;
     return {
       key: this.#key,
       intervalMs: this.#interval,
@@ -172,14 +179,26 @@ export class Lease {
   #want(nowMs: number): number {
     const idleMs = nowMs - this.#usedAtMs;
     const held = Math.max(0, Math.floor(this.#tokens));
-    if (idleMs > MEMBER_MS) return -held;
-    const least = this.limit.unit === 'requests' ? 1 : Math.ceil(this.limit.burst * QUANTUM_SHARE);
+    const most = Math.floor(AHEAD_MS / this.#interval);
+    if (this.#exact) {
+      const unused = held - this.#waiting - (idleMs > IDLE_MS ? 0 : most);
+      if (unused > 0) return -unused;
+    }
+    // Who waits has come back.
+    if (idleMs > MEMBER_MS && this.#waiting === 0) return -held;
+    const least = this.#least();
     if (idleMs > IDLE_MS && held > least) return least - held;
     if (nowMs < this.#moreAtMs) return 0;
-    const ahead = Math.min(2 * this.#usedSince, Math.floor(AHEAD_MS / this.#interval));
-    const target = Math.max(least, idleMs > IDLE_MS ? 0 : ahead) + this.#missed;
+    const ahead = Math.min(2 * this.#usedSince, most);
+    const target = Math.max(least, idleMs > IDLE_MS ? 0 : ahead) + this.#waiting;
     // Not for every single one: half of what is fetched ahead may go first.
     if (this.has() && this.#tokens > target / 2) return 0;
     return Math.max(0, Math.ceil(target - this.#tokens));
+  }
+
+  /** To be held in any case. */
+  #least(): number {
+    if (this.limit.unit === 'bytes') return Math.ceil(this.limit.burst * QUANTUM_SHARE);
+    return this.#exact ? 0 : 1;
   }
 }

@@ -19,10 +19,13 @@ interface Shared {
  */
 export class MemoryLeases {
   readonly #limits = new Map<string, Shared>();
+  readonly #keepsBack: boolean;
   readonly #now: () => number;
 
-  constructor(now = () => performance.now()) {
-    this.#now = now;
+  /** Without `keepsBack` nothing is left for who has none: whoever asks first has it, as in one process. */
+  constructor(options: { readonly keepsBack?: boolean; readonly now?: () => number } = {}) {
+    this.#keepsBack = options.keepsBack ?? true;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   /** The store as one of the processes sees it. */
@@ -42,11 +45,11 @@ export class MemoryLeases {
     shared.atMs = nowMs;
     shared.forgetMs = nowMs + forgetAfterMs(ask);
     shared.left -= ask.charge;
-    const kept = keptBack(shared, member, nowMs);
+    const kept = this.#keepsBack ? keptBack(shared, member, nowMs) : 0;
     const granted = grant(ask.want, shared.left, kept);
     shared.left -= granted;
     const holds = ask.holds + granted;
-    shared.members.set(member, { seenMs: nowMs, holds });
+    if (this.#keepsBack) shared.members.set(member, { seenMs: nowMs, holds });
     const short = 1 + kept - shared.left;
     return { granted, moreInMs: short <= 0 ? 0 : Math.ceil(short * ask.intervalMs) };
   }

@@ -50,7 +50,7 @@ function proxies(
     answer,
   }: { now?: () => number; answer?: ConstructorParameters<typeof Outage>[1] } = {},
 ) {
-  const leases = new MemoryLeases(now);
+  const leases = new MemoryLeases({ now });
   const stores = Array.from({ length: count }, (_, at) => new Outage(leases.of(`p${at}`), answer));
   const limits = stores.map((store) => new SharedLimits({ store, proxies: count, now }));
   t.after(() => Promise.all(limits.map((one) => one.close())));

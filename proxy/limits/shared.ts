@@ -2,8 +2,10 @@ import { Lease } from './lease.ts';
 import type { LeaseStore } from './lease-store.ts';
 import { type Limit, type Limiter, type Taken } from './limit.ts';
 
-/** A request that would be refused otherwise is held so long for an answer of the store. */
+/** A request that would be refused otherwise is held so long for an answer of the store, */
 const HOLD_MS = 50;
+/** and so long for one that is sure to come. */
+const HOLD_EXACT_MS = 5_000;
 const SWEEP_MS = 250;
 /** A limit that nobody used for so long is forgotten here; what was held of it is given back before. */
 const FORGET_MS = 60_000;
@@ -13,6 +15,11 @@ export interface SharedLimitsOptions {
   readonly store: LeaseStore;
   /** How many proxies share the limits. Each may use an equal part of them while it cannot ask. */
   readonly proxies: number;
+  /**
+   * The store is near and never away, and what is given back there is at once another's. Of a limit that is slow against that (to 10/s)
+   * nothing is held for later, so that nobody is refused what another holds unused; each request of it waits for one answer.
+   */
+  readonly exact?: boolean;
   readonly now?: () => number;
 }
 
@@ -25,6 +32,7 @@ export interface SharedLimitsOptions {
 export class SharedLimits implements Limiter {
   readonly #store: LeaseStore;
   readonly #proxies: number;
+  readonly #exact: boolean;
   readonly #now: () => number;
   readonly #leases = new Map<string, Lease>();
   readonly #dirty = new Set<Lease>();
@@ -32,7 +40,9 @@ export class SharedLimits implements Limiter {
   #running: Promise<void> | undefined;
   #alone = false;
 
-  constructor({ store, proxies, now = () => performance.now() }: SharedLimitsOptions) {
+  constructor(options: SharedLimitsOptions) {
+    const { store, proxies, exact = false, now = () => performance.now() } = options;
+    this.#exact = exact;
     this.#store = store;
     this.#proxies = proxies;
     this.#now = now;
@@ -89,28 +99,48 @@ export class SharedLimits implements Limiter {
     if (this.#dirty.size > 0) void this.#wake();
   }
 
-  /** Waits for answers while they could help, and not longer than `HOLD_MS`. */
+  /** Waits for answers while they could help, and not longer than the store may take. */
   async #hold(leases: readonly Lease[]): Promise<Taken> {
-    const until = this.#now() + HOLD_MS;
+    const until = this.#now() + (this.#exact ? HOLD_EXACT_MS : HOLD_MS);
     for (;;) {
       const taken = this.#takeNow(leases);
       if (taken) return taken;
       const nowMs = this.#now();
       const short = leases.filter((lease) => !lease.has());
-      const refused = short.find((lease) => nowMs >= until || isHopeless(lease, until, nowMs));
+      const refused = short.find(
+        (lease) => nowMs >= until || this.#isHopeless(lease, until, nowMs),
+      );
       if (refused && short.every((lease) => lease.isSteady(nowMs)))
         return this.#letThrough(leases, nowMs);
       if (refused) {
+        // What was fetched for it of the others is not needed.
+        if (this.#exact) void this.#ask(leases);
         const retryAfterMs = Math.max(1, refused.moreInMs(nowMs));
         return { ok: false, limit: refused.limit, retryAfterMs };
       }
-      const later = Math.max(0, ...short.map((lease) => lease.moreInMs(nowMs)));
-      for (const lease of short) {
-        lease.miss();
-        this.#dirty.add(lease);
-      }
-      await (later > 0 ? sleep(later) : Promise.race([this.#wake(), sleep(until - nowMs)]));
+      await this.#more(short, until - nowMs);
     }
+  }
+
+  /** Waits until some more may be there of each. */
+  async #more(short: readonly Lease[], forMs: number): Promise<void> {
+    const later = Math.max(0, ...short.map((lease) => lease.moreInMs(this.#now())));
+    for (const lease of short) lease.waits();
+    const round = this.#ask(short);
+    if (this.#exact) await round;
+    else await (later > 0 ? sleep(later) : Promise.race([round, sleep(forMs)]));
+    for (const lease of short) lease.waitsNoLonger();
+  }
+
+  #ask(leases: readonly Lease[]): Promise<void> {
+    for (const lease of leases) this.#dirty.add(lease);
+    return this.#wake();
+  }
+
+  /** The store has said that there is none so soon. Who asks for less than the share is one for whom it keeps the next. */
+  #isHopeless(lease: Lease, untilMs: number, nowMs: number): boolean {
+    if (lease.mayHaveMore(nowMs)) return false;
+    return this.#exact || nowMs + lease.moreInMs(nowMs) > untilMs || lease.shareWaitMs(nowMs) > 0;
   }
 
   /** Starts asking where nobody does; resolves when the round that is under way has ended. */
@@ -151,7 +181,7 @@ export class SharedLimits implements Limiter {
     const known = this.#leases.get(limit.key);
     // A policy that has changed the limit begins with none of the old one.
     if (known && sameLimit(known.limit, limit)) return known;
-    const lease = new Lease(limit, this.#proxies, this.#now());
+    const lease = new Lease(limit, this.#proxies, this.#now(), this.#exact);
     if (this.#alone) lease.beginAlone(this.#now());
     this.#leases.set(limit.key, lease);
     return lease;
@@ -180,12 +210,6 @@ export class SharedLimits implements Limiter {
     }
     if (this.#store.available && this.#dirty.size > 0) void this.#wake();
   }
-}
-
-/** The store has said that there is none so soon. Who asks for less than the share is one for whom it keeps the next. */
-function isHopeless(lease: Lease, untilMs: number, nowMs: number): boolean {
-  if (lease.mayHaveMore(nowMs)) return false;
-  return nowMs + lease.moreInMs(nowMs) > untilMs || lease.shareWaitMs(nowMs) > 0;
 }
 
 function sameLimit(a: Limit, b: Limit): boolean {

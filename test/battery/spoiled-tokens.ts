@@ -5,6 +5,7 @@ import {
   generateKeyPairSync,
   sign as signBytes,
 } from 'node:crypto';
+import { createDpopKey, type DpopSays, dpopProof } from '#core/testing/dpop-proof';
 import { malleated, respelled, withPart } from '#core/testing/spelling';
 import { generateSigningKey, type SigningKey } from '#core/tokens';
 
@@ -46,6 +47,10 @@ export function takenApart(
 const now = () => Math.floor(Date.now() / 1_000);
 const attacker = generateSigningKey('outrider:runner');
 const { d: _private, ...attackersPublic } = attacker.jwk;
+const clientsKey = createDpopKey();
+/** Where tokens are shown. */
+export const TARGET_PATH = '/http/api/v1/ok';
+export const TARGET_URI = `http://127.0.0.1${TARGET_PATH}`;
 
 /** By the `variant` of a case. Whatever is signed is signed with the runner's real key, unless the signature is what is wrong. */
 export const SPOILED: Readonly<Record<string, readonly (readonly [what: string, spoil: Spoil])[]>> =
@@ -117,7 +122,14 @@ export const SPOILED: Readonly<Record<string, readonly (readonly [what: string, 
         withClaims(() => ({ cnf: { 'x5t#S256': 'A'.repeat(43) } })),
       ],
     ],
-    dpop_mismatch: [['bound to a DPoP key, with a proof for another target', withStrangeProof]],
+    dpop_mismatch: [
+      ['a proof for another target', withProof({ htu: 'http://127.0.0.1/http/api/v1/other' })],
+      ['a proof for another method', withProof({ htm: 'POST' })],
+      ['a proof for another token', withProof({ token: 'a.b.c' })],
+      ['a proof by another key', withProof({}, createDpopKey())],
+      ['no proof', (good) => ({ lines: withProof({})(good).lines.slice(0, 1) })],
+      ['a bearer', (good) => shownAs(boundToken(good))],
+    ],
     token_location: [
       ['in the query', ({ token }) => ({ lines: [], query: `?access_token=${token}` })],
     ],
@@ -137,6 +149,11 @@ export const SPOILED: Readonly<Record<string, readonly (readonly [what: string, 
       ['another key below a known kid', ({ header, payload }) => signed(attacker, header, payload)],
     ],
   };
+
+/** What a variant's cases are made of, where that is more than a good token: it is let through. */
+export const UNSPOILED: Readonly<Record<string, (good: GoodToken) => Shown>> = {
+  dpop_mismatch: withProof({}),
+};
 
 function withHeader(more: Claims): Spoil {
   return ({ runnerKey, header, payload }) => signed(runnerKey, { ...header, ...more }, payload);
@@ -164,14 +181,17 @@ function signedByRsa(good: GoodToken): string {
   return `${input}.${signBytes('sha256', Buffer.from(input), privateKey).toString('base64url')}`;
 }
 
-function withStrangeProof({ runnerKey, header, payload }: GoodToken): Shown {
-  const token = signed(runnerKey, header, { ...payload, cnf: { jkt: 'A'.repeat(43) } });
-  const proof = signed(
-    attacker,
-    { typ: 'dpop+jwt', alg: 'EdDSA', jwk: attackersPublic },
-    { htm: 'POST', htu: 'https://evil.test/', iat: now(), jti: 'proof' },
-  );
-  return { lines: [...shownAs(token).lines, `DPoP: ${proof}`] };
+function boundToken({ runnerKey, header, payload }: GoodToken): string {
+  return signed(runnerKey, header, { ...payload, cnf: { jkt: clientsKey.thumbprint } });
+}
+
+/** The token, bound to a client's key, with a proof of it that is right but for what is given. */
+function withProof(says: Partial<DpopSays>, key = clientsKey): (good: GoodToken) => Shown {
+  return (good) => {
+    const token = boundToken(good);
+    const proof = dpopProof(key, { htm: 'GET', htu: TARGET_URI, token, ...says });
+    return { lines: [`Proxy-Authorization: DPoP ${token}`, `DPoP: ${proof}`] };
+  };
 }
 
 function twice(first: string, second: string): Shown {

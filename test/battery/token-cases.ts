@@ -1,12 +1,21 @@
 import { loadDirectory } from '#policystore';
 import { until } from '../support/mesh.ts';
 import { executionToken, keyOf } from '../support/plays-sidecar.ts';
-import { type Case, CaseUnusable, numberOf, textOf } from './case.ts';
+import { type Case, CaseUnusable, textOf } from './case.ts';
+import { inTime } from './in-time.ts';
 import { issuerAwayProblems } from './issuer-away.ts';
 import { type Families, type Outcome, outcomeOf, problemsOf, saw } from './judge.ts';
 import { oracleProblems } from './oracles.ts';
 import { inSandbox, Program } from './program.ts';
-import { type Shown, SPOILED, shownAs, takenApart } from './spoiled-tokens.ts';
+import {
+  type Shown,
+  SPOILED,
+  shownAs,
+  TARGET_PATH,
+  takenApart,
+  UNSPOILED,
+} from './spoiled-tokens.ts';
+import { ONCE, usedAgainProblems } from './used-again.ts';
 import type { World } from './world.ts';
 
 /** What came of a case about a token: how it was sent, and what is wrong. */
@@ -14,10 +23,6 @@ export interface TokenFindings {
   readonly modes: readonly string[];
   readonly problems: readonly string[];
 }
-
-const PATH = '/http/api/v1/ok';
-/** A bound on time is about what the proxy does: of so many tries on a busy machine the last counts. */
-const TRIES = 3;
 
 /** Shows the proxy itself a token that the mesh's own keys made and the case spoils, between two times that the good one is let through. */
 export async function tokenProblems(
@@ -29,19 +34,24 @@ export async function tokenProblems(
   if (variant === 'jwks_unavailable')
     return { modes: ['exchange'], problems: await issuerAwayProblems(world, one, families) };
   if (variant === 'revoked') return revokedProblems(world, one, families);
+  const once = ONCE[variant];
+  if (once)
+    return { modes: [once.mode], problems: await usedAgainProblems(world, one, once, families) };
   const ways = SPOILED[variant];
   if (!ways) throw new CaseUnusable(`nobody knows the variant "${variant}"`);
   const good = takenApart(await tokenOf(world), {
     runnerKey: keyOf(world.mesh, 'runner'),
     gatewayKey: keyOf(world.mesh, 'gateway'),
   });
-  const problems = await controlProblems(world, good.token);
+  const problems = await controlProblems(world, shownAs(good.token));
+  const unspoiled = UNSPOILED[variant];
+  if (unspoiled) problems.push(...(await controlProblems(world, unspoiled(good))));
   for (const [what, spoil] of ways) {
     const spoiled = spoil(good);
     const shown = typeof spoiled === 'string' ? shownAs(spoiled) : spoiled;
-    problems.push(...judged(one, await showInTime(world, one, what, shown), families));
+    problems.push(...judged(one, await inTime(one, () => show(world, what, shown)), families));
   }
-  problems.push(...(await controlProblems(world, good.token)));
+  problems.push(...(await controlProblems(world, shownAs(good.token))));
   return { modes: ways.map(([what]) => what), problems };
 }
 
@@ -58,15 +68,13 @@ async function revokedProblems(
   await program.mark('m/neighbour');
   await until('its request is recorded', () => newIn(world, before) !== undefined);
   const execId = newIn(world, before);
-  const problems = await controlProblems(world, await tokenOf(world, execId));
+  const problems = await controlProblems(world, shownAs(await tokenOf(world, execId)));
   program.end();
   const token = await tokenOf(world, execId);
-  let outcome = await show(world, mode, shownAs(token));
-  await until('it is refused', async () => {
-    if (outcome.verdict === 'deny') return true;
-    outcome = await show(world, mode, shownAs(token));
-    return outcome.verdict === 'deny';
-  }).catch(() => {}); // then the last answer is what is wrong
+  const again = () => show(world, mode, shownAs(token));
+  // Where it is not, the next answer is what is wrong.
+  await until('it is refused', async () => (await again()).verdict === 'deny').catch(() => {});
+  const outcome = await inTime(one, again);
   return { modes: [mode], problems: [...problems, ...judged(one, outcome, families)] };
 }
 
@@ -76,23 +84,15 @@ function judged(one: Case, outcome: Outcome, families: Families): string[] {
 }
 
 /** Without it a refusal could be one of anybody. */
-async function controlProblems(world: World, token: string): Promise<string[]> {
-  const outcome = await show(world, 'control', shownAs(token));
+async function controlProblems(world: World, shown: Shown): Promise<string[]> {
+  const outcome = await show(world, 'control', shown);
   return outcome.verdict === 'allow' && outcome.statuses[0] === 200
     ? []
     : [`the token that it was made of is refused, too: ${saw(outcome)}`];
 }
 
-async function showInTime(world: World, one: Case, mode: string, shown: Shown): Promise<Outcome> {
-  const most = numberOf(one.expect, 'time_ms_max') ?? Number.POSITIVE_INFINITY;
-  let outcome = await show(world, mode, shown);
-  for (let at = 1; at < TRIES && outcome.seen.reply.ms > most; at += 1)
-    outcome = await show(world, mode, shown);
-  return outcome;
-}
-
 async function show(world: World, mode: string, { lines, query = '' }: Shown): Promise<Outcome> {
-  const first = [`GET ${PATH}${query} HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: close'];
+  const first = [`GET ${TARGET_PATH}${query} HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: close'];
   const bytes = Buffer.from([...first, ...lines, '', ''].join('\r\n'), 'latin1');
   const steps = [{ send: bytes.toString('base64') }];
   const plan = { mode, form: 'http', native: true, past: 'sidecar', steps } as const;

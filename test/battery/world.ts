@@ -86,8 +86,11 @@ export interface World extends Stage {
   readonly policies: string;
   /** Put before a command that is to live in the mesh's network. */
   readonly within: readonly string[];
-  /** Bytes to the proxy itself, past every sidecar; then the marker, as with `perform`. */
-  readonly callProxy: (bytes: Buffer) => Promise<Seen>;
+  /**
+   * Bytes to the proxy itself, past every sidecar, or to another one whose socket is given and whose records are not among those seen; then
+   * the marker, as with `perform`.
+   */
+  readonly callProxy: (bytes: Buffer, socketPath?: string) => Promise<Seen>;
   /** All that the origins have seen so far. */
   readonly sightings: () => readonly Sighting[];
   /** The same without the marker, for when nothing works. What is seen of it is seen with what is performed next. */
@@ -196,9 +199,9 @@ function worldOf(
       const program = await programOf(role);
       return watched(program, () => program.order(steps, timeoutMs));
     },
-    async callProxy(bytes) {
+    async callProxy(bytes, socketPath = join(mesh.runtime, 'proxy.sock')) {
       const program = await programOf('fixture');
-      return watched(program, () => callProxy(join(mesh.runtime, 'proxy.sock'), bytes));
+      return watched(program, () => callProxy(socketPath, bytes));
     },
     send: async (role, steps, timeoutMs) => (await programOf(role)).order(steps, timeoutMs),
     markedIn: async (role) => (await programOf(role)).mark('m/neighbour'),

@@ -163,49 +163,50 @@ for (const [fault, behave] of Object.entries(ILL))
     assert.ok(slowest < 100, `${slowest} ms`);
   });
 
-describe('two proxies', () => {
-  let redis: TestRedis;
-  let proxies: Proxies;
-  const origin = createServer((_request, response) => response.end('hello'));
-  before(async () => {
-    redis = await startRedis();
-    origin.listen(0, '127.0.0.1');
-    await until(() => Promise.resolve(origin.listening));
-    const address = origin.address();
-    const port = typeof address === 'object' ? address?.port : undefined;
-    proxies = await startProxies({
-      count: 2,
-      policies: apiPolicies(port ?? 0),
-      config: { limits: { redis: `redis://127.0.0.1:${redis.port}`, proxies: 2 } },
+for (const workers of [1, 2])
+  describe(`two proxies, each of ${workers} workers`, () => {
+    let redis: TestRedis;
+    let proxies: Proxies;
+    const origin = createServer((_request, response) => response.end('hello'));
+    before(async () => {
+      redis = await startRedis();
+      origin.listen(0, '127.0.0.1');
+      await until(() => Promise.resolve(origin.listening));
+      const address = origin.address();
+      const port = typeof address === 'object' ? address?.port : undefined;
+      proxies = await startProxies({
+        count: 2,
+        policies: apiPolicies(port ?? 0),
+        config: { workers, limits: { redis: `redis://127.0.0.1:${redis.port}`, proxies: 2 } },
+      });
+      for (const { adminPort } of proxies.each)
+        await until(async () => /limit_store_up\{[^}]*\} 1/.test(await metrics(adminPort)));
     });
-    for (const { adminPort } of proxies.each)
-      await until(async () => /limit_store_up\{[^}]*\} 1/.test(await metrics(adminPort)));
-  });
-  after(async () => {
-    await proxies.stop();
-    await redis.stop();
-    origin.close();
-  });
+    after(async () => {
+      await proxies.stop();
+      await redis.stop();
+      origin.close();
+    });
 
-  test('F6: 60/min burst 10 of one user and datasource holds over both and over many sandboxes; Retry-After is a second', async () => {
-    const tokens = await Promise.all(
-      Array.from({ length: 6 }, (_, at) => proxies.token({ sandboxId: `sbx-${at}` })),
-    );
-    const statuses: number[] = [];
-    for (let at = 0; at < 30; at++) {
-      const asked = await proxies.each[at % 2]?.ask('/http/api/x', tokens[at % 6] ?? '');
-      statuses.push(asked?.status ?? 0);
-      if (asked?.status === 429) assert.ok(Number(asked.headers['retry-after']) <= 2);
-    }
-    const through = statuses.filter((status) => status === 200).length;
-    assert.ok(through === 10 || through === 11, `${through}: a second may have passed`);
-    assert.equal(statuses.filter((status) => status === 429).length, 30 - through);
-    const other = await proxies.token({
-      principal: { ...LOCAL_PRINCIPAL, subject: 'another' },
+    test('F6: 60/min burst 10 of one user and datasource holds over both and over many sandboxes; Retry-After is a second', async () => {
+      const tokens = await Promise.all(
+        Array.from({ length: 6 }, (_, at) => proxies.token({ sandboxId: `sbx-${at}` })),
+      );
+      const statuses: number[] = [];
+      for (let at = 0; at < 30; at++) {
+        const asked = await proxies.each[at % 2]?.ask('/http/api/x', tokens[at % 6] ?? '');
+        statuses.push(asked?.status ?? 0);
+        if (asked?.status === 429) assert.ok(Number(asked.headers['retry-after']) <= 2);
+      }
+      const through = statuses.filter((status) => status === 200).length;
+      assert.ok(through === 10 || through === 11, `${through}: a second may have passed`);
+      assert.equal(statuses.filter((status) => status === 429).length, 30 - through);
+      const other = await proxies.token({
+        principal: { ...LOCAL_PRINCIPAL, subject: 'another' },
+      });
+      assert.equal((await proxies.each[0]?.ask('/http/api/x', other))?.status, 200, 'another user');
     });
-    assert.equal((await proxies.each[0]?.ask('/http/api/x', other))?.status, 200, 'another user');
   });
-});
 
 async function metrics(port: number): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);

@@ -1,0 +1,88 @@
+import { type Budget, Budgets, RuleLimits, type Spender } from '#policies';
+import type { Dimension, Limit, Limiter } from './limits/limit.ts';
+
+/** What one allowed request counts under. Plain data: another process may do the counting. */
+export interface Countable {
+  /** Of rates and bytes. */
+  readonly limits: readonly Limit[];
+  /** So many may run at once of all that name the same key; undefined: as many as come. */
+  readonly concurrent: { readonly key: string; readonly max: number } | undefined;
+  readonly budgets: readonly Budget[];
+  readonly spender: Spender;
+}
+
+/** What refused a request, and when to come back. */
+export interface CountedOut {
+  readonly ok: false;
+  readonly dimension: Dimension | 'concurrency' | 'budget';
+  readonly unit: Limit['unit'];
+  readonly retryAfterMs: number;
+}
+
+/** A request that was counted, until `release`. */
+export interface CountedIn {
+  readonly ok: true;
+  /** Counts bytes. False: a budget is used up by them, and the request must end. */
+  readonly spend: (bytes: number) => boolean;
+  /** To be called once, when it has ended. */
+  readonly release: () => void;
+}
+
+/** The one view of everything that is counted over requests: how many at once, rates, bytes and budgets. */
+export interface Counts {
+  /** Counts one request under all of it, or under nothing. A promise only where somebody else has to be asked. */
+  take(countable: Countable): CountedIn | CountedOut | Promise<CountedIn | CountedOut>;
+  close(): Promise<void> | void;
+}
+
+/** Counts in this process; rates and bytes as `limiter` does. */
+export function createCounts(limiter: Limiter): Counts {
+  const running = new RuleLimits();
+  const accounts = new Budgets();
+  return {
+    take({ limits, concurrent, budgets, spender }) {
+      const place = concurrent
+        ? running.take(concurrent.key, { concurrent: concurrent.max }, performance.now())
+        : UNCOUNTED;
+      if (!place.ok) return countedOut('concurrency', place.retryAfterMs);
+      const taken = (counted: Awaited<ReturnType<Limiter['take']>>): CountedIn | CountedOut => {
+        if (!counted.ok) {
+          place.release();
+          return countedOut(counted.limit.dimension, counted.retryAfterMs, counted.limit.unit);
+        }
+        const spending = accounts.take(budgets, spender, Date.now());
+        if (!spending.ok) {
+          place.release();
+          return countedOut('budget', spending.retryAfterMs);
+        }
+        const spend = (bytes: number): boolean => {
+          counted.spend(bytes);
+          return spending.spend(bytes);
+        };
+        return { ok: true, spend, release: place.release };
+      };
+      try {
+        const taking = limiter.take(limits);
+        if (!(taking instanceof Promise)) return taken(taking);
+        return taking.then(taken, (error: unknown) => {
+          place.release();
+          throw error;
+        });
+      } catch (error) {
+        place.release();
+        throw error;
+      }
+    },
+    close: () => limiter.close(),
+  };
+}
+
+const UNCOUNTED = { ok: true, release: () => {} } as const;
+
+function countedOut(
+  dimension: CountedOut['dimension'],
+  retryAfterMs: number,
+  unit: Limit['unit'] = 'requests',
+): CountedOut {
+  return { ok: false, dimension, unit, retryAfterMs };
+}
