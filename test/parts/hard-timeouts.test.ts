@@ -15,7 +15,7 @@ spec:
   sandbox: {timeout: 30s, memory: 768MiB, disk: 32MiB, pids: 32, profiles: [python, node]}
 `;
 const BACKENDS = ['bubblewrap', 'docker', 'gvisor'] as const;
-const TIMEOUT_MS = 3_000;
+const TIMEOUT_MS = 2_000;
 /** None of the programs ends by itself, and a machine may be busy: this only tells an end from none. */
 const LATE_MS = 40_000;
 
