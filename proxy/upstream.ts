@@ -86,9 +86,7 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
 }
 
 /** A request without a credential goes on as it came. */
-function unboundUpstream(
-  target: HostTarget,
-): Pick<Upstream, 'signs' | 'readsBody' | 'assertHead' | 'prepare'> {
+function unboundUpstream(target: HostTarget): BoundUpstream {
   return {
     signs: false,
     readsBody: false,

@@ -5,6 +5,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import type { Address } from '#core/address';
 import { OutriderError } from '#core/errors';
 import type { Http1Connector } from '#core/http1/client';
+import { whenConnected } from '#core/http1/connect';
 import type { SidecarConfig } from './config.ts';
 
 /** What a sidecar shows the proxy between hosts, and how it knows the proxy. PEM. */
@@ -60,21 +61,8 @@ export function tlsConnector(
   timeoutMs: number,
 ): Http1Connector {
   return (done) => {
-    const socket = tlsToProxy(proxy, tls);
-    const timer = setTimeout(
-      () => socket.destroy(new Error('no TLS with the proxy in time')),
-      timeoutMs,
-    ).unref();
-    const failed = (error: Error): void => {
-      clearTimeout(timer);
-      done(error, null);
-    };
-    socket.once('error', failed);
-    socket.once('secureConnect', () => {
-      clearTimeout(timer);
-      socket.off('error', failed).setNoDelay(true);
-      done(null, socket);
-    });
+    const late = new Error('no TLS with the proxy in time');
+    whenConnected(tlsToProxy(proxy, tls), 'secureConnect', { timeoutMs, late }, done);
   };
 }
 

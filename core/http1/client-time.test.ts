@@ -83,12 +83,12 @@ for (const [what, answer, options, code, calls] of SILENCES)
     await (await server.connection()).closed();
   });
 
-test('as of the pool as of the request; 0 is for ever', async (t) => {
+test('a time-out of 0 is for ever', async (t) => {
   const server = await exactServer(t, (head) => (head.includes('/head') ? undefined : HELD));
   const pool = poolTo(t, server, { headersTimeoutMs: 1_000, bodyTimeoutMs: 1_000 });
   const patient = [
-    ask(pool, { path: '/head', headersTimeoutMs: 0 }),
-    ask(pool, { path: '/body', bodyTimeoutMs: 0 }),
+    ask(poolTo(t, server, { headersTimeoutMs: 0, bodyTimeoutMs: 1_000 }), { path: '/head' }),
+    ask(poolTo(t, server, { headersTimeoutMs: 1_000, bodyTimeoutMs: 0 }), { path: '/body' }),
   ];
   assert.equal((await ask(pool, { path: '/head' }).over()).outcome, 'HEADERS_TIMEOUT');
   assert.equal((await ask(pool, { path: '/body' }).over()).outcome, 'BODY_TIMEOUT');
@@ -97,7 +97,7 @@ test('as of the pool as of the request; 0 is for ever', async (t) => {
 
 test('a body that comes slowly is not silent', async (t) => {
   const server = await exactServer(t, () => 'HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n');
-  const heard = ask(poolTo(t, server), { bodyTimeoutMs: 3_000 });
+  const heard = ask(poolTo(t, server, { bodyTimeoutMs: 3_000 }));
   const connection = await server.connection();
   await connection.said();
   const began = performance.now();

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
-import { Connection } from './connection.ts';
+import { Connection, type Timeouts } from './connection.ts';
 import { Http1Error } from './error.ts';
-import { asError, Exchange, type Timeouts, tellError } from './exchange.ts';
+import { asError, Exchange, tellError } from './exchange.ts';
 import type { Http1Handler, Http1Request } from './request.ts';
 
 export { Http1Error, type Http1ErrorCode } from './error.ts';
@@ -72,12 +72,10 @@ export class Http1Pool {
     this.#headMaxBytes = headMaxBytes;
     const shortest = Math.min(...[headersTimeoutMs, bodyTimeoutMs, idleMs].filter(Boolean));
     this.#tickMs = Math.min(TICK_MAX_MS, Math.max(TICK_MIN_MS, Math.floor(shortest / TICKS)));
-    const ticks = (ms: number): number => Math.ceil(ms / this.#tickMs);
     this.#timeouts = {
-      head: ticks(headersTimeoutMs),
-      body: ticks(bodyTimeoutMs),
+      headTicks: Math.ceil(headersTimeoutMs / this.#tickMs) || Infinity,
+      bodyTicks: Math.ceil(bodyTimeoutMs / this.#tickMs) || Infinity,
       idleMs,
-      ticks,
     };
   }
 
@@ -91,7 +89,7 @@ export class Http1Pool {
     let exchange: Exchange;
     try {
       if (this.#closed) throw aborted();
-      exchange = new Exchange(request, handler, this.#host, this.#timeouts);
+      exchange = new Exchange(request, handler, this.#host);
     } catch (error) {
       if (request.body instanceof Readable) request.body.on('error', () => {}).destroy();
       tellError(handler, asError(error));

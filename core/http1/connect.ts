@@ -1,4 +1,4 @@
-import { connect as connectPlain, isIP, type NetConnectOpts } from 'node:net';
+import { connect as connectPlain, isIP, type NetConnectOpts, type Socket } from 'node:net';
 import { checkServerIdentity, connect as connectTls } from 'node:tls';
 import { afterTime } from './after-time.ts';
 import type { Http1Connector } from './client.ts';
@@ -26,18 +26,32 @@ export function connector(to: NetConnectOpts, { timeoutMs, tls }: ConnectOptions
           checkServerIdentity: (_host, certificate) => checkServerIdentity(tls.name, certificate),
         })
       : connectPlain(to);
-    const noLonger = afterTime(timeoutMs, () => {
-      socket.destroy(Object.assign(new Error('no connection in time'), { code: 'ETIMEDOUT' }));
-    });
-    const failed = (error: Error): void => {
-      noLonger();
-      done(error, null);
-    };
-    socket.once('error', failed);
-    socket.once(tls ? 'secureConnect' : 'connect', () => {
-      noLonger();
-      socket.off('error', failed).setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
-      done(null, socket);
+    const late = Object.assign(new Error('no connection in time'), { code: 'ETIMEDOUT' });
+    whenConnected(socket, tls ? 'secureConnect' : 'connect', { timeoutMs, late }, (error, made) => {
+      made?.setKeepAlive(true, KEEP_ALIVE_MS);
+      done(error, made);
     });
   };
+}
+
+/** Hands `socket` over when `event` says that it stands; after `timeoutMs` it is destroyed with `late`. */
+export function whenConnected(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  { timeoutMs, late }: { readonly timeoutMs: number; readonly late: Error },
+  done: Parameters<Http1Connector>[0],
+): void {
+  const noLonger = afterTime(timeoutMs, () => {
+    socket.destroy(late);
+  });
+  const failed = (error: Error): void => {
+    noLonger();
+    done(error, null);
+  };
+  socket.once('error', failed);
+  socket.once(event, () => {
+    noLonger();
+    socket.off('error', failed).setNoDelay(true);
+    done(null, socket);
+  });
 }

@@ -3,8 +3,15 @@ import { Readable } from 'node:stream';
 import type { AnswerHead } from './answer-head.ts';
 import { type AnswerEvents, AnswerParser } from './answer-parser.ts';
 import { Http1Error } from './error.ts';
-import { asError, type Carrier, type Exchange, type Timeouts, tellError } from './exchange.ts';
+import { asError, type Carrier, type Exchange, tellError } from './exchange.ts';
 import { type BodyListener, BodyWriter } from './request-body.ts';
+
+/** Ticks of the pool in which nothing may come; Infinity: for ever. */
+export interface Timeouts {
+  readonly headTicks: number;
+  readonly bodyTicks: number;
+  readonly idleMs: number;
+}
 
 export interface ConnectionOptions {
   readonly headMaxBytes: number;
@@ -63,9 +70,9 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
     this.#write(exchange);
   }
 
-  #write({ head, body, framing, headTicks }: Exchange): void {
+  #write({ head, body, framing }: Exchange): void {
     const socket = this.#socket;
-    this.#left = headTicks || Infinity;
+    this.#left = this.#options.timeouts.headTicks;
     if (body === undefined || (!(body instanceof Readable) && body.length === 0))
       socket.write(head, 'latin1');
     else if (body instanceof Readable) {
@@ -129,7 +136,7 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
     if (!exchange) return;
     if (status >= 200) {
       this.#answered = true;
-      this.#listen(exchange);
+      this.#listen();
       this.#keptMs = this.#keptFor(keepAliveS);
     }
     exchange.handler.onResponseStart?.(exchange, status, headers);
@@ -144,13 +151,13 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
   onData(chunk: Buffer): void {
     const exchange = this.#exchange;
     if (!exchange) return;
-    this.#listen(exchange);
+    this.#listen();
     exchange.handler.onResponseData?.(exchange, chunk);
   }
 
   /** From here on so much silence is too much. */
-  #listen({ bodyTicks }: Exchange): void {
-    this.#left = bodyTicks || Infinity;
+  #listen(): void {
+    this.#left = this.#options.timeouts.bodyTicks;
   }
 
   onEnd(trailers: string[]): void {
@@ -193,12 +200,12 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
 
   onSent(): void {
     this.#writer = undefined;
-    if (!this.#answered && this.#exchange) this.#left = this.#exchange.headTicks || Infinity;
+    if (!this.#answered && this.#exchange) this.#left = this.#options.timeouts.headTicks;
   }
 
   onBlocked(isBlocked: boolean): void {
     if (this.#answered) return;
-    this.#left = (isBlocked && this.#exchange?.headTicks) || Infinity;
+    this.#left = isBlocked && this.#exchange ? this.#options.timeouts.headTicks : Infinity;
   }
 
   onFailed(error: Error): void {

@@ -2,15 +2,6 @@ import { Readable } from 'node:stream';
 import type { Http1Controller, Http1Handler, Http1Request } from './request.ts';
 import { type Framing, requestHead } from './request-head.ts';
 
-export interface Timeouts {
-  /** In ticks of the pool; 0: for ever. */
-  readonly head: number;
-  readonly body: number;
-  readonly idleMs: number;
-  /** Milliseconds as ticks, rounded up. */
-  readonly ticks: (ms: number) => number;
-}
-
 /** The connection that a request is under way on. */
 export interface Carrier {
   pause(): void;
@@ -28,15 +19,12 @@ export class Exchange implements Http1Controller {
   /** The head as it goes out. */
   readonly head: string;
   readonly framing: Framing;
-  /** In ticks; 0: for ever. */
-  readonly headTicks: number;
-  readonly bodyTicks: number;
   #connection: Carrier | undefined;
   #over = false;
 
   /** @throws {Http1Error} ARGUMENT */
-  constructor(request: Http1Request, handler: Http1Handler, host: string, timeouts: Timeouts) {
-    const { method, upgrade, body, headersTimeoutMs, bodyTimeoutMs } = request;
+  constructor(request: Http1Request, handler: Http1Handler, host: string) {
+    const { method, upgrade, body } = request;
     if (body instanceof Readable) {
       if (body.destroyed && !body.readableEnded)
         throw body.errored ?? new Error('the body is gone');
@@ -51,9 +39,6 @@ export class Exchange implements Http1Controller {
     this.method = method;
     this.upgrades = Boolean(upgrade);
     this.body = body ?? undefined;
-    this.headTicks =
-      headersTimeoutMs === undefined ? timeouts.head : timeouts.ticks(headersTimeoutMs);
-    this.bodyTicks = bodyTimeoutMs === undefined ? timeouts.body : timeouts.ticks(bodyTimeoutMs);
   }
 
   get over(): boolean {

@@ -9,9 +9,6 @@ export interface Http1Request extends RequestHead {
    * `transfer-encoding`, `keep-alive`, `upgrade` and `expect` are not for the headers to say.
    */
   readonly body?: Buffer | Readable | null | undefined;
-  /** As those of the pool. */
-  readonly headersTimeoutMs?: number | undefined;
-  readonly bodyTimeoutMs?: number | undefined;
 }
 
 /** One request under way. After its last call nothing here does anything. */

@@ -7,10 +7,10 @@ import type { Upstream } from './upstream.ts';
 const ANSWERS_WITHIN_MS = 2_000;
 const ANSWER_MAX_BYTES = 2 ** 20;
 
-/** What every revision answers without a session, if only by saying that it does not know it. */
 /** One that was about to stop is looked at more often: a restart takes a second. */
 const LEAVING_EVERY_MS = 500;
 
+/** What every revision answers without a session, if only by saying that it does not know it. */
 const CHECK = Buffer.from(
   JSON.stringify({
     jsonrpc: '2.0',
