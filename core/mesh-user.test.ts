@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
+import { after, before as beforeAll, describe, type TestContext, test } from 'node:test';
 import { MESH_UID, meshUser, powerIn, uidOf } from './mesh-user.ts';
 import { packageRoot } from './package-root.ts';
 import { temporaryDirectory } from './testing/directory.ts';
@@ -70,6 +79,17 @@ describe('who a process becomes', () => {
     test(`${text} is one`, () => assert.equal(meshUser().parse(text), user));
 });
 
+/** What giving up root needs, where every user can read it: this installation may be where only root can. */
+let open = '';
+beforeAll(() => {
+  open = mkdtempSync(join(tmpdir(), 'o-'));
+  chmodSync(open, 0o755);
+  copyFileSync(process.execPath, join(open, 'node'));
+  copyFileSync(join(packageRoot, 'package.json'), join(open, 'package.json'));
+  cpSync(join(packageRoot, 'core'), join(open, 'core'), { recursive: true });
+});
+after(() => rmSync(open, { recursive: true, force: true }));
+
 /** What a process that gives up root says of itself then. */
 function givingUp(
   uid: number,
@@ -78,14 +98,14 @@ function givingUp(
 ): string {
   const program = `
     import fs from 'node:fs';
-    import { giveUpRoot } from '${join(packageRoot, 'core/mesh-user.ts')}';
+    import { giveUpRoot } from '${join(open, 'core/mesh-user.ts')}';
     const code = async (what) => { try { return String((await what()) ?? 'done'); } catch (error) { return error.code ?? error.message; } };
     const gave = await code(() => giveUpRoot(${uid}));
     console.log(gave === 'done' ? await code(async () => ${attempt}) : gave);
   `;
   const argv = [
     ...(how.before ?? []),
-    process.execPath,
+    join(open, 'node'),
     '--conditions=outrider-source',
     '--input-type=module',
     '--eval',
@@ -94,7 +114,7 @@ function givingUp(
   const [command = '', ...words] = argv;
   const { stdout, stderr } = spawnSync(command, words, {
     encoding: 'utf8',
-    cwd: packageRoot,
+    cwd: open,
     env: { PATH: process.env['PATH'], ...how.env },
   });
   return stdout.trim() || stderr;
