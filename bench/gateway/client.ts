@@ -63,9 +63,13 @@ export class BenchClient {
     const from = performance.now();
     let calls = 0;
     await Promise.all(
-      callers.map(async (caller) => {
-        for (; performance.now() - from < ms; calls++) await caller.post(this.#nextCall());
-      }),
+      callers.map((caller) =>
+        caller.post(() => {
+          if (performance.now() - from >= ms) return undefined;
+          calls += 1;
+          return this.#nextCall();
+        }),
+      ),
     );
     const rate = calls / ((performance.now() - from) / 1_000);
     for (const caller of callers) caller.close();
