@@ -1,10 +1,11 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server } from 'node:http';
 import { connect, Server as NetServer } from 'node:net';
 import { dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Address, formatAddress, socketOptions } from './address.ts';
 import { OutriderError, publicError, toOutriderError } from './errors.ts';
+import type { HttpRequest, HttpResponse } from './http-exchange.ts';
 import type { Metrics } from './metrics.ts';
 import { createServer } from './node-http.ts';
 import { isShared } from './runtime-dir.ts';
@@ -26,7 +27,7 @@ export function adminRoutes(
   metrics: Pick<Metrics, 'text'>,
   info: () => Record<string, unknown> = () => ({}),
 ) {
-  return async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
+  return async (request: HttpRequest, response: HttpResponse): Promise<boolean> => {
     const path = (request.url ?? '').split('?', 1)[0];
     if (path !== '/livez' && path !== '/readyz' && path !== '/health' && path !== '/metrics')
       return false;
@@ -65,7 +66,7 @@ export function createAdminServer(routes: ReturnType<typeof adminRoutes>): Serve
 }
 
 export function answerJson(
-  response: ServerResponse,
+  response: HttpResponse,
   status: number,
   body: unknown,
   headers: Record<string, string> = {},
@@ -83,7 +84,7 @@ export function answerJson(
 
 /** The one place where a thrown value becomes an HTTP answer. */
 export function answerError(
-  response: ServerResponse,
+  response: HttpResponse,
   thrown: unknown,
   headers: Record<string, string> = {},
 ): OutriderError {
@@ -158,7 +159,7 @@ function socketModeAt(path: string): number {
  * Where that is longer than clients keep idle connections, no request meets a connection that is being closed.
  */
 export async function closeServer(server: Server, graceMs = 0, idleMs = 0): Promise<void> {
-  server.prependListener('request', (_request, response: ServerResponse) => {
+  server.prependListener('request', (_request, response: HttpResponse) => {
     response.shouldKeepAlive = false;
   });
   // Who is connected but not yet accepted would be cut off: a turn of the loop takes them in.

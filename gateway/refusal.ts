@@ -1,6 +1,6 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type OutriderError, publicError } from '#core/errors';
 import { answerJson } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { ProtocolError, RPC } from './relay/protocol-error.ts';
 
 /** How long a refused body is still read, so that the client gets to see the answer. */
@@ -8,8 +8,8 @@ const LINGER_MS = 2_000;
 
 /** Answers for the gateway itself, as the JSON-RPC error that MCP clients show, with our code under `data`. */
 export function refuse(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   error: OutriderError,
   headers: Readonly<Record<string, string>> = {},
 ): void {
@@ -38,7 +38,7 @@ export function refuse(
 }
 
 /** A socket closed with unread bytes is reset, which can destroy the answer on its way. Reads on for a while, then cuts. */
-function discardRest(request: IncomingMessage): void {
+function discardRest(request: HttpRequest): void {
   if (request.complete || request.destroyed) return;
   // Once its answer is out, a request no longer hears of its socket's end.
   const { socket } = request;

@@ -1,5 +1,5 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { toOutriderError } from '#core/errors';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { isIdSpace } from '#core/ids';
 import type { Principal } from '#core/principal';
 import type { GatewayAudit } from './audit.ts';
@@ -41,8 +41,8 @@ export interface ServeDeps {
 
 /** A request of somebody who was let in. */
 export interface Entered {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: HttpRequest;
+  readonly response: HttpResponse;
   readonly requestId: string;
   readonly principal: Principal;
 }
@@ -153,7 +153,7 @@ function clientOf({ method, params }: Message): ClientParameters | undefined {
 /** A list comes where it was asked for, or on a stream that was broken off and is resumed. */
 function rewriteFor(
   { names }: ToolRights,
-  request: IncomingMessage,
+  request: HttpRequest,
   messages: readonly Message[],
 ): Admitted['rewrite'] {
   if (names === 'any') return undefined;

@@ -1,8 +1,9 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Address, formatAddress, isLoopback } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
+import { PlainServer } from '#core/http1/plain-server';
 import { requestIdFrom } from '#core/ids';
 import { readSigningKey } from '#core/keys';
 import type { Logger } from '#core/log';
@@ -50,6 +51,8 @@ export interface Gateway {
 
 const METHODS = ['POST', 'GET', 'DELETE'];
 const ROUTE = '/mcp';
+/** As Node has it by default. */
+const HEADER_MAX_BYTES = 16_384;
 /** Whoever asks a server whether it is well; no Role names it. */
 const ITSELF: Principal = {
   issuer: 'outrider:gateway',
@@ -103,7 +106,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   let serving: ServeDeps | undefined;
   let stopping: Promise<void> | undefined;
   let requestedAt = 0;
-  const open = new OpenList<ServerResponse>();
+  const open = new OpenList<HttpResponse>();
 
   const http = createServer((request, response) => {
     if (request.url === ROUTE) {
@@ -118,11 +121,12 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     );
   });
 
+  PlainServer.of(http, HEADER_MAX_BYTES);
   // Load balancers keep connections for a minute; the side that closes first makes the other lose a request.
   http.keepAliveTimeout = 65_000;
 
   /** The one place where a failure becomes an answer, a log record and a number. */
-  function handle(request: IncomingMessage, response: ServerResponse): void {
+  function handle(request: HttpRequest, response: HttpResponse): void {
     const started = performance.now();
     requestedAt = started;
     const requestId = requestIdFrom(request.headers['x-request-id']);
@@ -146,8 +150,8 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   }
 
   async function serve(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: HttpRequest,
+    response: HttpResponse,
     requestId: string,
   ): Promise<void> {
     const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
@@ -235,7 +239,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
 }
 
 /** Whether a request opens a stream that ends only when one of its sides does. */
-function isEventStream({ method, headers }: IncomingMessage): boolean {
+function isEventStream({ method, headers }: HttpRequest): boolean {
   return method === 'GET' || headers['mcp-method'] === 'subscriptions/listen';
 }
 

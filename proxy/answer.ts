@@ -1,9 +1,9 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
 import { answerJson } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { discardRest, StreamReset } from '#core/http2-relay';
 import { resetStream } from '#core/http2-reset';
 import { STATUS_CODES } from '#core/node-http';
@@ -34,8 +34,8 @@ export function statusOf(error: OutriderError): number {
 
 /** Answers a failure as JSON, or cuts an answer that had begun. */
 export function answerRefusal(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   error: OutriderError,
   requestId: string,
 ): void {

@@ -1,6 +1,6 @@
-import type { IncomingMessage } from 'node:http';
 import type { AuditHead } from '#core/audit';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest } from '#core/http-exchange';
 import type { ProxyAudit } from './audit.ts';
 import type { AuditStore } from './audit-sink.ts';
 import { delivererOf } from './deliverer.ts';
@@ -15,7 +15,7 @@ const TYPE = 'application/x-ndjson';
  * @throws {OutriderError} UNAUTHENTICATED, METHOD_NOT_ALLOWED, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, INVALID_REQUEST, EGRESS_DENIED, AUDIT_GAP, AUDIT_UNAVAILABLE
  */
 export async function deliver(
-  request: IncomingMessage,
+  request: HttpRequest,
   deps: { identifier: Identifier; audit: ProxyAudit; sink: AuditStore },
 ): Promise<AuditHead> {
   if (request.method !== 'POST')
@@ -43,7 +43,7 @@ export async function deliver(
   return head;
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
+async function bodyOf(request: HttpRequest): Promise<string> {
   const pieces: Buffer[] = [];
   let size = 0;
   for await (const piece of request) {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import type { HttpRequest } from '#core/http-exchange';
 
 const thumbprints = new WeakMap<Socket, string>();
 
@@ -10,7 +10,7 @@ const thumbprints = new WeakMap<Socket, string>();
  * machine, which shows none. A listener with TLS has refused a client without one; where one came through all the same, it is empty, which no token
  * is bound to.
  */
-export function channelOf({ socket }: Pick<IncomingMessage, 'socket'>): string | undefined {
+export function channelOf({ socket }: Pick<HttpRequest, 'socket'>): string | undefined {
   if (!(socket instanceof TLSSocket)) return undefined;
   if (!thumbprints.has(socket)) thumbprints.set(socket, thumbprintOf(socket));
   return thumbprints.get(socket);

@@ -1,6 +1,6 @@
-import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest } from '#core/http-exchange';
 import { authorize, type Permit, type TunnelTarget, tunnelTarget } from '#policies';
 import { CheckedAddresses } from './addresses.ts';
 import { identified } from './admission.ts';
@@ -19,7 +19,7 @@ import { readHelloFor, splice } from './tunnel.ts';
  */
 export async function connectThrough(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   socket: Duplex,
   head: Buffer,
   record: ExchangeRecord,
@@ -105,7 +105,7 @@ function gone(): OutriderError {
   return new OutriderError('CANCELLED', 'the caller gave up');
 }
 
-function connectTarget(request: IncomingMessage): TunnelTarget {
+function connectTarget(request: HttpRequest): TunnelTarget {
   const hosts = valuesOf(request.rawHeaders, 'host');
   if (hosts.length > 1) throw refusedTarget('host_duplicate');
   if (hosts.length === 0) throw refusedTarget('host_missing');

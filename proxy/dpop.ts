@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import {
   calculateJwkThumbprint,
@@ -9,6 +8,7 @@ import {
   jwtVerify,
 } from 'jose';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest } from '#core/http-exchange';
 import { isRecord } from '#core/is-record';
 import { ISSUER_ALGORITHMS } from '#core/issued-tokens';
 import { CLOCK_TOLERANCE_S } from '#core/tokens';
@@ -27,7 +27,7 @@ const JTI_MAX_CHARACTERS = 256;
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv'];
 
 /** What of a request a proof is held against. `url`: the request target, absolute over HTTP/2. */
-export type ProvenRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket' | 'method' | 'url'>;
+export type ProvenRequest = Pick<HttpRequest, 'rawHeaders' | 'socket' | 'method' | 'url'>;
 
 /** Which proof a request needs. */
 export interface ProofWanted {

@@ -1,5 +1,5 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { answerJson } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { grantedDatasources, type RequestProtocol, requestProtocol } from '#policies';
 import { abandon } from './abandon.ts';
 import { type Admitted, addressed, admitted, identified } from './admission.ts';
@@ -31,8 +31,8 @@ export interface Wish {
  */
 export async function exchange(
   parts: Parts,
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   wish: Wish,
   record: ExchangeRecord,
 ): Promise<Partial<Exchanged>> {
@@ -50,8 +50,8 @@ export async function exchange(
 /** The steps after the decision: what is asked, where that is, and the exchange itself. */
 async function send(
   parts: Parts,
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   allowed: Admitted & { readonly wish: Wish; readonly record: ExchangeRecord },
 ): Promise<Exchanged> {
   const { wish, record, target, upstream, open, place } = allowed;
@@ -104,7 +104,7 @@ async function send(
 }
 
 /** What a request is spoken in, as its sidecar has decided too. */
-function protocolOf({ rawHeaders }: IncomingMessage, { upgrading }: Wish): RequestProtocol {
+function protocolOf({ rawHeaders }: HttpRequest, { upgrading }: Wish): RequestProtocol {
   const [contentType] = valuesOf(rawHeaders, 'content-type');
   return requestProtocol({
     http2: valuesOf(rawHeaders, PROTOCOL_HEADER)[0] === 'http2',
@@ -115,8 +115,8 @@ function protocolOf({ rawHeaders }: IncomingMessage, { upgrading }: Wish): Reque
 
 function answerDiscovery(
   parts: Parts,
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   caller: Caller,
   record: ExchangeRecord,
 ): Partial<Exchanged> {

@@ -1,6 +1,6 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Duplex, PassThrough, type Readable, type Transform } from 'node:stream';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import {
   type Http1Controller,
   Http1Error,
@@ -82,8 +82,8 @@ const WHOLE_MAX_BYTES = 16_384;
  * was cut by; when the answer had begun, it has been cut
  */
 export function forward(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   outbound: Outbound,
   onAnswered: OnAnswered,
 ): Promise<Exchanged> {
@@ -104,8 +104,8 @@ interface Listener {
 
 /** Writes the other side's answer to the caller, and lets whichever side fails first end the other. */
 class AnswerRelay implements Http1Handler {
-  readonly #request: IncomingMessage;
-  readonly #response: ServerResponse;
+  readonly #request: HttpRequest;
+  readonly #response: HttpResponse;
   readonly #outbound: Outbound;
   readonly #listener: Listener;
   readonly #began = performance.now();
@@ -131,8 +131,8 @@ class AnswerRelay implements Http1Handler {
   #over = false;
 
   constructor(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: HttpRequest,
+    response: HttpResponse,
     outbound: Outbound,
     listener: Listener,
   ) {
@@ -145,7 +145,8 @@ class AnswerRelay implements Http1Handler {
   send(): void {
     const { pool, open, method, path, headers } = this.#outbound;
     const response = this.#response;
-    if (!this.#outbound.body)
+    const whole = this.#wholeBody();
+    if (!whole)
       this.#body = bodyOf(this.#request, (count) => this.#sent(count), this.#outbound.transform);
     // Either may have happened while the name was resolved.
     open.onCut(this.#cut);
@@ -153,11 +154,18 @@ class AnswerRelay implements Http1Handler {
     if (this.#over) return;
     response.once('close', this.#onClientGone);
     if (this.#outbound.expectsContinue) response.writeContinue();
-    if (this.#outbound.body) this.#sent(this.#outbound.body.length);
+    if (whole) this.#sent(whole.length);
     if (this.#over) return;
-    const body = this.#outbound.body ?? this.#body ?? null;
+    const body = whole ?? this.#body ?? null;
     const upgrade = this.#outbound.carry ? 'websocket' : null;
     pool.dispatch({ method, path, headers, body, upgrade }, this);
+  }
+
+  /** What need not be streamed. */
+  #wholeBody(): Buffer | undefined {
+    const { body, transform } = this.#outbound;
+    const whole = body ?? (transform ? undefined : this.#request.whole);
+    return whole?.length === 0 && !body ? undefined : whole;
   }
 
   onRequestStart(started: Http1Controller): void {
@@ -327,7 +335,7 @@ export function exchangedOf(error: unknown): Partial<Exchanged> {
  * the upstream fails, and the caller's connection is still needed for the answer.
  */
 function bodyOf(
-  request: IncomingMessage,
+  request: HttpRequest,
   onBytes: (count: number) => void,
   transform: Transform | undefined,
 ): Readable | undefined {
@@ -342,7 +350,7 @@ function bodyOf(
 }
 
 /** Whether a body comes with a request, by its head. */
-export function hasBody({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+export function hasBody({ headers }: Pick<HttpRequest, 'headers'>): boolean {
   const length = headers['content-length'];
   return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }

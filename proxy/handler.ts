@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
+import type { HttpRequest } from '#core/http-exchange';
 import { requestIdFrom } from '#core/ids';
 import { ServerResponse } from '#core/node-http';
 import { OpenList } from '#core/open-list';
@@ -32,12 +33,8 @@ import type { Upgrading } from './websocket.ts';
 
 /** The doors of the proxy's listener. Neither rejects: every failure becomes an answer and one audit record. */
 export interface Handler {
-  request(
-    request: IncomingMessage,
-    response: ServerResponse,
-    expectsContinue: boolean,
-  ): Promise<void>;
-  connect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+  request(request: HttpRequest, response: ServerResponse, expectsContinue: boolean): Promise<void>;
+  connect(request: HttpRequest, socket: Duplex, head: Buffer): Promise<void>;
   /** A request that asks to go on as a WebSocket. */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void>;
   /** A request over HTTP/2. */
@@ -94,7 +91,8 @@ export function createHandler(parts: Parts): Handler {
       response.shouldKeepAlive = false;
       response.assignSocket(socket);
       response.once('finish', () => socket.end());
-      return track(answerUpgrade(parts, request, response, { socket, head }));
+      const detach = (): void => response.detachSocket(socket);
+      return track(answerUpgrade(parts, request, response, { socket, head, detach }));
     },
 
     stream: (request) => track(answerStream(parts, request)),
@@ -122,7 +120,7 @@ export function createHandler(parts: Parts): Handler {
 /** Behind an answer that is still to come there is no place for what takes the connection over. */
 async function cutBehind(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   socket: Duplex,
   ingress: 'connect' | 'forward',
 ): Promise<void> {
@@ -133,7 +131,7 @@ async function cutBehind(
 
 async function answerRequest(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   response: ServerResponse,
   expectsContinue: boolean,
 ): Promise<void> {
@@ -149,7 +147,7 @@ async function answerRequest(
 
 async function answerUpgrade(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   response: ServerResponse,
   upgrading: Upgrading,
 ): Promise<void> {
@@ -179,7 +177,7 @@ async function answerStream(parts: Parts, request: StreamRequest): Promise<void>
 
 async function answerConnect(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   socket: Duplex,
   head: Buffer,
 ): Promise<void> {
@@ -198,7 +196,7 @@ async function answerConnect(
 
 async function answerDelivery(
   parts: Parts,
-  request: IncomingMessage,
+  request: HttpRequest,
   response: ServerResponse,
 ): Promise<void> {
   try {

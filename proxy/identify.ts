@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest } from '#core/http-exchange';
 import type { Principal } from '#core/principal';
 import {
   CLOCK_TOLERANCE_S,
@@ -27,7 +27,7 @@ export interface Identity {
 }
 
 /** What of a request says who calls; over HTTP/2 `url` is absolute. */
-export type CallerRequest = Pick<IncomingMessage, 'rawHeaders' | 'socket' | 'method' | 'url'>;
+export type CallerRequest = Pick<HttpRequest, 'rawHeaders' | 'socket' | 'method' | 'url'>;
 
 export interface Identifier {
   /**
@@ -47,7 +47,7 @@ export interface Identifier {
    * records of an exec are delivered after its end. That it was revoked does not matter here.
    * @throws {OutriderError} UNAUTHENTICATED
    */
-  identifyDelivery(request: IncomingMessage): Promise<Identity>;
+  identifyDelivery(request: HttpRequest): Promise<Identity>;
 }
 
 /** Says whether somebody may call without an execution token, and as whom. */
@@ -226,7 +226,7 @@ function verifyProof(
  * A token is good over the connection of the certificate that it is bound to, and one that is bound to none over a socket of this
  * machine alone: whoever takes it from there has no use for it (RFC 8705 3).
  */
-function assertBound({ execution }: Identity, request: Pick<IncomingMessage, 'socket'>): void {
+function assertBound({ execution }: Identity, request: Pick<HttpRequest, 'socket'>): void {
   if (execution.certificateThumbprint !== channelOf(request))
     throw refused(
       'UNAUTHENTICATED',
@@ -251,7 +251,7 @@ function needed(shown: Shown | undefined): Shown {
 }
 
 /** The one header that says who calls; undefined where it is not there. @throws {OutriderError} UNAUTHENTICATED */
-function headerOf({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): string | undefined {
+function headerOf({ rawHeaders }: Pick<HttpRequest, 'rawHeaders'>): string | undefined {
   const values = valuesOf(rawHeaders, 'proxy-authorization');
   if (values.length > 1)
     throw refused(

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import {
   type AllowDecision,
   type DatasourceTarget,
@@ -34,8 +34,8 @@ export interface Inspected {
  * @throws {OutriderError} EGRESS_DENIED, BODY_TOO_LARGE, CANCELLED, or whatever the exchange was cut by
  */
 export function inspect(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   {
     target,
     upstream,
@@ -92,11 +92,16 @@ function heldAgainst(
 }
 
 function readBody(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   open: OpenExchange,
   expectsContinue: boolean,
 ): Promise<Buffer> {
+  const { whole } = request;
+  if (whole)
+    return whole.length > BODY_MAX_BYTES
+      ? Promise.reject(requestTooLarge())
+      : Promise.resolve(whole);
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let length = 0;

@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http';
+import type { Server } from 'node:http';
 import {
   constants,
   createServer as createHttp2Server,
@@ -10,6 +10,8 @@ import { createServer as createTlsServer, type ServerOptions } from 'node:https'
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { closeServer } from '#core/http';
+import type { HttpRequest } from '#core/http-exchange';
+import { PlainServer } from '#core/http1/plain-server';
 import { http2Head } from '#core/http2-head';
 import { createServer } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
@@ -65,28 +67,33 @@ export class Listener {
   }
 
   #divideByAlpn(): void {
-    const [readHttp] = this.server.listeners('secureConnection');
+    const plain = this.#plainBefore('secureConnection');
     this.server
       .removeAllListeners('secureConnection')
       .on('secureConnection', (socket: TLSSocket) => {
         if (socket.alpnProtocol === 'h2') this.#http2.emit('connection', socket);
-        else readHttp?.call(this.server, socket);
+        else plain.accept(socket);
       });
   }
 
   #divideByPreface(): void {
-    const [readHttp] = this.server.listeners('connection');
+    const plain = this.#plainBefore('connection');
     this.server.removeAllListeners('connection').on('connection', (socket: Socket) =>
       this.#look(socket, (first) => {
         // RFC 9113, 3.4. No method of HTTP/1.1 begins so.
         if (first.subarray(0, 4).toString('latin1') === 'PRI ')
           this.#http2.emit('connection', socket); // it takes what has been read by itself
-        else {
-          readHttp?.call(this.server, socket);
-          socket.resume();
-        }
+        else plain.accept(socket);
       }),
     );
+  }
+
+  /** Reads plain requests itself, and leaves the rest to who listens now. */
+  #plainBefore(event: string): PlainServer {
+    const { server } = this;
+    const [readHttp] = server.listeners(event);
+    const toNode = (socket: Socket): void => void readHttp?.call(server, socket);
+    return new PlainServer(server, toNode, HEADER_MAX_BYTES);
   }
 
   /** Stops listening, lets requests that run end for `graceMs`, and cuts what is left. */
@@ -123,7 +130,7 @@ const HTTP1 = {
   headersTimeout: HEADERS_TIMEOUT_MS,
   requestTimeout: REQUEST_TIMEOUT_MS,
   keepAliveTimeout: KEEP_ALIVE_MS,
-  shouldUpgradeCallback: ({ rawHeaders }: IncomingMessage) => asksForWebSocket(rawHeaders),
+  shouldUpgradeCallback: ({ rawHeaders }: HttpRequest) => asksForWebSocket(rawHeaders),
 };
 
 function serveHttp1(server: Server, handler: Handler): Server {

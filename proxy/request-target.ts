@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { HttpRequest } from '#core/http-exchange';
 import {
   aliasTarget,
   type DatasourceTarget,
@@ -16,7 +16,7 @@ import { valuesOf } from './headers.ts';
  * @throws {OutriderError} INVALID_REQUEST, DATASOURCE_MISSING, DATASOURCE_UNKNOWN, METHOD_NOT_ALLOWED, EGRESS_DENIED
  */
 export function requestTarget(
-  request: Pick<IncomingMessage, 'method' | 'url' | 'rawHeaders'>,
+  request: Pick<HttpRequest, 'method' | 'url' | 'rawHeaders'>,
   protocol: RequestProtocol,
 ): HostTarget | DatasourceTarget {
   const { method = '', url = '', rawHeaders } = request;

@@ -1,6 +1,6 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type OutriderError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { newId, requestIdFrom } from '#core/ids';
 import type { Principal } from '#core/principal';
 import {
@@ -45,7 +45,7 @@ export interface TokenExchangeDeps {
 }
 
 /** Answers `POST /.outrider/token`. Never rejects. */
-export type TokenExchange = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+export type TokenExchange = (request: HttpRequest, response: HttpResponse) => Promise<void>;
 
 /**
  * Exchanges an access token of a configured identity provider for an execution token (RFC 8693), so that what a user may do elsewhere
@@ -60,7 +60,7 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
   const executions = new ExecutionSigner(deps.key);
   const { onExchanged = () => {} } = deps;
 
-  const grant = async (request: IncomingMessage): Promise<Granted> => {
+  const grant = async (request: HttpRequest): Promise<Granted> => {
     deps.audit.assertWritable();
     const asked = parse(await formOf(request));
     const { principal, bound } = await deps.issuers.verify(asked.subjectToken);
@@ -128,7 +128,7 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
  * An access token that is bound is none of a bearer's for an exchange either, or whoever stole it would get one that is bound to nothing.
  * @throws {OutriderError} UNAUTHENTICATED
  */
-function assertChannel({ certificateThumbprint }: Bound, request: IncomingMessage): void {
+function assertChannel({ certificateThumbprint }: Bound, request: HttpRequest): void {
   if (certificateThumbprint !== undefined && certificateThumbprint !== channelOf(request))
     throw refused(
       'UNAUTHENTICATED',
@@ -214,7 +214,7 @@ function roleOf(policies: PolicySource, principal: Principal, { role, policyDige
   return chosen;
 }
 
-async function formOf(request: IncomingMessage): Promise<URLSearchParams> {
+async function formOf(request: HttpRequest): Promise<URLSearchParams> {
   if (request.method !== 'POST')
     throw refused('METHOD_NOT_ALLOWED', 'tokens are exchanged with POST', 'method_not_allowed');
   const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
@@ -252,7 +252,7 @@ function recorded(audit: ProxyAudit, error: OutriderError): OutriderError {
 }
 
 /** As RFC 6749 5.2, RFC 8693 2.2.2 and RFC 9449 5 want errors. */
-function answer(response: ServerResponse, error: OutriderError): void {
+function answer(response: HttpResponse, error: OutriderError): void {
   const reason = denialOf(error)?.reason;
   const status = error.code === 'UNAUTHENTICATED' ? 400 : statusOf(error);
   answerJson(

@@ -1,6 +1,6 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { OutriderError } from '#core/errors';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { acceptsHandshake, handshakeKey, switchingProtocols } from '#core/websocket';
 import { refusedTarget } from './answer.ts';
 import { FieldCover } from './covering.ts';
@@ -15,13 +15,15 @@ export interface Upgrading {
   readonly socket: Socket;
   /** What came behind the request. */
   readonly head: Buffer;
+  /** Takes it from the answer that it was given to. */
+  readonly detach: () => void;
 }
 
 /**
  * What is wrong with a wish for a WebSocket is said before anything is decided or looked up.
  * @throws {OutriderError} INVALID_REQUEST: no complete handshake, or something said before its answer
  */
-export function assertHandshake(request: IncomingMessage, { head }: Upgrading): void {
+export function assertHandshake(request: HttpRequest, { head }: Upgrading): void {
   if (handshakeKey(request.rawHeaders) === undefined)
     throw refused(
       'INVALID_REQUEST',
@@ -36,10 +38,10 @@ export function assertHandshake(request: IncomingMessage, { head }: Upgrading): 
  * counted, and those of the other side redacted, until either leaves. Any other answer is one like that of any request.
  */
 export function asWebSocket(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   outbound: Outbound,
-  { socket }: Upgrading,
+  { socket, detach }: Upgrading,
 ): Outbound {
   const key = handshakeKey(request.rawHeaders) ?? '';
   const { open } = outbound;
@@ -59,7 +61,7 @@ export function asWebSocket(
         upstream.destroy();
         throw malformed('no answer to the handshake');
       }
-      response.detachSocket(socket);
+      detach();
       await connect(outbound, socket, { rawHeaders, upstream, exchanged });
     },
   };

@@ -6,6 +6,8 @@ import { TLSSocket } from 'node:tls';
 import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
+import { PlainServer } from '#core/http1/plain-server';
 import { http2Head } from '#core/http2-head';
 import { createServer, ServerResponse } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
@@ -106,8 +108,8 @@ export class Door {
   readonly #connections = new Map<Socket, Connection>();
   readonly #openings: Openings;
   readonly #http2: Http2Door;
-  /** What Node's HTTP server does with a connection. */
-  readonly #readHttp: (socket: Socket) => void;
+  /** Takes connections that carry HTTP/1.1. */
+  readonly #http1: PlainServer;
 
   private constructor(deps: DoorDeps) {
     this.#deps = deps;
@@ -128,7 +130,8 @@ export class Door {
     this.#server.maxConnections = limits.connections;
     // The door looks at a connection first, and hands over what is HTTP.
     const [readHttp] = this.#server.listeners('connection');
-    this.#readHttp = (socket) => void readHttp?.call(this.#server, socket);
+    const toNode = (socket: Socket): void => void readHttp?.call(this.#server, socket);
+    this.#http1 = new PlainServer(this.#server, toNode, limits.headerBytes);
     this.#openings = new Openings({
       limits,
       measures: deps.measures,
@@ -197,7 +200,7 @@ export class Door {
     this.#track(socket, undefined);
     firstBytes(socket, this.#deps.limits.headerTimeoutMs, ([version]) => {
       if (version === SOCKS_VERSION) void this.#socks(socket);
-      else this.#serveHttp(socket);
+      else this.#http1.accept(socket);
     });
   }
 
@@ -216,11 +219,6 @@ export class Door {
     });
   }
 
-  #serveHttp(socket: Socket): void {
-    this.#readHttp(socket);
-    socket.resume();
-  }
-
   /** What comes on the socket from now on are requests to `origin`. */
   #serveInside(socket: Socket, origin: Origin): void {
     const connection = this.#connections.get(socket);
@@ -233,11 +231,11 @@ export class Door {
     // A program may open a connection long before it asks: there is no request yet that could be late.
     firstBytes(socket, KEEP_ALIVE_MS, (bytes) => {
       if (origin.scheme === 'http' && beginsHttp2(bytes)) this.#http2.accept(socket);
-      else this.#serveHttp(socket);
+      else this.#http1.accept(socket);
     });
   }
 
-  #serveInTurn(request: IncomingMessage, response: ServerResponse): void {
+  #serveInTurn(request: HttpRequest, response: HttpResponse): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;

@@ -1,12 +1,7 @@
-import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
+import type { HttpRequest } from '#core/http-exchange';
 
-/** A request as a program sent it, whichever version of HTTP carried it. Node's HTTP/1.1 and HTTP/2 requests are such. */
-export interface ProgramRequest
-  extends Readable,
-    Pick<IncomingMessage, 'complete' | 'httpVersion' | 'rawHeaders' | 'rawTrailers'> {
-  readonly method?: string | undefined;
-  readonly url?: string | undefined;
+/** A request as a program sent it, whichever version of HTTP carried it. Node's HTTP/2 requests are such, too. */
+export interface ProgramRequest extends Omit<HttpRequest, 'headers' | 'socket'> {
   /** Of HTTP/2; what was reset has an end like what is complete. */
   readonly stream?: { readonly closed: boolean };
 }
@@ -14,6 +9,8 @@ export interface ProgramRequest
 /** The answer to it. Node's HTTP/1.1 answers are such. */
 export interface ProgramResponse {
   readonly headersSent: boolean;
+  /** Of HTTP/1.1: in place of the status's own words. */
+  statusMessage?: string;
   readonly writableFinished: boolean;
   /** Of gRPC: what is refused is told by a status of its own. */
   readonly grpc?: boolean;

@@ -1,6 +1,6 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
-import { ServerResponse, STATUS_CODES } from '#core/node-http';
+import { STATUS_CODES } from '#core/node-http';
 import { REASONS, type Reason } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
 
@@ -65,7 +65,7 @@ export function answerRefusal(
     return;
   }
   if (close) headers.push('connection', 'close');
-  if (response instanceof ServerResponse) response.statusMessage = phraseOf(refused); // HTTP/2 has none
+  if ('statusMessage' in response) response.statusMessage = phraseOf(refused); // HTTP/2 has none
   response.writeHead(refused.status, headers);
   response.end(body);
 }

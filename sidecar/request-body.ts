@@ -19,8 +19,14 @@ export async function requestBody(
   request: ProgramRequest,
   maxBytes: number,
   onBytes: (count: number) => void,
-): Promise<Readable | null> {
+): Promise<Readable | Buffer | null> {
   if (!hasBody(request.rawHeaders)) return null;
+  const { whole } = request;
+  if (whole) {
+    onBytes(whole.length);
+    if (whole.length > maxBytes) throw new Refused('body_too_large');
+    return whole;
+  }
   let left = maxBytes;
   const body = new Transform({
     transform(chunk: Buffer, _encoding, done) {

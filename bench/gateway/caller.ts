@@ -23,7 +23,7 @@ export class Caller {
     this.#head = `POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${lines.join('')}`;
     const buffer = Buffer.allocUnsafe(ANSWER_MAX_BYTES);
     const callback = (length: number): boolean => {
-      this.#take(buffer.latin1Slice(0, length));
+      this.#take(buffer.toString('latin1', 0, length));
       return true;
     };
     this.#socket = connect({

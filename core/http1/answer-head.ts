@@ -1,4 +1,5 @@
 import { Http1Error } from './error.ts';
+import { FIELDS, fieldsOf as fieldsFrom, isNamed, TEXT } from './fields.ts';
 
 /** The head of one answer. */
 export interface AnswerHead {
@@ -14,11 +15,6 @@ export interface AnswerHead {
   readonly keepAliveS: number | undefined;
 }
 
-/** RFC 9110 5.6.2. */
-const TOKEN = "[!#$%&'*+.^_`|~\\w-]+";
-/** Horizontal tab, space, visible characters, obs-text (RFC 9110 5.5). */
-const TEXT = '[\\t\\x20-\\x7e\\x80-\\xff]*';
-const FIELDS = `(?:${TOKEN}:${TEXT}\\r\\n)*`;
 const HEAD = new RegExp(`^HTTP/1\\.[01] [1-5]\\d\\d(?: ${TEXT})?\\r\\n${FIELDS}$`);
 const TRAILERS = new RegExp(`^${FIELDS}$`);
 const FRAMING = /^(?:content-length|transfer-encoding)$/i;
@@ -101,34 +97,16 @@ function assertBodyless(status: number, chunked: boolean, length: string | undef
 }
 
 const ONE = '1'.charCodeAt(0);
-const SPACE = ' '.charCodeAt(0);
-const TAB = '\t'.charCodeAt(0);
 
 /** The lines from `from` on, each with its line end. */
 function fieldsOf(text: string, from: number): string[] {
-  const fields: string[] = [];
-  for (let at = from; at < text.length; ) {
-    const colon = text.indexOf(':', at);
-    const next = text.indexOf('\r\n', colon);
-    let begin = colon + 1;
-    let end = next;
-    while (begin < end && isBlank(text.charCodeAt(begin))) begin += 1;
-    while (end > begin && isBlank(text.charCodeAt(end - 1))) end -= 1;
-    if (end < next && FRAMING.test(text.slice(at, colon)))
-      throw malformed('readers do not agree about space behind the framing');
-    fields.push(text.slice(at, colon), text.slice(begin, end));
-    at = next + 2;
-  }
+  const fields = fieldsFrom(text, from, assertNotFraming);
   if (fields.length > 2 * FIELDS_MAX) throw malformed('an answer has too many fields');
   return fields;
 }
 
-function isBlank(code: number): boolean {
-  return code === SPACE || code === TAB;
-}
-
-function isNamed(text: string, lower: string): boolean {
-  return text === lower || text.toLowerCase() === lower;
+function assertNotFraming(name: string): void {
+  if (FRAMING.test(name)) throw malformed('readers do not agree about space behind the framing');
 }
 
 function closes(options = ''): boolean {

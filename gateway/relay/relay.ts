@@ -1,5 +1,6 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import { type ErrorCode, OutriderError } from '#core/errors';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1/client';
 import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
@@ -12,8 +13,8 @@ import type { Upstream } from './upstream.ts';
 
 /** A request that has passed every check. */
 export interface Admitted {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: HttpRequest;
+  readonly response: HttpResponse;
   readonly body: Buffer;
   readonly requestId: string;
   /** For servers that are ours; others learn nothing of the caller. */
@@ -152,7 +153,7 @@ const ONE_PIECE_BYTES = 8_192;
 /** Hears of one request. */
 class Exchange implements Http1Handler {
   readonly #admitted: Admitted;
-  readonly #response: ServerResponse;
+  readonly #response: HttpResponse;
   readonly #upstream: Upstream;
   readonly #place: SessionPlace | undefined;
   readonly #balancer: Balancer;
