@@ -2,21 +2,12 @@
 // nothing installed: the rest of the project runs on the Node that package.json brings.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const node = join(root, 'node_modules/node/bin/node');
-const bin = (name) => join(root, 'node_modules/.bin', name);
 
 const [task = 'start', ...rest] = process.argv.slice(2);
 const TASKS = {
@@ -107,9 +98,7 @@ function build() {
   const key = sourceKey();
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === key) return;
   step('building');
-  rmSync(join(root, 'dist'), { recursive: true, force: true });
-  run(bin('tsc'), ['-p', 'tsconfig.build.json'], 'the build failed: the lines above say why');
-  mkdirSync(dirname(stamp), { recursive: true });
+  run(node, ['tools/build.mjs'], 'the build failed: the lines above say why');
   writeFileSync(stamp, key);
 }
 
@@ -143,7 +132,7 @@ function sourceKey() {
     }
   };
   for (const folder of folders) visit(join(root, folder));
-  for (const file of ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'])
+  for (const file of ['tsconfig.json', 'tools/build.mjs', 'package.json', 'package-lock.json'])
     hash.update(readFileSync(join(root, file)));
   return hash.digest('hex');
 }
