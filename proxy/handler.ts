@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type OutriderError, publicError, toOutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
-import type { HttpRequest } from '#core/http-exchange';
+import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { requestIdFrom } from '#core/ids';
 import { ServerResponse } from '#core/node-http';
 import { OpenList } from '#core/open-list';
@@ -33,7 +33,7 @@ import type { Upgrading } from './websocket.ts';
 
 /** The doors of the proxy's listener. Neither rejects: every failure becomes an answer and one audit record. */
 export interface Handler {
-  request(request: HttpRequest, response: ServerResponse, expectsContinue: boolean): Promise<void>;
+  request(request: HttpRequest, response: HttpResponse, expectsContinue: boolean): Promise<void>;
   connect(request: HttpRequest, socket: Duplex, head: Buffer): Promise<void>;
   /** A request that asks to go on as a WebSocket. */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void>;
@@ -132,7 +132,7 @@ async function cutBehind(
 async function answerRequest(
   parts: Parts,
   request: HttpRequest,
-  response: ServerResponse,
+  response: HttpResponse,
   expectsContinue: boolean,
 ): Promise<void> {
   const record = new ExchangeRecord(egressIdOf(request), 'forward', request.method);
@@ -148,7 +148,7 @@ async function answerRequest(
 async function answerUpgrade(
   parts: Parts,
   request: HttpRequest,
-  response: ServerResponse,
+  response: HttpResponse,
   upgrading: Upgrading,
 ): Promise<void> {
   const record = new ExchangeRecord(egressIdOf(request), 'forward', request.method);
@@ -197,7 +197,7 @@ async function answerConnect(
 async function answerDelivery(
   parts: Parts,
   request: HttpRequest,
-  response: ServerResponse,
+  response: HttpResponse,
 ): Promise<void> {
   try {
     answerJson(response, 200, { acknowledged: await deliver(request, parts) });

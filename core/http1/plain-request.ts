@@ -42,6 +42,7 @@ export class PlainRequest extends EventEmitter implements HttpRequest {
   destroyed = false;
   #headers: IncomingHttpHeaders | undefined;
   #flows = false;
+  #isOver = false;
 
   constructor({ method, target, rawHeaders }: PlainHead, body: Buffer, socket: Socket) {
     super();
@@ -79,12 +80,18 @@ export class PlainRequest extends EventEmitter implements HttpRequest {
     return this;
   }
 
-  /** Cuts the connection. */
+  /** Cuts the connection, until the answer is out. */
   destroy(): this {
     if (this.destroyed) return this;
     this.destroyed = true;
-    this.socket.destroy();
+    if (!this.#isOver) this.socket.destroy();
     return this;
+  }
+
+  /** Its answer is out, or never will be: the connection is no longer its own to cut. */
+  closed(): void {
+    this.#isOver = true;
+    this.emit('close');
   }
 
   // biome-ignore lint/suspicious/useAwait: it is what Node's has
@@ -99,9 +106,9 @@ function flow(request: PlainRequest): void {
   if (!request.destroyed) request.emit('end');
 }
 
-/** As `IncomingMessage.headers` has them. */
+/** As `IncomingMessage.headers` has them; so `__proto__` is none. */
 function joined(rawHeaders: readonly string[]): IncomingHttpHeaders {
-  const headers: Record<string, string | string[]> = Object.create(null);
+  const headers: Record<string, string | string[]> = {};
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] ?? '').toLowerCase();
     const value = rawHeaders[at + 1] ?? '';
@@ -109,7 +116,7 @@ function joined(rawHeaders: readonly string[]): IncomingHttpHeaders {
     if (name === 'set-cookie') {
       if (Array.isArray(before)) before.push(value);
       else headers[name] = [value];
-    } else if (before === undefined) headers[name] = value;
+    } else if (typeof before !== 'string') headers[name] = value;
     else if (!FIRST.has(name))
       headers[name] = `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
   }

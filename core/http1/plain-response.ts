@@ -42,6 +42,8 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
   destroyed = false;
   #side: AnswerSide | undefined;
   readonly #isHead: boolean;
+  /** Whether its client may ask again. */
+  readonly #persists: boolean;
   /** What `setHeader` was told, by its lower-case name. */
   #set: Map<string, readonly [name: string, value: string]> | undefined;
   /** All lines of the head but the one that tells the framing; undefined before `writeHead`. */
@@ -54,6 +56,7 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
     super();
     this.req = req;
     this.#side = side;
+    this.#persists = persists;
     this.shouldKeepAlive = persists;
     this.#isHead = req.method === 'HEAD';
   }
@@ -91,7 +94,8 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
         else this.#line(head, name, value);
       }
     if (this.#set) for (const [name, value] of this.#set.values()) head.add(name, value);
-    if (head.closes) this.shouldKeepAlive = false;
+    // What the answer says itself goes before what the server wants, and not before what its client said.
+    if (head.saysConnection) this.shouldKeepAlive = this.#persists && !head.closes;
     const date = head.hasDate ? '' : `date: ${dateNow()}\r\n`;
     this.#framing = framingOf(this.#isHead || status === 204 || status === 304, head);
     this.#head = `HTTP/1.1 ${status} ${phrase}\r\n${head.lines}${date}${this.#connectionLines(head)}`;
@@ -105,10 +109,12 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
   }
 
   #connectionLines({ saysConnection }: HeadText): string {
-    if (!this.shouldKeepAlive) return saysConnection ? '' : 'connection: close\r\n';
+    if (saysConnection) return '';
+    if (!this.shouldKeepAlive) return 'connection: close\r\n';
     const seconds = this.#side?.keepAliveS ?? 0;
-    const kept = seconds > 0 ? `keep-alive: timeout=${seconds}\r\n` : '';
-    return saysConnection ? kept : `connection: keep-alive\r\n${kept}`;
+    return seconds > 0
+      ? `connection: keep-alive\r\nkeep-alive: timeout=${seconds}\r\n`
+      : 'connection: keep-alive\r\n';
   }
 
   /** There is nothing to wait for: a plain request has come as a whole. */
@@ -143,10 +149,10 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
     }
   }
 
-  /** Cuts the connection. */
+  /** Cuts the connection, whose end is told soon, never within this call. */
   destroy(): this {
+    this.destroyed = true;
     this.#side?.socket.destroy();
-    this.closed();
     return this;
   }
 
@@ -163,6 +169,7 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
     this.#side = undefined;
     this.destroyed = true;
     this.emit('close');
+    this.req.closed();
   }
 
   /** A piece of the body, text being latin-1, with whatever has to stand before and behind it. */
@@ -210,8 +217,9 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
   #takeHead(length: number | undefined): string {
     this.#isHeadOut = true;
     if (this.#framing !== undefined) return `${this.#head}\r\n`;
-    this.#framing = length ?? 'chunked';
-    return length === undefined
+    // Behind a body that has a length there is no place for trailers.
+    this.#framing = this.#trailers === '' ? (length ?? 'chunked') : 'chunked';
+    return this.#framing === 'chunked'
       ? `${this.#head}transfer-encoding: chunked\r\n\r\n`
       : `${this.#head}content-length: ${length}\r\n\r\n`;
   }
@@ -257,7 +265,7 @@ class HeadText {
     switch (lower) {
       case 'connection':
         this.saysConnection = true;
-        this.closes = /(?:^|[\s,])close(?:[\s,]|$)/i.test(value);
+        this.closes ||= /(?:^|[\s,])close(?:[\s,]|$)/i.test(value);
         break;
       case 'content-length':
         if (this.length !== undefined || !LENGTH.test(value))

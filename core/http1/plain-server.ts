@@ -16,8 +16,8 @@ const HEAD_END = '\r\n\r\n';
  * byte the connection is Node's, with everything that has not been answered, and stays so: whatever is long, slow, odd or wrong meets
  * llhttp and the server's own bounds and time-outs.
  *
- * `server.close()` ends idle connections here, too, and `closeAllConnections()` all of them. A connection that says nothing is closed after the server's
- * `headersTimeout`, one without another request after its `keepAliveTimeout`, each up to two seconds late.
+ * `server.close()` ends connections here, too, that wait for another request, and `closeAllConnections()` all of them. A connection that says
+ * nothing is closed after the server's `headersTimeout`, one without another request after its `keepAliveTimeout`, each up to two seconds late.
  */
 export class PlainServer {
   readonly #server: Server;
@@ -31,14 +31,15 @@ export class PlainServer {
     this.#server = server;
     this.#toNode = toNode;
     this.#headMaxBytes = headMaxBytes;
-    const { closeIdleConnections, closeAllConnections } = server;
+    const closeIdle = server.closeIdleConnections.bind(server);
+    const closeAll = server.closeAllConnections.bind(server);
     server.closeIdleConnections = () => {
       for (const connection of this.#open) connection.endIfIdle();
-      closeIdleConnections.call(server);
+      closeIdle();
     };
     server.closeAllConnections = () => {
       for (const connection of this.#open) connection.destroy();
-      closeAllConnections.call(server);
+      closeAll();
     };
   }
 
@@ -114,10 +115,10 @@ class PlainConnection implements AnswerSide {
     }
     this.#idleSince = performance.now();
     const ahead = this.#ahead;
-    if (!ahead || this.socket.destroyed) return;
+    if (!ahead) return;
     this.#ahead = undefined;
     this.socket.resume();
-    this.#take(ahead);
+    this.#onBytes(ahead);
   }
 
   sweep(now: number): void {
@@ -127,8 +128,9 @@ class PlainConnection implements AnswerSide {
     if (kept > 0 && now - this.#idleSince > kept + SWEEP_MS) this.socket.destroy();
   }
 
+  /** The first request of a connection may be on its way: as Node does, that one is waited for. */
   endIfIdle(): void {
-    if (!this.#current) this.socket.destroy();
+    if (this.#hasServed && !this.#current) this.socket.destroy();
   }
 
   destroy(): void {
@@ -166,7 +168,11 @@ class PlainConnection implements AnswerSide {
   }
 
   readonly #onBytes = (bytes: Buffer): void => {
-    if (!this.#current) return this.#take(bytes);
+    if (!this.#current) {
+      // Of what cannot be answered any more nothing may be done.
+      if (this.socket.writable) this.#take(bytes);
+      return;
+    }
     this.#ahead = this.#ahead ? Buffer.concat([this.#ahead, bytes]) : bytes;
     if (this.#ahead.length > AHEAD_MAX_BYTES) this.socket.pause();
   };
@@ -183,7 +189,6 @@ class PlainConnection implements AnswerSide {
     const response = this.#current;
     this.#current = undefined;
     response?.closed();
-    response?.req.emit('close');
   };
 
   readonly #onError = (): void => void this.socket.destroy();

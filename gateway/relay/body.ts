@@ -31,7 +31,7 @@ export function readBody(request: HttpRequest, maxBytes: number): Promise<Buffer
       if (size > maxBytes) fail(tooLarge());
       else chunks.push(chunk);
     };
-    const whole = () => {
+    const ended = () => {
       if (settled) return;
       settled = true;
       resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size));
@@ -39,6 +39,6 @@ export function readBody(request: HttpRequest, maxBytes: number): Promise<Buffer
     const gone = () => {
       if (!settled) fail(new OutriderError('CANCELLED', 'the client went away'));
     };
-    request.on('data', take).on('end', whole).on('close', gone);
+    request.on('data', take).on('end', ended).on('close', gone);
   });
 }

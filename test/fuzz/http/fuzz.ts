@@ -109,9 +109,10 @@ async function findingOf(
   return { reader: reader.name, what, minimal };
 }
 
-function count(seen: Map<string, number>, { answers, closed }: Told): void {
+function count(seen: Map<string, number>, { answers, closed, plain = 0 }: Told): void {
   const add = (what: string): void => void seen.set(what, (seen.get(what) ?? 0) + 1);
   for (const answer of answers)
     add('status' in answer ? `${answer.kind} ${answer.status}` : answer.kind);
   if (!closed) add('waiting');
+  for (let left = plain; left > 0; left -= 1) add('taken as plain');
 }

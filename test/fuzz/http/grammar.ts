@@ -5,6 +5,8 @@ export interface Case {
   readonly text: string;
   /** Sent behind a SOCKS5 request for api.allowed.test:80 and not to the door itself. */
   readonly inside: boolean;
+  /** How many bytes at its end are held back until something has been answered: what comes before them may then be taken as plain. */
+  readonly heldBack?: number;
 }
 
 /** What is right, and then what is right as well, or not quite. */
@@ -276,8 +278,11 @@ export function randomCase(random: Random): Case {
   const inside = random.once(4);
   const many = random.once(3) ? 2 : 1;
   let text = random.once(12) ? '\r\n' : '';
-  for (let i = 0; i < many; i += 1) text += request(random, inside);
-  return { text: text + lastRequest(inside), inside };
+  text += request(random, inside);
+  const first = text.length;
+  if (many === 2) text += request(random, inside);
+  text += lastRequest(inside);
+  return { text, inside, heldBack: random.once(3) ? 0 : text.length - first };
 }
 
 /** Ends the connection: who reads all before it as it was meant reads this too. */
