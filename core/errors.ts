@@ -222,12 +222,18 @@ export const FAILURES = {
     'Sidecar and proxy hold different policies; the call works once both have reloaded.',
   ),
   UPSTREAM_UNREACHABLE: f(502, 'UNAVAILABLE', true, 'The other side could not be reached.'),
+  UPSTREAM_UNAVAILABLE: f(
+    503,
+    'UNAVAILABLE',
+    true,
+    'Wait for `Retry-After`: every server has failed too often in a row and rests, or takes nothing new.',
+  ),
   UPSTREAM_TIMEOUT: f(504, 'DEADLINE_EXCEEDED', true, 'The other side did not answer in time.'),
   UPSTREAM_LOST: f(
     502,
     'ABORTED',
     false,
-    'The connection broke while the call ran; whether it took effect is unknown.',
+    'The connection broke while the call ran; whether it took effect is unknown. The gateway says `retryable: true, executed: "unknown"` to MCP clients: call again if that is safe.',
   ),
   ERR_OAUTH_PROVIDER: f(
     503,

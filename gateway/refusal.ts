@@ -1,7 +1,7 @@
-import { type OutriderError, publicError } from '#core/errors';
+import type { OutriderError } from '#core/errors';
 import { answerJson } from '#core/http';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
-import { ProtocolError, RPC } from './relay/protocol-error.ts';
+import { ProtocolError, rpcError } from './relay/protocol-error.ts';
 
 /** How long a refused body is still read, so that the client gets to see the answer. */
 const LINGER_MS = 2_000;
@@ -13,20 +13,18 @@ export function refuse(
   error: OutriderError,
   headers: Readonly<Record<string, string>> = {},
 ): void {
+  // An event stream that had begun has said it already.
+  if (response.writableEnded) return;
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  const { message, ...data } = publicError(error).error;
   const wait = error.retryAfterMs;
-  const { code, id } =
-    error instanceof ProtocolError
-      ? { code: error.rpcCode, id: error.rpcId }
-      : { code: RPC.serverError, id: null };
+  const id = error instanceof ProtocolError ? error.rpcId : null;
   answerJson(
     response,
     error.failure.http,
-    { jsonrpc: '2.0', id, error: { code, message, data } },
+    { jsonrpc: '2.0', id, error: rpcError(error) },
     {
       ...(wait === undefined
         ? {}

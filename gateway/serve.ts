@@ -4,12 +4,14 @@ import { isIdSpace } from '#core/ids';
 import type { Principal } from '#core/principal';
 import type { GatewayAudit } from './audit.ts';
 import type { CallFacts, CallResult } from './call-record.ts';
+import type { Repeat } from './recovery/may-repeat.ts';
 import type { Recovery } from './recovery/recovery.ts';
 import type { Balancer } from './relay/balancer.ts';
 import { readBody } from './relay/body.ts';
-import { AnswerWatch } from './relay/call-outcome.ts';
+import { AnswerWatch, type CallOutcome } from './relay/call-outcome.ts';
 import { assertHeadersAgree, eraOf } from './relay/era.ts';
 import { type Message, readMessages, toolOf } from './relay/message.ts';
+import { answering, type MessageId } from './relay/protocol-error.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
 import type { ClientParameters } from './sessions/sealed-id.ts';
@@ -26,7 +28,7 @@ export interface ServeDeps {
   readonly sessions: Sessions;
   /** Absent: a session ends with its server. */
   readonly recovery: Recovery | undefined;
-  readonly mayRepeat: (messages: readonly Message[]) => boolean;
+  readonly mayRepeat: (messages: readonly Message[]) => Repeat;
   readonly maxBody: number;
   /** Whether the servers are ours: then an id space is no session, and passes as it is. */
   readonly ours: boolean;
@@ -65,6 +67,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
+  const asked = askedIn(messages);
   const calls = messages.some((message) => toolOf(message) !== undefined);
   const facts: CallFacts = {
     requestId,
@@ -94,7 +97,8 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
         session,
         idSpace,
         // A body that cannot be read may be anything.
-        again: (body.length === 0 || messages.length > 0) && deps.mayRepeat(messages),
+        again: body.length === 0 || messages.length > 0 ? deps.mayRepeat(messages) : 'never',
+        asked,
         begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
         rewrite: rewriteFor(rights, request, messages),
         watch: calls ? (piece) => watch.see(piece) : undefined,
@@ -110,7 +114,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
       deps.recovery?.forget(session);
     }
     deps.record(facts, {
-      outcome: relayed.complete ? watch.outcome(relayed.status) : 'cancelled',
+      outcome: outcomeOf(relayed, watch),
       status: relayed.status,
       durationMs: performance.now() - started,
       upstreamMs: relayed.upstreamMs,
@@ -124,10 +128,20 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
       error,
       durationMs: performance.now() - started,
       upstreamMs: undefined,
-      bytesOut: 0,
+      bytesOut: watch.bytes,
     });
-    throw error;
+    throw answering(error, asked.length === 1 ? (asked[0] ?? null) : null);
   }
+}
+
+function outcomeOf({ ended, status }: Relayed, watch: AnswerWatch): CallOutcome {
+  if (ended === 'whole') return watch.outcome(status);
+  return ended === 'broken' ? 'error' : 'cancelled';
+}
+
+/** The requests among messages: what has no id is a notification, what has no method an answer. */
+function askedIn(messages: readonly Message[]): MessageId[] {
+  return messages.flatMap(({ id, method }) => (method === undefined || id === null ? [] : [id]));
 }
 
 function beginFor(

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadConfig } from '#core/config';
@@ -15,6 +16,8 @@ import { createServer } from 'node:http';
 let sessions = 0;
 const server = createServer((request, response) => {
   request.resume();
+  if (request.method === 'GET')
+    return response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': here\\n\\n');
   const id = request.headers['mcp-session-id'] ?? process.pid + '-' + sessions++;
   response.writeHead(200, { 'mcp-session-id': id }).end(String(process.pid));
 }).listen(0, '127.0.0.1', () => console.log(server.address().port));
@@ -35,12 +38,23 @@ interface Running {
   readonly authorization: string;
 }
 
-const post = ({ origin, authorization }: Running, session?: string) =>
-  fetch(`${origin}/mcp`, {
+const headersOf = ({ authorization }: Running, session: string | undefined) => ({
+  authorization,
+  ...(session === undefined ? {} : { 'mcp-session-id': session }),
+});
+
+const post = (gateway: Running, session?: string) =>
+  fetch(`${gateway.origin}/mcp`, {
     method: 'POST',
-    headers: { authorization, ...(session === undefined ? {} : { 'mcp-session-id': session }) },
+    headers: headersOf(gateway, session),
     body: '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}',
   });
+
+const listen = (gateway: Running, session: string) =>
+  fetch(`${gateway.origin}/mcp`, { headers: headersOf(gateway, session) });
+
+/** The JSON-RPC error's own code in our terms. */
+const codeOf = async (response: Response) => Object(await response.json()).error.data.code;
 
 async function isUp({ origin }: Running, backend: number, wanted: 0 | 1): Promise<boolean> {
   const metrics = await (await fetch(`${origin}/metrics`)).text();
@@ -77,6 +91,51 @@ test('A8: a stopped server is out after three checks, its sessions are not found
   assert.equal(await (await post(gateway, atFirst)).text(), first.pid, 'nothing was lost');
 });
 
+test('A8: what waits at a stopped server is lost after three checks, and its event streams end', {
+  timeout: 120_000,
+}, async (t) => {
+  const server = await spawnServer(t);
+  const gateway = await startGateway(t, [server.url], {
+    serversAre: 'foreign',
+    healthInterval: 100,
+  });
+  const session = (await post(gateway)).headers.get('mcp-session-id') ?? '';
+  const stream = await listen(gateway, session);
+  server.child.kill('SIGSTOP');
+  const waiting = await post(gateway, session);
+  assert.equal(waiting.status, 502);
+  assert.equal(await codeOf(waiting), 'UPSTREAM_LOST');
+  await assert.rejects(stream.text(), 'its client asks elsewhere for the rest');
+});
+
+test('a server that takes no connection any more ends what it has in its own time', {
+  timeout: 120_000,
+}, async (t) => {
+  let release = () => {};
+  let begun = () => {};
+  const running = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const serve = async (request: IncomingMessage, response: ServerResponse) => {
+    // A check would keep its connection.
+    if ((await text(request)).includes('server/discover')) return void response.destroy();
+    release = () => response.end('the end');
+    begun();
+    return void server.close();
+  };
+  const server = createServer((request, response) => void serve(request, response));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${Object(server.address()).port}`;
+  const gateway = await startGateway(t, [url], { healthInterval: 50 });
+  const answer = post(gateway);
+  await running;
+  await until(() => isUp(gateway, 0, 0));
+  await sleep(500); // some more checks, all refused
+  release();
+  assert.equal(await (await answer).text(), 'the end');
+});
+
 test('A8: a draining server keeps its sessions and gets nothing new', async (t) => {
   const [first, second] = await Promise.all([spawnServer(t), spawnServer(t)]);
   const keys = await startGateway(t, [first.url], { serversAre: 'foreign' });
@@ -89,6 +148,49 @@ test('A8: a draining server keeps its sessions and gets nothing new', async (t) 
   for (let n = 0; n < 10; n++) assert.equal(await (await post(gateway)).text(), second.pid);
   assert.equal(await (await post(gateway, old)).text(), first.pid);
 });
+
+test('A8: no session begins at a draining server, also where there is no other', async (t) => {
+  const server = await spawnServer(t);
+  const keys = await startGateway(t, [server.url], { serversAre: 'foreign' });
+  const old = (await post(keys)).headers.get('mcp-session-id') ?? '';
+  for (const others of [[], ['http://127.0.0.1:1']]) {
+    const gateway = await startGateway(t, [server.url, ...others], {
+      serversAre: 'foreign',
+      serversDraining: [new URL('/mcp', server.url)],
+      sessionKeys: keys.config.sessionKeys,
+    });
+    const refused = await post(gateway);
+    if (others.length === 0) {
+      assert.equal(refused.status, 503);
+      assert.ok(Number(refused.headers.get('retry-after')) > 0);
+      assert.equal(await codeOf(refused), 'UPSTREAM_UNAVAILABLE');
+    } else assert.equal(await codeOf(refused), 'UPSTREAM_UNREACHABLE');
+    assert.equal(await (await post(gateway, old)).text(), server.pid, 'what it had goes on');
+  }
+});
+
+for (const inSession of [false, true])
+  test(`a server that failed five times in a row rests, also as the only one${inSession ? ', in its sessions' : ''}`, async (t) => {
+    let [calls, fails] = [0, false];
+    const url = await startHttp(t, async (request, response) => {
+      if ((await text(request)).includes('server/discover')) return void response.end();
+      calls += 1;
+      return void response.writeHead(fails ? 503 : 200, { 'mcp-session-id': 's' }).end();
+    });
+    const gateway = await startGateway(t, [url], { serversAre: 'foreign' });
+    const id = (await post(gateway)).headers.get('mcp-session-id') ?? '';
+    [calls, fails] = [0, true];
+    const session = inSession ? id : undefined;
+    for (let n = 0; n < 20; n++) {
+      const response = await post(gateway, session);
+      assert.equal(response.status, 503);
+      if (n < 5) continue;
+      const seconds = Number(response.headers.get('retry-after'));
+      assert.ok(seconds > 0 && seconds <= 30, `${seconds} s`);
+      assert.equal(await codeOf(response), 'UPSTREAM_UNAVAILABLE');
+    }
+    assert.equal(calls, 5);
+  });
 
 test('a server that only answers 503 is left out after five of them', async (t) => {
   const failing = await startHttp(t, (request, response) => {

@@ -16,9 +16,12 @@ export interface WholeBounds {
   readonly maxBytes: number;
 }
 
+/** The time was over. */
+export class LateError extends Error {}
+
 /**
  * Resolves to the whole answer.
- * @throws {Http1Error} and what connecting fails with; an error that says which bound was reached
+ * @throws {Http1Error} and what connecting fails with; LateError where the time is over; an error that says that the answer is too long
  */
 export function askWhole(
   pool: Http1Pool,
@@ -33,7 +36,7 @@ export function askWhole(
     let started: Http1Controller | undefined;
     let late: Error | undefined;
     const noLonger = afterTime(timeoutMs, () => {
-      late = new Error(`there is no answer after ${timeoutMs} ms`);
+      late = new LateError(`there is no answer after ${timeoutMs} ms`);
       reject(late);
       started?.abort(late);
     });

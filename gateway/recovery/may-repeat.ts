@@ -15,13 +15,19 @@ const ASKING: ReadonlySet<string> = new Set([
   'logging/setLevel',
 ]);
 
+/** `call`: tools that the operator calls safe; `question`: nothing but questions, or no message, which is the opening of a stream. */
+export type Repeat = 'call' | 'question' | 'never';
+
 /**
- * Whether messages may be sent again where nobody knows if they took effect: calls only of tools that the operator calls safe.
- * What a server says of its own tools is not asked. No message at all is the opening of a stream.
+ * Whether messages may be sent again where nobody knows if they took effect. What a server says of its own tools is not asked.
  */
-export function mayRepeat(messages: readonly Message[], safeTools: ReadonlySet<string>): boolean {
-  return messages.every((message) => {
+export function mayRepeat(messages: readonly Message[], safeTools: ReadonlySet<string>): Repeat {
+  let repeat: Repeat = 'question';
+  for (const message of messages) {
     const tool = toolOf(message);
-    return tool === undefined ? ASKING.has(message.method ?? '') : safeTools.has(tool);
-  });
+    if (tool === undefined ? !ASKING.has(message.method ?? '') : !safeTools.has(tool))
+      return 'never';
+    if (tool !== undefined) repeat = 'call';
+  }
+  return repeat;
 }

@@ -92,3 +92,17 @@ for (const [safeTools, status, sent] of [
     assert.equal(mesh.calls(), sent);
     assert.equal((await send(origin, id, 'ping')).status, 200);
   });
+
+for (const [safeTools, answer] of [
+  [[], /^: here\n\ndata: .*"id":1,.*"UPSTREAM_LOST"/],
+  [['compute'], /^: here\n\ndata: .*"pid":/],
+] as const)
+  test(`a call that was lost in its stream of events ends in it with safeTools [${safeTools.join()}], and its session lives`, async (t) => {
+    const mesh = await startMesh(t, { safeTools });
+    const [{ origin }] = mesh.gateways;
+    const id = await begin(origin);
+    const call = { name: 'compute', arguments: { streams: true } };
+    const response = await send(origin, id, 'tools/call', call);
+    assert.match(await response.text(), answer);
+    assert.equal((await send(origin, id, 'ping')).status, 200);
+  });

@@ -80,17 +80,17 @@ export function createRecovery(deps: {
     let problem = nowhere();
     const tried = balancer.upstreams.filter(({ url }) => url.href === lost);
     for (let offer = 0; offer < OFFERS_MAX; offer++) {
-      const at = balancer.pick(...tried);
+      const at = balancer.pick(tried);
       if (!at) break;
       tried.push(at);
       // Counted like any request, so that they spread over the servers that are left.
-      const finish = balancer.begin(at);
+      const visit = balancer.begin(at);
       try {
         const upstreamId = await initialiseAt(at, client, memory.settingsOf(id));
-        finish('answered');
+        visit.over('answered');
         return { at, id: upstreamId };
       } catch (error) {
-        finish('failed');
+        visit.over('failed');
         problem = error instanceof OutriderError ? error : nowhere(error);
       }
     }

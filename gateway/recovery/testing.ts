@@ -7,19 +7,22 @@ import type { TestContext } from 'node:test';
 import type { GatewayConfig } from '../config.ts';
 import { sessionKeys, startGateway, temporaryDirectory } from '../testing.ts';
 
-/** A server that keeps its sessions in memory. It answers with what it has been told in one; the first call of all kills its server. */
+/** A server that keeps its sessions in memory. It answers with what it has been told in one; the first call of all kills its server, where it `streams` within the answer. */
 const STATEFUL = `
 import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
 const sessions = new Map();
-const answer = (response, status, body, headers = {}) => response.writeHead(status, headers).end(JSON.stringify(body));
+const answer = (response, status, body, headers = {}) => response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
 createServer({ keepAliveTimeout: 65_000 }, async (request, response) => {
   const message = JSON.parse((await text(request)) || '{}');
   let id = request.headers['mcp-session-id'];
   if (message.method === 'tools/call') {
     appendFileSync(process.argv[1], '.');
-    if (readFileSync(process.argv[1], 'utf8') === '.') process.exit(1);
+    if (readFileSync(process.argv[1], 'utf8') === '.') {
+      if (!message.params.arguments.streams) process.exit(1);
+      return response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': here\\n\\n', () => process.exit(1));
+    }
   }
   if (message.method === 'initialize') {
     id = process.pid + '-' + sessions.size;

@@ -1,26 +1,31 @@
 import type { Clock } from '#core/clock';
 import type { GaugeSeries, Metrics } from '#core/metrics';
-import { Circuit, type ExchangeEnd } from './circuit.ts';
+import { Circuit, type ExchangeEnd, type Health } from './circuit.ts';
 import { connectUpstream, type ServerPlace, type Upstream } from './upstream.ts';
 
 export interface Balancer {
   /**
    * The server for a request that is bound to none: of two chosen at random by weight, the one with fewer requests in flight for
-   * its weight. Servers that are draining, stopping, down, ejected or failing are left out, unless there is no other. Undefined only
-   * where all are in `except`.
+   * its weight. Servers that are stopping, down or ejected are left out, unless there is no other; one whose circuit is open always is, and
+   * one that is draining unless `began`, which is for clients that were there before. Undefined where none is left, or all are in `except`.
    */
-  pick(...except: readonly Upstream[]): Upstream | undefined;
+  pick(except?: readonly Upstream[], began?: boolean): Upstream | undefined;
+  /**
+   * For how long nothing may be sent to a server, 0 where something may; without one: until the first of those that take what is new may be
+   * tried, undefined where there is no server at all.
+   */
+  restMs(upstream?: Upstream): number | undefined;
   /** The server that has a session, whatever its health; undefined where it is gone, or three checks say that it is down. */
   find(url: string): Upstream | undefined;
   /**
-   * Notes a request sent to `upstream`; call what it returns when that request has ended, with how it did, or with undefined
-   * where that says nothing about the server.
+   * Notes a request sent to `upstream`; what it returns is to be told how that goes on. `onGone` is called when it is found out that the server
+   * answers nothing any more.
    */
-  begin(upstream: Upstream): (end: ExchangeEnd | undefined) => void;
+  begin(upstream: Upstream, onGone?: () => void): Visit;
   /** Notes whether a server is about to stop, by its own word: while it is, it gets nothing new. */
   leaves(upstream: Upstream, leaving: boolean): void;
   /** Notes what a check found. Returns whether that changed what is thought of the server. */
-  checked(upstream: Upstream, sound: boolean): boolean;
+  checked(upstream: Upstream, health: Health): boolean;
   /**
    * Puts other servers in place of these. One that is gone finishes what it has, and serves its sessions until it has had nothing
    * to do for 10 minutes.
@@ -33,6 +38,16 @@ export interface Balancer {
   close(): Promise<void>;
 }
 
+/** A request at a server. */
+export interface Visit {
+  /** Something has come from the server; `works`: the head of an answer that is no failure. */
+  heard(works: boolean): void;
+  /** It has ended, undefined: in a way that says nothing about the server. */
+  over(end: ExchangeEnd | undefined): void;
+}
+
+/** When to ask again where all servers are draining: others may have been configured by then. */
+const DRAINED_RETRY_MS = 5_000;
 /** How long the sessions of a server that has left are still sent to it. */
 const LEFT_IDLE_MS = 600_000;
 
@@ -40,6 +55,8 @@ interface Member {
   upstream: Upstream;
   readonly circuit: Circuit;
   inFlight: number;
+  /** Of what is in flight: to be told that nothing will come. */
+  readonly waiting: Set<() => void>;
   /** No longer in the list. */
   left: boolean;
   usedAt: number;
@@ -84,6 +101,7 @@ export function createBalancer(
           upstream,
           circuit,
           inFlight: 0,
+          waiting: new Set(),
           left: false,
           usedAt: now(),
           up: up.labels({ backend: upstream.label }),
@@ -121,47 +139,68 @@ export function createBalancer(
       show(member);
     },
     update,
-    pick(...except) {
+    pick(except = [], began = false) {
       const excepted = ({ upstream }: Member) =>
         except.some(({ url }) => url.href === upstream.url.href);
       const others = present().filter((member) => !excepted(member));
-      const fit = others.filter(({ upstream, circuit }) => !upstream.draining && circuit.closed);
+      const staying = others.filter(({ upstream }) => !upstream.draining);
+      const tryable = staying.filter(({ circuit }) => circuit.restMs === 0);
       // With every server out, waiting helps nobody: the next request finds out whether one is back. One that says that it is about
-      // to stop is the last choice.
-      const staying = others.filter(({ circuit }) => !circuit.leaving);
-      const choice = [fit, staying].find(({ length }) => length > 0) ?? others;
-      const [first, second] = twoOf(choice, random);
+      // to stop is the last choice, and one that is told to comes before nothing for a client that it has served.
+      const choice = [
+        tryable.filter(({ circuit }) => circuit.closed),
+        tryable.filter(({ circuit }) => !circuit.leaving),
+        tryable,
+        began ? others.filter(({ circuit }) => circuit.restMs === 0) : [],
+      ].find(({ length }) => length > 0);
+      const [first, second] = twoOf(choice ?? [], random);
       if (!first || !second) return first?.upstream;
       const share = ({ inFlight, upstream }: Member) => inFlight / upstream.weight;
       return (share(second) < share(first) ? second : first).upstream;
+    },
+    restMs(upstream) {
+      if (upstream) return memberOf(upstream)?.circuit.restMs ?? 0;
+      const all = present();
+      const rests = all.flatMap(({ upstream: { draining }, circuit }) =>
+        draining ? [] : [circuit.restMs],
+      );
+      if (all.length === 0) return undefined;
+      return rests.length === 0 ? DRAINED_RETRY_MS : Math.min(...rests);
     },
     find(url) {
       const member = members.get(url);
       return member?.circuit.down ? undefined : member?.upstream;
     },
-    begin(upstream) {
+    begin(upstream, onGone) {
       const member = memberOf(upstream);
-      if (!member) return () => {};
-      member.circuit.begun();
+      if (!member) return { heard() {}, over() {} };
+      const { circuit, waiting } = member;
+      const request = circuit.begun();
       member.usedAt = now();
       member.inFlight += 1;
-      let over = false;
-      return (end) => {
-        if (over) return;
-        over = true;
-        member.inFlight -= 1;
-        member.usedAt = now();
-        if (end === undefined) member.circuit.abandoned();
-        else member.circuit.ended(end);
-        show(member);
+      if (onGone) waiting.add(onGone);
+      let isOver = false;
+      return {
+        heard: (works) => circuit.heard(works),
+        over(end) {
+          if (isOver) return;
+          isOver = true;
+          member.inFlight -= 1;
+          member.usedAt = now();
+          if (onGone) waiting.delete(onGone);
+          if (end === undefined) circuit.abandoned();
+          else circuit.ended(end, request);
+          show(member);
+        },
       };
     },
-    checked(upstream, sound) {
+    checked(upstream, health) {
       const member = memberOf(upstream);
       if (!member) return false;
       const before = member.circuit.down;
-      member.circuit.checked(sound);
+      member.circuit.checked(health);
       show(member);
+      if (member.circuit.silent) for (const onGone of member.waiting) onGone();
       return member.circuit.down !== before;
     },
     async close() {

@@ -1,6 +1,7 @@
-import { askWhole } from '#core/http1/whole';
+import { askWhole, LateError } from '#core/http1/whole';
 import type { Logger } from '#core/log';
 import type { Balancer } from './balancer.ts';
+import type { Health } from './circuit.ts';
 import type { Upstream } from './upstream.ts';
 
 /** A stopped process still takes connections: only an answer is a sign of life. */
@@ -51,11 +52,11 @@ export function startHealthChecks(
     const { href } = upstream.url;
     if (busy.has(href)) return;
     busy.add(href);
-    const sound = await isSound(upstream, ANSWERS_WITHIN_MS, await authorization());
+    const health = await healthOf(upstream, ANSWERS_WITHIN_MS, await authorization());
     busy.delete(href);
-    if (!balancer.checked(upstream, sound)) return;
+    if (!balancer.checked(upstream, health)) return;
     const detail = { backend: upstream.label };
-    if (sound) log.info('a server is back', { detail });
+    if (health === 'sound') log.info('a server is back', { detail });
     else log.warn('a server is out: three checks have failed', { detail });
   };
   const lookForReturn = async (upstream: Upstream): Promise<void> => {
@@ -87,12 +88,20 @@ export async function isReady({ pool, host }: Upstream, withinMs: number): Promi
   }
 }
 
-/** Whether a server answers MCP within a time, also to `authorization` where that is given. Never rejects. */
-export async function isSound(
+/** Whether a server answers MCP within a time. Never rejects. */
+export async function isSound(upstream: Upstream, withinMs: number): Promise<boolean> {
+  return (await healthOf(upstream, withinMs)) === 'sound';
+}
+
+/**
+ * Whether a server answers MCP within a time, also to `authorization` where that is given. One that refuses the connection, or breaks it, is
+ * not silent: it may be one that ends what it has before it stops. Never rejects.
+ */
+async function healthOf(
   { pool, url, host }: Upstream,
   withinMs: number,
   authorization?: string,
-): Promise<boolean> {
+): Promise<Health> {
   try {
     const headers = [
       ...HEADERS,
@@ -104,8 +113,24 @@ export async function isSound(
       { method: 'POST', path: url.pathname, headers, body: CHECK },
       { timeoutMs: withinMs, maxBytes: ANSWER_MAX_BYTES },
     );
-    return status < 500 && !(status === 401 && authorization !== undefined);
-  } catch {
-    return false;
+    const refused = status === 401 && authorization !== undefined;
+    return status < 500 && !refused ? 'sound' : 'unsound';
+  } catch (error) {
+    return isSilence(error) ? 'silent' : 'unsound';
   }
+}
+
+/** Of the machine, too: it cannot be reached, and says nothing of its connections either. */
+const NO_WAY: ReadonlySet<unknown> = new Set([
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+]);
+
+function isSilence(error: unknown): boolean {
+  return (
+    error instanceof LateError ||
+    (error instanceof Error && 'code' in error && NO_WAY.has(error.code))
+  );
 }

@@ -252,14 +252,14 @@ test('a call whose server is lost is never sent to another', async (t) => {
   assert.equal(seen.length, 1);
 });
 
-test('an answer that breaks off at the server breaks off at the client', async (t) => {
+test('an event stream that breaks off at the server breaks off at a client that listens', async (t) => {
   const server = await startHttp(t, (request, response) => {
     request.resume();
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.write('data: 1\n\n', () => response.destroy());
   });
   const { origin, authorization } = await startGateway(t, [server]);
-  const response = await post(origin, { authorization });
+  const response = await fetch(`${origin}/mcp`, { headers: { authorization } });
   await assert.rejects(response.text());
 });
 

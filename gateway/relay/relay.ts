@@ -1,13 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { type ErrorCode, OutriderError } from '#core/errors';
+import { type ErrorCode, OutriderError, toOutriderError } from '#core/errors';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1/client';
+import type { Repeat } from '../recovery/may-repeat.ts';
 import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
 import type { Session } from '../sessions/sessions.ts';
-import type { Balancer } from './balancer.ts';
+import type { Balancer, Visit } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
+import { AsEvent, EventAnswer } from './event-answer.ts';
 import { headersOf, requestHeaders, responseHeaders } from './headers.ts';
+import type { MessageId } from './protocol-error.ts';
 import type { Rewrite } from './rewrite.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -29,7 +32,9 @@ export interface Admitted {
    */
   readonly begin: ((upstream: Upstream, upstreamId: string) => string) | undefined;
   /** Whether it may be sent again where it is unknown if the first time took effect. */
-  readonly again: boolean;
+  readonly again: Repeat;
+  /** The ids of the requests in it, each of which is owed an answer. */
+  readonly asked: readonly MessageId[];
   /** Changes the answer's body, by its headers; returns undefined where it is to pass as it is. */
   readonly rewrite: ((headers: IncomingHttpHeaders) => Rewrite | undefined) | undefined;
   /** Sees each piece of the answer as the server sends it, as latin-1. */
@@ -42,8 +47,8 @@ export interface Relayed {
   readonly status: number | undefined;
   /** From the request's first byte at the server to the end of its answer. */
   readonly upstreamMs: number;
-  /** Whether the server sent all of its answer. */
-  readonly complete: boolean;
+  /** `whole`: the server sent all of its answer; `broken`: it did not; `left`: the client did not wait for it. */
+  readonly ended: 'whole' | 'broken' | 'left';
   /** Whether another server had to be tried. */
   readonly failedOver: boolean;
 }
@@ -51,46 +56,64 @@ export interface Relayed {
 /**
  * Sends an admitted request to one server and its answer back, byte for byte and as it comes. Resolves when the answer is
  * complete or the client has gone; the client going away ends the request at the server at once.
- * Nothing is sent twice: another server is tried, once, only where not a byte had reached the first. A session stays at its
- * server, unless `recovery` finds that gone; then the request follows it to its new place, where it may be sent again.
- * @throws {OutriderError} SESSION_NOT_FOUND | UPSTREAM_UNREACHABLE | UPSTREAM_LOST, before any byte of an answer
+ * Nothing is sent twice, unless the operator calls it safe: another server is tried, once, only where not a byte had reached the first. A
+ * session stays at its server, unless `recovery` finds that gone; then the request follows it to its new place, where it may be sent again.
+ * Where an event stream has begun, the client may be told of a failure as its last event: then the response has ended when this rejects.
+ * @throws {OutriderError} SESSION_NOT_FOUND | UPSTREAM_UNREACHABLE | UPSTREAM_UNAVAILABLE | UPSTREAM_LOST, before any answer
  */
-export function relay(
+export async function relay(
   admitted: Admitted,
   balancer: Balancer,
   recovery?: Recovery,
 ): Promise<Relayed> {
-  const { session } = admitted;
-  return session
-    ? relayInSession(admitted, session, balancer, recovery)
-    : relayAnywhere(admitted, balancer);
+  const { session, response, asked } = admitted;
+  const events = new EventAnswer(response, asked);
+  try {
+    return await (session
+      ? relayInSession(admitted, events, session, balancer, recovery)
+      : relayAnywhere(admitted, events, balancer));
+  } catch (error) {
+    events.fail(toOutriderError(error));
+    throw error;
+  }
 }
 
-async function relayAnywhere(admitted: Admitted, balancer: Balancer): Promise<Relayed> {
-  const first = balancer.pick();
-  if (!first) throw unreachable('no server is there');
-  const tried = await exchange(admitted, first, balancer);
+async function relayAnywhere(
+  admitted: Admitted,
+  events: EventAnswer,
+  balancer: Balancer,
+): Promise<Relayed> {
+  const began = admitted.idSpace !== undefined;
+  const first = balancer.pick([], began);
+  if (!first) throw unfit(balancer);
+  const tried = await exchange(admitted, events, first, balancer);
   if ('status' in tried) return tried;
-  const second = tried.final ? undefined : balancer.pick(first);
+  const again = !tried.final || (isLost(tried) && admitted.again === 'call' && events.isBlank);
+  const second = again ? balancer.pick([first], began) : undefined;
   if (!second) throw tried.error;
-  return answered(await exchange(admitted, second, balancer));
+  return answered(await exchange(admitted, events, second, balancer));
 }
 
 async function relayInSession(
   admitted: Admitted,
+  events: EventAnswer,
   session: Session,
   balancer: Balancer,
   recovery: Recovery | undefined,
 ): Promise<Relayed> {
   const place = recovery?.placeOf(session) ?? session;
   const upstream = balancer.find(place.backend);
-  if (upstream) {
-    const tried = await exchange(admitted, upstream, balancer, place);
+  const restMs = upstream && balancer.restMs(upstream);
+  if (upstream && restMs) {
+    // It may have been killed, and its sessions are not to wait for it then.
+    if (!recovery || !(await recovery.isGone(upstream))) throw unavailable(restMs);
+  } else if (upstream) {
+    const tried = await exchange(admitted, events, upstream, balancer, place);
     if ('status' in tried) return tried;
-    const sent = tried.error.code === 'UPSTREAM_LOST';
-    if (!recovery || (tried.final && !sent)) throw tried.error;
-    if (sent && !(await recovery.isGone(upstream))) throw tried.error;
-    if (sent && !admitted.again) {
+    const lost = isLost(tried);
+    if (!recovery || (tried.final && !lost)) throw tried.error;
+    if (lost && !(await recovery.isGone(upstream))) throw tried.error;
+    if (lost && (admitted.again === 'never' || !events.isBlank)) {
       // This call is lost; the next one is to find the session.
       recovery.recover(session, place).catch(() => {});
       throw tried.error;
@@ -102,7 +125,11 @@ async function relayInSession(
   const next = await recovery.recover(session, place);
   const other = balancer.find(next.backend);
   if (!other) throw unreachable('the server that took the session is gone as well');
-  return answered(await exchange(admitted, other, balancer, next));
+  return answered(await exchange(admitted, events, other, balancer, next));
+}
+
+function isLost({ error }: ExchangeFailure): boolean {
+  return error.code === 'UPSTREAM_LOST';
 }
 
 function answered(result: Relayed | ExchangeFailure): Relayed {
@@ -110,7 +137,7 @@ function answered(result: Relayed | ExchangeFailure): Relayed {
   return { ...result, failedOver: true };
 }
 
-/** An exchange that ended without a byte of an answer. `final`: the request must not go to another server. */
+/** An exchange that ended without an answer, or in the middle of an event stream that may go on. `final`: the request must not go to another server. */
 interface ExchangeFailure {
   readonly final: boolean;
   readonly error: OutriderError;
@@ -120,13 +147,14 @@ interface ExchangeFailure {
 /** One request at one server. */
 function exchange(
   admitted: Admitted,
+  events: EventAnswer,
   upstream: Upstream,
   balancer: Balancer,
   place?: SessionPlace,
 ): Promise<Relayed | ExchangeFailure> {
   const { request, body, requestId, assertion, idSpace } = admitted;
   return new Promise((resolve) => {
-    const asked = new Exchange(admitted, upstream, place, balancer, resolve);
+    const asked = new Exchange(admitted, events, upstream, place, balancer, resolve);
     upstream.pool.dispatch(
       {
         method: request.method ?? 'POST',
@@ -154,14 +182,17 @@ const ONE_PIECE_BYTES = 8_192;
 class Exchange implements Http1Handler {
   readonly #admitted: Admitted;
   readonly #response: HttpResponse;
+  readonly #events: EventAnswer;
   readonly #upstream: Upstream;
   readonly #place: SessionPlace | undefined;
   readonly #balancer: Balancer;
   readonly #settle: (result: Relayed | ExchangeFailure) => void;
   readonly #begunAt = performance.now();
-  readonly #finish: (end: ExchangeEnd | undefined) => void;
+  readonly #visit: Visit;
   #controller: Http1Controller | undefined;
   #rewrite: Rewrite | undefined;
+  /** Where it is JSON, in an event stream that another server had begun. */
+  #asEvent: AsEvent | undefined;
   #status: number | undefined;
   /** Of an answer that passes as it is, where its server gave one. */
   #length: number | undefined;
@@ -174,6 +205,7 @@ class Exchange implements Http1Handler {
 
   constructor(
     admitted: Admitted,
+    events: EventAnswer,
     upstream: Upstream,
     place: SessionPlace | undefined,
     balancer: Balancer,
@@ -181,11 +213,12 @@ class Exchange implements Http1Handler {
   ) {
     this.#admitted = admitted;
     this.#response = admitted.response;
+    this.#events = events;
     this.#upstream = upstream;
     this.#place = place;
     this.#balancer = balancer;
     this.#settle = settle;
-    this.#finish = balancer.begin(upstream);
+    this.#visit = balancer.begin(upstream, this.#onServerGone);
     this.#response.on('close', this.#onClientGone);
   }
 
@@ -197,11 +230,13 @@ class Exchange implements Http1Handler {
   onResponseStart(controller: Http1Controller, status: number, fields: readonly string[]): void {
     if (status < 200) return;
     const headers = headersOf(fields);
+    this.#visit.heard(!FAILING.has(status));
     // So ours say that they are about to stop; with others it is a habit.
     if (this.#admitted.assertion !== undefined && headers['connection'] === 'close')
       this.#balancer.leaves(this.#upstream, true);
     // It was the gateway's word that was refused, not the client's token; asking the client for another would loop.
     if (status === 401) this.#ended = distrusted();
+    else if (this.#events.isOpen) this.#goOn(status, headers);
     else this.#answer(status, headers);
     if (this.#ended) controller.abort(this.#ended);
   }
@@ -225,12 +260,40 @@ class Exchange implements Http1Handler {
       status,
       responseHeaders(headers, { requestId, sessionId }, this.#rewrite !== undefined),
     );
+    if (this.#canGoOn(status, headers)) this.#events.open();
     // The first event may be minutes away, and a client waits for the headers to know that its stream is open. What came with the
     // headers goes with them: that is one packet, and one call of the system, for most answers.
-    if (headers['content-type']?.startsWith('text/event-stream'))
+    if (isEvents(headers))
       process.nextTick(() => {
         if (!this.#begun && !this.#response.destroyed) this.#response.flushHeaders();
       });
+  }
+
+  /** Whether it is a stream of events to which we can add one: the answer of a GET its client asks for again. */
+  #canGoOn(status: number, headers: IncomingHttpHeaders): boolean {
+    const { request, asked } = this.#admitted;
+    return (
+      request.method === 'POST' &&
+      asked.length > 0 &&
+      status < 300 &&
+      isEvents(headers) &&
+      headers['content-length'] === undefined &&
+      (headers['content-encoding'] ?? 'identity') === 'identity'
+    );
+  }
+
+  /** The answer of another server, in the event stream that the first had begun. */
+  #goOn(status: number, headers: IncomingHttpHeaders): void {
+    const isJson = headers['content-type']?.startsWith('application/json') ?? false;
+    if (status >= 300 || !(isJson || isEvents(headers))) {
+      this.#ended = new OutriderError('UPSTREAM_LOST', LOST);
+      return;
+    }
+    this.#status = status;
+    this.#begun = true;
+    this.#rewrite = this.#admitted.rewrite?.(headers);
+    this.#write(Buffer.from(this.#events.joint));
+    if (isJson) this.#asEvent = new AsEvent();
   }
 
   /** What the client is told: its own id again, or that of a session that has just begun. Never the server's. */
@@ -243,22 +306,29 @@ class Exchange implements Http1Handler {
 
   onResponseData(controller: Http1Controller, chunk: Buffer): void {
     const { watch } = this.#admitted;
+    this.#visit.heard(false);
     const text = watch || this.#isWhole(chunk) ? chunk.toString('latin1') : '';
     watch?.(text);
     if (this.#isWhole(chunk)) {
       this.#response.end(text, 'latin1');
       return;
     }
-    const piece = this.#rewrite ? this.#rewrite.piece(chunk) : chunk;
-    if (piece.length === 0) return;
-    this.#begun = true;
-    if (this.#response.write(piece) || this.#isPaused) return;
+    if (this.#write(this.#rewrite ? this.#rewrite.piece(chunk) : chunk) || this.#isPaused) return;
     this.#isPaused = true;
     controller.pause();
     this.#response.once('drain', () => {
       this.#isPaused = false;
       controller.resume();
     });
+  }
+
+  /** Whether there may be more. */
+  #write(bytes: Buffer): boolean {
+    const piece = this.#asEvent ? this.#asEvent.piece(bytes) : bytes;
+    if (piece.length === 0) return true;
+    this.#begun = true;
+    if (this.#events.isOpen) this.#events.see(piece.toString('latin1'));
+    return this.#response.write(piece);
   }
 
   /** Whether it is the whole of a small answer that passes as it is, by the length that the server gave. */
@@ -268,41 +338,39 @@ class Exchange implements Http1Handler {
 
   onResponseEnd(): void {
     this.#begun = true;
-    if (!this.#response.writableEnded) this.#response.end(this.#rewrite?.rest());
-    this.#answered(true, FAILING.has(this.#status ?? 0) ? 'failed' : 'answered');
+    const rest = this.#rewrite?.rest();
+    if (this.#asEvent) {
+      this.#write(rest ?? Buffer.alloc(0));
+      this.#response.end(this.#asEvent.rest());
+    } else if (!this.#response.writableEnded) this.#response.end(rest);
+    this.#answered('whole', FAILING.has(this.#status ?? 0) ? 'failed' : 'answered');
   }
 
   onResponseError(cause: Error): void {
-    if (this.#response.destroyed) this.#answered(false, undefined);
-    else if (this.#status !== undefined) {
+    if (this.#response.destroyed) this.#answered('left', undefined);
+    else if (this.#response.headersSent && !this.#events.owes) {
       // The rest will not come: a cut connection says so, an orderly end would not.
       this.#response.destroy();
-      this.#answered(false, 'failed');
+      this.#answered(this.#events.isAnswered ? 'whole' : 'broken', 'failed');
     } else {
       const failure = this.#failure(cause);
       this.#done(failure, failure.end);
     }
   }
 
-  #answered(complete: boolean, end: ExchangeEnd | undefined): void {
+  #answered(ended: Relayed['ended'], end: ExchangeEnd | undefined): void {
     const upstreamMs = performance.now() - this.#begunAt;
-    this.#done({ status: this.#status, complete, upstreamMs, failedOver: false }, end);
+    this.#done({ status: this.#status, ended, upstreamMs, failedOver: false }, end);
   }
 
   #failure(cause: Error): ExchangeFailure {
     if (cause instanceof Http1Error && cause.code === 'ARGUMENT')
       return refused('INVALID_REQUEST', 'a header of the request cannot be passed on', cause);
     if (this.#ended) return { final: true, error: this.#ended, end: 'failed' };
+    if (cause instanceof OutriderError) return { final: true, error: cause, end: 'failed' };
     if (this.#controller === undefined)
       return { final: false, error: unreachable(cause), end: 'unreachable' };
-    return {
-      ...refused(
-        'UPSTREAM_LOST',
-        'the server was lost before it answered; whether the call took effect is unknown',
-        cause,
-      ),
-      end: 'failed',
-    };
+    return { ...refused('UPSTREAM_LOST', LOST, cause), end: 'failed' };
   }
 
   /** An arrow, since it is its own identity for `off`. */
@@ -312,11 +380,22 @@ class Exchange implements Http1Handler {
     // Before the connection stands there is nothing to abort yet: onRequestStart will find the client gone.
   };
 
+  /** It has stopped answering anything, also this. */
+  readonly #onServerGone = (): void => {
+    this.#controller?.abort(new Error('nothing came from the server in three checks'));
+  };
+
   #done(result: Relayed | ExchangeFailure, end: ExchangeEnd | undefined): void {
     this.#response.off('close', this.#onClientGone);
-    this.#finish(end);
+    this.#visit.over(end);
     this.#settle(result);
   }
+}
+
+const LOST = 'the server was lost before it answered; whether the call took effect is unknown';
+
+function isEvents(headers: IncomingHttpHeaders): boolean {
+  return headers['content-type']?.startsWith('text/event-stream') ?? false;
 }
 
 /** Another server is no way out of it, and it says nothing about this one. */
@@ -331,5 +410,17 @@ function distrusted(): OutriderError {
 function unreachable(cause: unknown): OutriderError {
   return new OutriderError('UPSTREAM_UNREACHABLE', 'no server of the mesh can be reached', {
     cause,
+  });
+}
+
+/** Nothing can be sent to any server now. */
+function unfit(balancer: Balancer): OutriderError {
+  const restMs = balancer.restMs();
+  return restMs === undefined ? unreachable('no server is there') : unavailable(restMs);
+}
+
+function unavailable(retryAfterMs: number): OutriderError {
+  return new OutriderError('UPSTREAM_UNAVAILABLE', 'no server takes this now; try again later', {
+    retryAfterMs,
   });
 }

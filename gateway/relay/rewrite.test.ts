@@ -44,10 +44,15 @@ for (const [before, after, what] of CASES)
     assert.equal(rewritten(EVENTS, single), after);
   });
 
-test('an event goes on as soon as it is whole', () => {
+test('an event goes on as soon as it is whole, a comment as soon as its line is', () => {
   const rewrite = rewriteMessages(EVENTS, change);
-  assert.equal(rewrite?.piece(Buffer.from(': ping\n')).length, 0);
-  assert.equal(rewrite?.piece(Buffer.from('\ndata: {')).toString(), ': ping\n\n');
+  const piece = (text: string) => rewrite?.piece(Buffer.from(text)).toString();
+  assert.equal(piece(': pi'), '');
+  assert.equal(piece('ng\n'), ': ping\n');
+  assert.equal(piece('\ndata: {'), '\n');
+  assert.equal(piece('"old":1}\n'), '');
+  assert.equal(piece('\n: ping\r'), 'data: {"new":"höhe"}\n\n: ping\r');
+  assert.equal(piece('\n:\n'), '\n:\n');
 });
 
 test('a JSON answer is changed as a whole, or keeps its bytes', () => {

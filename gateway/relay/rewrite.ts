@@ -35,6 +35,9 @@ export function rewriteMessages(
 /** A blank line, with any of the line ends that an event stream may have. */
 const EVENT_END = /\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n/g;
 
+/** Comments (keep-alives, mostly) and blank lines before an event: nothing in them is to be changed, and nothing else tells that all is well. */
+const BEFORE_EVENT = /^(?:(?::[^\r\n]*)?(?:\r\n|\r|\n))+/;
+
 /** Keeps what is not complete: up to `end`, or all of it. Latin-1 text is bytes, so that nothing is lost on the way. */
 class Kept implements Rewrite {
   readonly #end: RegExp | undefined;
@@ -67,8 +70,10 @@ class Kept implements Rewrite {
       done += this.#change(this.#kept.slice(at, index + end.length));
       at = index + end.length;
     }
-    this.#kept = this.#kept.slice(at);
-    return done;
+    const rest = this.#kept.slice(at);
+    const before = BEFORE_EVENT.exec(rest)?.[0] ?? '';
+    this.#kept = rest.slice(before.length);
+    return done + before;
   }
 }
 
