@@ -9,10 +9,11 @@ import type { Balancer } from './relay/balancer.ts';
 import { readBody } from './relay/body.ts';
 import { AnswerWatch } from './relay/call-outcome.ts';
 import { assertHeadersAgree, eraOf } from './relay/era.ts';
+import { responseHeaders } from './relay/headers.ts';
 import { type Message, readMessages, toolOf } from './relay/message.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
-import type { ClientParameters } from './sessions/sealed-id.ts';
+import { ANY_SERVER, type ClientParameters } from './sessions/sealed-id.ts';
 import type { SessionEnd, Sessions } from './sessions/sessions.ts';
 import {
   assertMayCall,
@@ -28,7 +29,7 @@ export interface ServeDeps {
   readonly recovery: Recovery | undefined;
   readonly mayRepeat: (messages: readonly Message[]) => boolean;
   readonly maxBody: number;
-  /** Whether the servers are ours: then an id space is no session, and passes as it is. */
+  /** Whether the servers are ours: they keep no sessions, but give each client a space for its ids. */
   readonly ours: boolean;
   /** The gateway's word for who calls; undefined for servers that are not ours. */
   readonly assertionFor: (principal: Principal) => Promise<string> | undefined;
@@ -57,11 +58,9 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const era = eraOf(request.headers);
   // Modern requests have no session, whatever they say.
   const sessionId = era === 'modern' ? undefined : request.headers['mcp-session-id'];
-  const idSpace = deps.ours && isIdSpace(sessionId) ? sessionId : undefined;
   const session =
-    idSpace === undefined && sessionId !== undefined
-      ? deps.sessions.open(String(sessionId), principal)
-      : undefined;
+    sessionId === undefined ? undefined : deps.sessions.open(String(sessionId), principal);
+  const kept = session?.backend === ANY_SERVER ? undefined : session;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
@@ -84,27 +83,29 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
     assertMayCall(rights, messages);
     if (calls) deps.audit.assertWritable();
     const assertion = deps.assertionFor(principal);
-    relayed = await relay(
-      {
-        request,
-        response,
-        body,
-        requestId,
-        assertion: assertion === undefined ? undefined : await assertion,
-        session,
-        idSpace,
-        // A body that cannot be read may be anything.
-        again: (body.length === 0 || messages.length > 0) && deps.mayRepeat(messages),
-        begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
-        rewrite: rewriteFor(rights, request, messages),
-        watch: calls ? (piece) => watch.see(piece) : undefined,
-      },
-      deps.balancer,
-      deps.recovery,
-    );
+    const endsHere = session !== kept && request.method === 'DELETE';
+    relayed = endsHere
+      ? answerEnd(response, requestId)
+      : await relay(
+          {
+            request,
+            response,
+            body,
+            requestId,
+            assertion: assertion === undefined ? undefined : await assertion,
+            session,
+            // A body that cannot be read may be anything.
+            again: (body.length === 0 || messages.length > 0) && deps.mayRepeat(messages),
+            begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
+            rewrite: rewriteFor(rights, request, messages),
+            watch: calls ? (piece) => watch.see(piece) : undefined,
+          },
+          deps.balancer,
+          deps.recovery,
+        );
     if (relayed.failedOver) deps.failedOver();
-    if (session) deps.recovery?.note(session, messages);
-    const end = session && endOf(request.method, relayed.status);
+    if (kept) deps.recovery?.note(kept, messages);
+    const end = session && endOf(request.method, relayed.status, kept !== undefined);
     if (session && end) {
       deps.sessions.end(session, end);
       deps.recovery?.forget(session);
@@ -136,10 +137,11 @@ function beginFor(
   { sessions, ours }: ServeDeps,
 ): Admitted['begin'] {
   return ({ url }, upstreamId) => {
-    // No server of ours keeps it, so any of them may have what comes in it.
-    if (ours && isIdSpace(upstreamId)) return upstreamId;
     const client = messages.map(clientOf).find((found) => found !== undefined);
-    return sessions.begin(url.href, upstreamId, principal, client);
+    if (!ours || !isIdSpace(upstreamId))
+      return sessions.begin(url.href, upstreamId, principal, client);
+    // Ours cannot tell the request that begins a session from others that have none.
+    return client && sessions.begin(ANY_SERVER, upstreamId, principal, client);
   };
 }
 
@@ -162,8 +164,21 @@ function rewriteFor(
   return (headers) => rewriteMessages(headers, onlyCallable(names));
 }
 
-/** What an answer says of the session's end. The 404 of a GET may be that of a server without event streams. */
-function endOf(method: string | undefined, status: number | undefined): SessionEnd | undefined {
-  if (status === 404 && (method === 'POST' || method === 'DELETE')) return 'lost';
+/** The end of a session that no server keeps is for nobody else to say. */
+function answerEnd(response: HttpResponse, requestId: string): Relayed {
+  response.writeHead(200, responseHeaders({}, { requestId })).end();
+  return { status: 200, upstreamMs: 0, complete: true, failedOver: false };
+}
+
+/**
+ * What an answer says of the session's end. The 404 of a GET may be that of a server without event streams; that of a server that does
+ * not keep the session (`kept`) says nothing of it.
+ */
+function endOf(
+  method: string | undefined,
+  status: number | undefined,
+  kept: boolean,
+): SessionEnd | undefined {
+  if (kept && status === 404 && (method === 'POST' || method === 'DELETE')) return 'lost';
   return method === 'DELETE' && status !== undefined && status < 300 ? 'ended' : undefined;
 }

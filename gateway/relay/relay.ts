@@ -4,6 +4,7 @@ import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1/client';
 import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
+import { ANY_SERVER } from '../sessions/sealed-id.ts';
 import type { Session } from '../sessions/sessions.ts';
 import type { Balancer } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
@@ -19,15 +20,13 @@ export interface Admitted {
   readonly requestId: string;
   /** For servers that are ours; others learn nothing of the caller. */
   readonly assertion: string | undefined;
-  /** Binds the request to the server that has it. */
+  /** Binds the request to the server that has it, if one has. */
   readonly session: Session | undefined;
-  /** Goes to the server as the session's id, and binds the request to none; never beside `session`. */
-  readonly idSpace: string | undefined;
   /**
-   * The client's id for a session that a server has begun; absent where none can begin.
+   * The client's id for a session that a server has begun, if this request is to begin one; absent where none can begin.
    * @throws {OutriderError} where it cannot be carried
    */
-  readonly begin: ((upstream: Upstream, upstreamId: string) => string) | undefined;
+  readonly begin: ((upstream: Upstream, upstreamId: string) => string | undefined) | undefined;
   /** Whether it may be sent again where it is unknown if the first time took effect. */
   readonly again: boolean;
   /** Changes the answer's body, by its headers; returns undefined where it is to pass as it is. */
@@ -61,7 +60,7 @@ export function relay(
   recovery?: Recovery,
 ): Promise<Relayed> {
   const { session } = admitted;
-  return session
+  return session && session.backend !== ANY_SERVER
     ? relayInSession(admitted, session, balancer, recovery)
     : relayAnywhere(admitted, balancer);
 }
@@ -124,7 +123,7 @@ function exchange(
   balancer: Balancer,
   place?: SessionPlace,
 ): Promise<Relayed | ExchangeFailure> {
-  const { request, body, requestId, assertion, idSpace } = admitted;
+  const { request, body, requestId, assertion, session } = admitted;
   return new Promise((resolve) => {
     const asked = new Exchange(admitted, upstream, place, balancer, resolve);
     upstream.pool.dispatch(
@@ -134,7 +133,7 @@ function exchange(
         headers: requestHeaders(request.headers, {
           assertion,
           requestId,
-          sessionId: place?.upstreamId ?? idSpace,
+          sessionId: (place ?? session)?.upstreamId,
           host: upstream.host,
         }),
         body: body.length > 0 ? body : null,
@@ -237,7 +236,7 @@ class Exchange implements Http1Handler {
   #sessionIdFor(status: number, upstreamId: string | string[] | undefined): string | undefined {
     const { session, begin } = this.#admitted;
     if (typeof upstreamId !== 'string') return undefined;
-    if (session) return upstreamId === this.#place?.upstreamId ? session.id : undefined;
+    if (session) return upstreamId === (this.#place ?? session).upstreamId ? session.id : undefined;
     return status < 300 ? begin?.(this.#upstream, upstreamId) : undefined;
   }
 

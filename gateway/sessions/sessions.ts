@@ -19,7 +19,7 @@ export interface Session extends SessionContent {
   readonly id: string;
 }
 
-/** The sessions of servers that have some, kept nowhere but in their own ids. */
+/** Sessions of MCP, kept nowhere but in their own ids. */
 export interface Sessions {
   /**
    * The session that a client names. Whether an id is another principal's, forged, expired or ended is not told.
@@ -27,7 +27,7 @@ export interface Sessions {
    */
   open(id: string, principal: Principal): Session;
   /**
-   * The id that a client gets for the session `upstreamId` that `backend` has begun for it.
+   * The id that a client gets for the session `upstreamId` that `backend` (or `ANY_SERVER`) has begun for it.
    * @throws {OutriderError} UPSTREAM_UNREACHABLE for an id of the server that is too long to be carried
    */
   begin(
