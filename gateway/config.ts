@@ -112,7 +112,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       false,
     ),
     recoveryDirectory: optionalText(
-      'Directory in which the gateways of one machine tell each other where such sessions went.',
+      'Directory in which the gateways of one machine tell each other where such sessions went, what was set in them, and which sessions ended.',
     ),
     recoveryRedis: optionalText(
       'Redis in which gateways of any machine do so instead: redis://[user@]host[:port][/database], rediss:// with TLS.',

@@ -43,12 +43,21 @@ async function start(t: TestContext, over: Partial<GatewayConfig> = {}) {
     sha256: hash('sha256', subject),
   }));
   writeFileSync(staticTokens, JSON.stringify({ tokens }));
-  const shared = { sessionKeys: keys, staticTokens, ...over };
+  const files = { sessionKeys: keys, staticTokens };
+  const shared = { ...files, ...over };
   const [first, second] = await Promise.all([
     startGateway(t, servers, shared),
     startGateway(t, servers, shared),
   ]);
-  return { seen, given, first: at(first.origin), second: at(second.origin), origin: first.origin };
+  return {
+    servers,
+    keys: files,
+    seen,
+    given,
+    first: at(first.origin),
+    second: at(second.origin),
+    origin: first.origin,
+  };
 }
 
 interface Sent {
@@ -119,6 +128,21 @@ test('A6 A7: DELETE ends a session of our servers at the gateway: it is 404 from
   assert.equal((await first({ id: other })).status, 200, 'control');
   const metrics = await (await fetch(`${origin}/metrics`)).text();
   assert.match(metrics, /outrider_sessions_total\{event="ended",part="gateway"\} 1/);
+});
+
+test('A6: gateways that share a directory find a session of our servers ended by one of them, and those that start later as well', {
+  timeout: 60_000,
+}, async (t) => {
+  const recoveryDirectory = join(temporaryDirectory(t), 'shared');
+  const { servers, keys, first, second } = await start(t, { recoveryDirectory });
+  const [id, other] = [await begin(first), await begin(first)];
+  assert.equal((await second({ id })).status, 200, 'control');
+  assert.equal((await first({ method: 'DELETE', id })).status, 200);
+  while ((await second({ id })).status === 200);
+  for (const method of METHODS) assert.equal((await second({ method, id })).status, 404, method);
+  const third = at((await startGateway(t, servers, { ...keys, recoveryDirectory })).origin);
+  assert.equal((await third({ id })).status, 404);
+  assert.equal((await third({ id: other })).status, 200, 'control');
 });
 
 test('A7: a session of our servers expires, however much it is used', {

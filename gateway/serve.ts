@@ -5,6 +5,7 @@ import type { Principal } from '#core/principal';
 import type { GatewayAudit } from './audit.ts';
 import type { CallFacts, CallResult } from './call-record.ts';
 import type { Recovery } from './recovery/recovery.ts';
+import { isSetting } from './recovery/session-settings.ts';
 import type { Balancer } from './relay/balancer.ts';
 import { readBody } from './relay/body.ts';
 import { AnswerWatch } from './relay/call-outcome.ts';
@@ -84,6 +85,8 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
     if (calls) deps.audit.assertWritable();
     const assertion = deps.assertionFor(principal);
     const endsHere = session !== kept && request.method === 'DELETE';
+    // Before the answer: whoever reads that finds the session ended.
+    if (session && endsHere) await deps.sessions.end(session, 'ended');
     relayed = endsHere
       ? answerEnd(response, requestId)
       : await relay(
@@ -98,20 +101,24 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
             again: (body.length === 0 || messages.length > 0) && deps.mayRepeat(messages),
             begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
             rewrite: rewriteFor(rights, request, messages),
-            watch: calls ? (piece) => watch.see(piece) : undefined,
+            watch:
+              calls || (deps.recovery && kept && messages.some(isSetting))
+                ? (piece) => watch.see(piece)
+                : undefined,
           },
           deps.balancer,
           deps.recovery,
         );
     if (relayed.failedOver) deps.failedOver();
-    if (kept) deps.recovery?.note(kept, messages);
-    const end = session && endOf(request.method, relayed.status, kept !== undefined);
-    if (session && end) {
-      deps.sessions.end(session, end);
-      deps.recovery?.forget(session);
+    const outcome = relayed.complete ? watch.outcome(relayed.status) : 'cancelled';
+    if (kept && outcome === 'ok') deps.recovery?.note(kept, messages);
+    const end = kept && endOf(request.method, relayed.status);
+    if (kept && end) {
+      void deps.sessions.end(kept, end);
+      deps.recovery?.forget(kept);
     }
     deps.record(facts, {
-      outcome: relayed.complete ? watch.outcome(relayed.status) : 'cancelled',
+      outcome,
       status: relayed.status,
       durationMs: performance.now() - started,
       upstreamMs: relayed.upstreamMs,
@@ -170,15 +177,8 @@ function answerEnd(response: HttpResponse, requestId: string): Relayed {
   return { status: 200, upstreamMs: 0, complete: true, failedOver: false };
 }
 
-/**
- * What an answer says of the session's end. The 404 of a GET may be that of a server without event streams; that of a server that does
- * not keep the session (`kept`) says nothing of it.
- */
-function endOf(
-  method: string | undefined,
-  status: number | undefined,
-  kept: boolean,
-): SessionEnd | undefined {
-  if (kept && status === 404 && (method === 'POST' || method === 'DELETE')) return 'lost';
+/** What an answer says of the session's end. The 404 of a GET may be that of a server without event streams. */
+function endOf(method: string | undefined, status: number | undefined): SessionEnd | undefined {
+  if (status === 404 && (method === 'POST' || method === 'DELETE')) return 'lost';
   return method === 'DELETE' && status !== undefined && status < 300 ? 'ended' : undefined;
 }

@@ -112,10 +112,11 @@ describe('A11: a call that takes long', { concurrency: true }, () => {
         body: JSON.stringify({ jsonrpc: '2.0', ...message }),
       });
     const clientInfo = { name: 'test', version: '1' };
-    const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo };
-    const begin = async () =>
-      (await post({ id: 1, method: 'initialize', params })).headers.get('mcp-session-id') ?? '';
-    const [mine, another] = [await begin(), await begin()];
+    const begins = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo };
+    const sessionOf = async () =>
+      (await post({ id: 1, method: 'initialize', params: begins })).headers.get('mcp-session-id') ??
+      '';
+    const [mine, another] = [await sessionOf(), await sessionOf()];
     const mark = (id: number) => `raw-${id}-${process.pid}`;
     const call = async (id: number) => {
       const code = `exec python3 -c 'import time; time.sleep(15)' ${mark(id)}`;
