@@ -106,16 +106,13 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'File of the keys that session ids are sealed with, the same for all replicas; made where it is missing, on loopback only.',
       join(paths.state, 'gateway', 'session-keys.json'),
     ),
-    sessionMax: duration(
-      'How long a session of a server that has some lasts at most.',
-      24 * 3_600_000,
-    ),
+    sessionMax: duration('How long a session lasts at most.', 24 * 3_600_000),
     recovery: bool(
       'Whether a session whose server is gone is begun again at another, with what its client once said. Only for servers that keep nothing in a session that matters.',
       false,
     ),
     recoveryDirectory: optionalText(
-      'Directory in which the gateways of one machine tell each other where such sessions went.',
+      'Directory in which the gateways of one machine tell each other where such sessions went, what was set in them, and which sessions ended.',
     ),
     recoveryRedis: optionalText(
       'Redis in which gateways of any machine do so instead: redis://[user@]host[:port][/database], rediss:// with TLS.',

@@ -7,7 +7,7 @@ import { isRoot, uidOf } from '#core/mesh-user';
 import { Metrics } from '#core/metrics';
 import { type Env, runPart } from '#core/run-part';
 import { type GatewayConfig, gatewaySpec } from './config.ts';
-import { MOVE_PREFIX } from './recovery/moved-sessions.ts';
+import { PREFIX } from './recovery/moves/store.ts';
 import { createGateway } from './server.ts';
 import { makeSessionKeys } from './sessions/key-ring.ts';
 
@@ -65,7 +65,6 @@ function keptBy(config: GatewayConfig): GatewayConfig {
     ...config,
     sessionKeys: handOver(sessionKeys, uid),
     policySerials: policyKeys === undefined ? policySerials : handOver(policySerials, uid),
-    recoveryDirectory:
-      recoveryDirectory && dirname(handOver(join(recoveryDirectory, MOVE_PREFIX), uid)),
+    recoveryDirectory: recoveryDirectory && dirname(handOver(join(recoveryDirectory, PREFIX), uid)),
   };
 }

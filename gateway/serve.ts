@@ -6,15 +6,17 @@ import type { GatewayAudit } from './audit.ts';
 import type { CallFacts, CallResult } from './call-record.ts';
 import type { Repeat } from './recovery/may-repeat.ts';
 import type { Recovery } from './recovery/recovery.ts';
+import { isSetting } from './recovery/session-settings.ts';
 import type { Balancer } from './relay/balancer.ts';
 import { readBody } from './relay/body.ts';
 import { AnswerWatch, type CallOutcome } from './relay/call-outcome.ts';
 import { assertHeadersAgree, eraOf } from './relay/era.ts';
+import { responseHeaders } from './relay/headers.ts';
 import { type Message, readMessages, toolOf } from './relay/message.ts';
 import { answering, type MessageId } from './relay/protocol-error.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
-import type { ClientParameters } from './sessions/sealed-id.ts';
+import { ANY_SERVER, type ClientParameters } from './sessions/sealed-id.ts';
 import type { SessionEnd, Sessions } from './sessions/sessions.ts';
 import {
   assertMayCall,
@@ -30,7 +32,7 @@ export interface ServeDeps {
   readonly recovery: Recovery | undefined;
   readonly mayRepeat: (messages: readonly Message[]) => Repeat;
   readonly maxBody: number;
-  /** Whether the servers are ours: then an id space is no session, and passes as it is. */
+  /** Whether the servers are ours: they keep no sessions, but give each client a space for its ids. */
   readonly ours: boolean;
   /** The gateway's word for who calls; undefined for servers that are not ours. */
   readonly assertionFor: (principal: Principal) => Promise<string> | undefined;
@@ -59,11 +61,9 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const era = eraOf(request.headers);
   // Modern requests have no session, whatever they say.
   const sessionId = era === 'modern' ? undefined : request.headers['mcp-session-id'];
-  const idSpace = deps.ours && isIdSpace(sessionId) ? sessionId : undefined;
   const session =
-    idSpace === undefined && sessionId !== undefined
-      ? deps.sessions.open(String(sessionId), principal)
-      : undefined;
+    sessionId === undefined ? undefined : deps.sessions.open(String(sessionId), principal);
+  const kept = session?.backend === ANY_SERVER ? undefined : session;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
@@ -87,34 +87,42 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
     assertMayCall(rights, messages);
     if (calls) deps.audit.assertWritable();
     const assertion = deps.assertionFor(principal);
-    relayed = await relay(
-      {
-        request,
-        response,
-        body,
-        requestId,
-        assertion: assertion === undefined ? undefined : await assertion,
-        session,
-        idSpace,
-        // A body that cannot be read may be anything.
-        again: body.length === 0 || messages.length > 0 ? deps.mayRepeat(messages) : 'never',
-        asked,
-        begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
-        rewrite: rewriteFor(rights, request, messages),
-        watch: calls ? (piece) => watch.see(piece) : undefined,
-      },
-      deps.balancer,
-      deps.recovery,
-    );
+    const endsHere = session !== kept && request.method === 'DELETE';
+    // Before the answer: whoever reads that finds the session ended.
+    if (session && endsHere) await deps.sessions.end(session, 'ended');
+    relayed = endsHere
+      ? answerEnd(response, requestId)
+      : await relay(
+          {
+            request,
+            response,
+            body,
+            requestId,
+            assertion: assertion === undefined ? undefined : await assertion,
+            session,
+            // A body that cannot be read may be anything.
+            again: body.length === 0 || messages.length > 0 ? deps.mayRepeat(messages) : 'never',
+            asked,
+            begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
+            rewrite: rewriteFor(rights, request, messages),
+            watch:
+              calls || (deps.recovery && kept && messages.some(isSetting))
+                ? (piece) => watch.see(piece)
+                : undefined,
+          },
+          deps.balancer,
+          deps.recovery,
+        );
     if (relayed.failedOver) deps.failedOver();
-    if (session) deps.recovery?.note(session, messages);
-    const end = session && endOf(request.method, relayed.status);
-    if (session && end) {
-      deps.sessions.end(session, end);
-      deps.recovery?.forget(session);
+    const outcome = outcomeOf(relayed, watch);
+    if (kept && outcome === 'ok') deps.recovery?.note(kept, messages);
+    const end = kept && endOf(request.method, relayed.status);
+    if (kept && end) {
+      void deps.sessions.end(kept, end);
+      deps.recovery?.forget(kept);
     }
     deps.record(facts, {
-      outcome: outcomeOf(relayed, watch),
+      outcome,
       status: relayed.status,
       durationMs: performance.now() - started,
       upstreamMs: relayed.upstreamMs,
@@ -150,10 +158,11 @@ function beginFor(
   { sessions, ours }: ServeDeps,
 ): Admitted['begin'] {
   return ({ url }, upstreamId) => {
-    // No server of ours keeps it, so any of them may have what comes in it.
-    if (ours && isIdSpace(upstreamId)) return upstreamId;
     const client = messages.map(clientOf).find((found) => found !== undefined);
-    return sessions.begin(url.href, upstreamId, principal, client);
+    if (!ours || !isIdSpace(upstreamId))
+      return sessions.begin(url.href, upstreamId, principal, client);
+    // Ours cannot tell the request that begins a session from others that have none.
+    return client && sessions.begin(ANY_SERVER, upstreamId, principal, client);
   };
 }
 
@@ -174,6 +183,12 @@ function rewriteFor(
   const lists = messages.some(({ method }) => method === 'tools/list');
   if (!lists && request.method !== 'GET') return undefined;
   return (headers) => rewriteMessages(headers, onlyCallable(names));
+}
+
+/** The end of a session that no server keeps is for nobody else to say. */
+function answerEnd(response: HttpResponse, requestId: string): Relayed {
+  response.writeHead(200, responseHeaders({}, { requestId })).end();
+  return { status: 200, upstreamMs: 0, ended: 'whole', failedOver: false };
 }
 
 /** What an answer says of the session's end. The 404 of a GET may be that of a server without event streams. */

@@ -23,8 +23,7 @@ import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
 import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
 import { createLimits, type PrincipalLimits } from './limits.ts';
 import { mayRepeat } from './recovery/may-repeat.ts';
-import { openRecovery } from './recovery/open.ts';
-import type { Recovery } from './recovery/recovery.ts';
+import { openShared, type Shared } from './recovery/open.ts';
 import { refuse } from './refusal.ts';
 import { type ServeDeps, serveMcp } from './serve.ts';
 import { createServers } from './servers.ts';
@@ -86,12 +85,6 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     assertion: async () => (ours ? signed(ITSELF) : undefined),
   });
   const ring = openKeyRing(config.sessionKeys, config.listen, log);
-  const sessions = createSessions({
-    ring,
-    route: ROUTE,
-    lifeMs: config.sessionMax,
-    metrics,
-  });
   let safeTools = new Set(config.safeTools);
   const admin = adminRoutes(
     [
@@ -100,7 +93,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     ],
     metrics,
   );
-  let recovery: Recovery | undefined;
+  let shared: Shared | undefined;
   let audit: GatewayAudit | undefined;
   let policies: PolicyStore | undefined;
   let serving: ServeDeps | undefined;
@@ -184,7 +177,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     for (const response of open) if (isEventStream(response.req)) response.destroy();
     await closeServer(http, leftMs);
     await servers.close();
-    recovery?.close();
+    shared?.close();
     await policies?.close();
     await audit?.close();
   }
@@ -198,7 +191,16 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
         const source = configuredPolicies('gateway', { ...config, policies: at });
         policies = await PolicyStore.open({ source, log, metrics });
       }
-      recovery = openRecovery(config, servers.balancer, ring, log, metrics);
+      shared = openShared(config, servers.balancer, ring, log, metrics);
+      const { news, ended, recovery } = shared;
+      const sessions = createSessions({
+        ring,
+        route: ROUTE,
+        lifeMs: config.sessionMax,
+        metrics,
+        ended,
+      });
+      await news.start();
       audit = openAudit(config, log, metrics);
       const rightsIn = rightsByPrincipal();
       serving = {

@@ -121,7 +121,7 @@ test('a notification gets 202 and no body', async (t) => {
   assert.equal(await response.text(), '');
 });
 
-test('A11: what can be the initialize of the session era is told a space for its ids; what has a version or one already, is not', async (t) => {
+test('A11: what can be the initialize of the session era is told a space for its ids; what has one already, or a version without sessions, is not', async (t) => {
   const { post } = await start(t);
   const initialize = call('initialize', {
     protocolVersion: '2025-11-25',
@@ -134,7 +134,9 @@ test('A11: what can be the initialize of the session era is told a space for its
   assert.match(idSpace ?? '', /^ids-[a-z2-7]{26}$/);
   assert.notEqual(await told({}, initialize), idSpace);
   assert.equal(await told({ 'mcp-session-id': idSpace ?? '' }), null);
-  assert.equal(await told({ 'mcp-protocol-version': '2025-11-25' }), null);
+  const version = (said: string) => told({ 'mcp-protocol-version': said }, initialize);
+  assert.match((await version('2025-11-25')) ?? '', /^ids-/, 'some clients say it at once');
+  assert.equal(await version('2026-07-28'), null);
 });
 
 test('a body over the limit is 413, one below it is not', async (t) => {

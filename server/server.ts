@@ -37,6 +37,8 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
+/** The first version of MCP without sessions. */
+const FIRST_WITHOUT_SESSIONS = '2026-07-28';
 const RUNNER_ANSWERS_WITHIN_MS = 1_500;
 /** A gateway keeps an idle connection for 2.5 s: after these none is left on which it could lose a call. */
 const GATEWAYS_KEEP_IDLE_MS = 4_500;
@@ -165,14 +167,15 @@ function lastOn(response: ServerResponse): Parameters<ReturnType<typeof toNodeHa
 }
 
 /**
- * Whether a request can be the `initialize` of a client of the session era: it has neither a version nor a session yet. The session that
- * such a client is told is no more than the space of its ids: nothing is kept of it, and it ends with the client.
+ * Whether a request can be the `initialize` of a client of the session era: it has no session yet, and no version that knows none. The
+ * session that such a client is told is no more than the space of its ids: nothing is kept of it here, and gateways say when it is over.
  */
 function mayInitialize({ method, headers }: IncomingMessage): boolean {
+  const version = headers['mcp-protocol-version'];
   return (
     method === 'POST' &&
-    headers['mcp-protocol-version'] === undefined &&
-    headers['mcp-session-id'] === undefined
+    headers['mcp-session-id'] === undefined &&
+    (version === undefined || version < FIRST_WITHOUT_SESSIONS)
   );
 }
 

@@ -7,11 +7,12 @@ import { type TestContext, test } from 'node:test';
 import { Redis as RedisConnection } from '#core/redis';
 import type { KeyRing } from '../sessions/key-ring.ts';
 import { createMovedSessions } from './moved-sessions.ts';
-import { directoryMoves } from './moves/directory.ts';
-import { redisMoves } from './moves/redis.ts';
+import { sharedDirectory } from './moves/directory.ts';
+import { sharedRedis } from './moves/redis.ts';
 import { redisPlace } from './moves/redis-place.ts';
-import type { MoveStore, SessionPlace } from './moves/store.ts';
-import { begin, kill, pidOf, send, serverOf, startMesh } from './testing.ts';
+import type { SessionPlace, SharedStore } from './moves/store.ts';
+import { createNews } from './news.ts';
+import { begin, endAndReplay, kill, pidOf, send, serverOf, startMesh } from './testing.ts';
 
 const KEEP_MS = 60_000;
 
@@ -26,18 +27,19 @@ export interface Redis {
 /** Registers what must hold of both stores, and of gateways that share a Redis. */
 export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>): void {
   // Two stores over one place, as two gateways have them.
-  const STORES: Readonly<Record<string, (t: TestContext) => Promise<[MoveStore, MoveStore]>>> = {
-    'a directory': async (t) => {
-      const directory = mkdtempSync(join(tmpdir(), 'outrider-moves-'));
-      t.after(() => rmSync(directory, { recursive: true }));
-      return [directoryMoves(directory, KEEP_MS), directoryMoves(directory, KEEP_MS)];
-    },
-    'a Redis': async (t) => {
-      const { url, passwordFile } = await startRedis(t);
-      const place = redisPlace(url, passwordFile);
-      return [redisMoves(place, KEEP_MS), redisMoves(place, KEEP_MS)];
-    },
-  };
+  const STORES: Readonly<Record<string, (t: TestContext) => Promise<[SharedStore, SharedStore]>>> =
+    {
+      'a directory': async (t) => {
+        const directory = mkdtempSync(join(tmpdir(), 'outrider-moves-'));
+        t.after(() => rmSync(directory, { recursive: true }));
+        return [sharedDirectory(directory, KEEP_MS), sharedDirectory(directory, KEEP_MS)];
+      },
+      'a Redis': async (t) => {
+        const { url, passwordFile } = await startRedis(t);
+        const place = redisPlace(url, passwordFile);
+        return [sharedRedis(place, KEEP_MS), sharedRedis(place, KEEP_MS)];
+      },
+    };
 
   for (const [name, open] of Object.entries(STORES))
     test(`in ${name} a move is written by whoever is first, and read by the other`, async (t) => {
@@ -52,12 +54,47 @@ export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>)
     });
 
   for (const [name, open] of Object.entries(STORES))
+    test(`in ${name} what is told is heard by all, also by who comes later, and only what gateways with the same keys have told`, async (t) => {
+      const [first, second] = await open(t);
+      t.after(() => [first, second].forEach((store) => store.close()));
+      const failures: unknown[] = [];
+      const newsOf = (store: SharedStore, ring: KeyRing) =>
+        createNews(
+          store,
+          () => ring,
+          (error) => failures.push(error),
+        );
+      const ring = ringOf('shared');
+      const [teller, hearer] = [newsOf(first, ring), newsOf(second, ring)];
+      await teller.tell('ended', ['before', 1]);
+      const heard: unknown[] = [];
+      let hears = () => {};
+      hearer.on('ended', (said) => {
+        heard.push(said);
+        hears();
+      });
+      await hearer.start();
+      assert.deepEqual(heard, [['before', 1]]);
+
+      await newsOf(first, ringOf('others')).tell('ended', ['forged', 2]);
+      await first.tell('ended', JSON.stringify(['forged', 3]));
+      await teller.tell('settings', ['nobody hears', 4]);
+      await hearer.catchUp();
+      assert.ok(failures.length >= 2, 'and it says so');
+      const one = new Promise<void>((resolve) => (hears = resolve));
+      await teller.tell('ended', ['after', 5]);
+      await one;
+      assert.deepEqual(heard.at(-1), ['after', 5]);
+      assert.ok(!JSON.stringify(heard).includes('forged'));
+    });
+
+  for (const [name, open] of Object.entries(STORES))
     test(`in ${name} moves are sealed: who can read and write it learns nothing and diverts nobody`, async (t) => {
       const [first, second] = await open(t);
       t.after(() => [first, second].forEach((store) => store.close()));
       const [keys, others] = [ringOf('shared'), ringOf('others')];
       const failures: unknown[] = [];
-      const moves = (store: MoveStore, ring: KeyRing) =>
+      const moves = (store: SharedStore, ring: KeyRing) =>
         createMovedSessions(
           store,
           () => ring,
@@ -121,6 +158,16 @@ export function recoveryContract(startRedis: (t: TestContext) => Promise<Redis>)
     for (const id of ids) assert.equal((await send(first, id, 'ping')).status, 200);
     for (const id of ids) assert.equal((await send(second, id, 'ping')).status, 200);
     assert.deepEqual(await used(redis), after, 'what is known is not asked again');
+  });
+
+  test('gateways tell each other through Redis which sessions ended: none is begun again, also where the gateway is new', async (t) => {
+    const redis = await startRedis(t);
+    const mesh = await startMesh(t, {
+      recoveryDirectory: undefined,
+      recoveryRedis: redis.url,
+      recoveryRedisPasswordFile: redis.passwordFile,
+    });
+    await endAndReplay(mesh);
   });
 
   test('with Redis away each gateway keeps its own sessions alive, and says so', async (t) => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { KeyRing } from '../sessions/key-ring.ts';
 import { openPlace, sealPlace } from './moves/sealed-place.ts';
-import type { MoveStore, SessionPlace } from './moves/store.ts';
+import { PREFIX, type SessionPlace, type SharedStore } from './moves/store.ts';
 
 /**
  * Where sessions went that could not stay. A move is never changed: a session that moves again has moved on from where it was.
@@ -15,18 +15,15 @@ export interface MovedSessions {
   lookUp(place: SessionPlace): Promise<SessionPlace>;
   /** Notes a move. Resolves to the one in force: another gateway may have been first. */
   move(from: SessionPlace, to: SessionPlace): Promise<SessionPlace>;
-  close(): void;
 }
 
-/** What each key begins with, and the name of each file. */
-export const MOVE_PREFIX = 'move';
 const MOVES_MAX = 100_000;
 /** Hops that are followed: more servers than these have not failed one after the other within a session. */
 const HOPS_MAX = 64;
 
 /** `ring`: the keys of sessions, with which moves are sealed. `storeFailed` is told why, each time that the store was of no use. */
 export function createMovedSessions(
-  store: MoveStore | undefined,
+  store: SharedStore | undefined,
   ring: () => KeyRing,
   storeFailed: (error: unknown) => void,
 ): MovedSessions {
@@ -77,10 +74,9 @@ export function createMovedSessions(
         return remember(key, to);
       }
     },
-    close: () => store?.close(),
   };
 }
 
 function keyOf({ backend, upstreamId }: SessionPlace): string {
-  return `${MOVE_PREFIX}-${createHash('sha256').update(`${backend}\n${upstreamId}`).digest('hex')}`;
+  return `${PREFIX}-${createHash('sha256').update(`${backend}\n${upstreamId}`).digest('hex')}`;
 }

@@ -3,12 +3,14 @@ import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from '../config.ts';
 import type { Balancer } from '../relay/balancer.ts';
+import { EndedSessions } from '../sessions/ended-sessions.ts';
 import type { KeyRing } from '../sessions/key-ring.ts';
 import { createMovedSessions } from './moved-sessions.ts';
-import { directoryMoves } from './moves/directory.ts';
-import { redisMoves } from './moves/redis.ts';
+import { sharedDirectory } from './moves/directory.ts';
+import { sharedRedis } from './moves/redis.ts';
 import { redisPlace } from './moves/redis-place.ts';
-import type { MoveStore } from './moves/store.ts';
+import type { SharedStore } from './moves/store.ts';
+import { createNews, type News } from './news.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
 
 export type RecoveryConfig = Pick<
@@ -19,44 +21,63 @@ export type RecoveryConfig = Pick<
 /** A store that is away is away for every session: the log says so once a minute. */
 const SAY_AGAIN_MS = 60_000;
 
+/** What gateways share of sessions. */
+export interface Shared {
+  readonly news: News;
+  readonly ended: EndedSessions;
+  /** Undefined where the configuration wants no recovery. */
+  readonly recovery: Recovery | undefined;
+  close(): void;
+}
+
 /**
- * Recovery as the configuration wants it; undefined where it does not. A Redis that cannot be reached keeps no gateway from
- * starting.
+ * What is shared, and recovery, as the configuration wants it. A Redis that cannot be reached keeps no gateway from starting.
  * @throws {OutriderError} CONFIG_INVALID
  */
-export function openRecovery(
+export function openShared(
   config: RecoveryConfig,
   balancer: Balancer,
   ring: () => KeyRing,
   log: Logger,
   metrics: Metrics,
-): Recovery | undefined {
+): Shared {
   const store = storeOf(config);
-  if (!config.recovery) return undefined;
   const failures = metrics.counter(
     'outrider_recovery_store_failures_total',
-    'Questions to the store of moved sessions that had no answer: gateways move sessions each for itself',
+    'Questions to the store that gateways share that had no answer: they move sessions each for itself, and hear of no end of one',
   );
   let saidAt = -Infinity;
-  const moved = createMovedSessions(store, ring, (error) => {
+  const failed = (error: unknown): void => {
     failures.inc();
     if (performance.now() - saidAt < SAY_AGAIN_MS) return;
     saidAt = performance.now();
-    log.warn('where sessions went is not shared with other gateways now', { error });
-  });
-  return createRecovery({ balancer, moved, log, metrics });
+    log.warn('where sessions went, and which ended, is not shared with other gateways now', {
+      error,
+    });
+  };
+  const news = createNews(store, ring, failed);
+  const moved = createMovedSessions(store, ring, failed);
+  const ended = new EndedSessions(Date.now, news);
+  return {
+    news,
+    ended,
+    recovery: config.recovery
+      ? createRecovery({ balancer, moved, ended, news, log, metrics })
+      : undefined,
+    close: () => store?.close(),
+  };
 }
 
-function storeOf(config: RecoveryConfig): MoveStore | undefined {
+function storeOf(config: RecoveryConfig): SharedStore | undefined {
   const { recoveryDirectory, recoveryRedis, recoveryRedisPasswordFile, sessionMax } = config;
   if (recoveryRedis !== undefined && recoveryDirectory !== undefined)
     throw new OutriderError(
       'CONFIG_INVALID',
-      'gateway.recoveryDirectory and gateway.recoveryRedis: only one of them can say where sessions went',
+      'gateway.recoveryDirectory and gateway.recoveryRedis: only one of them can say where sessions went and which ended',
     );
   if (recoveryRedis !== undefined)
-    return redisMoves(redisPlace(recoveryRedis, recoveryRedisPasswordFile), sessionMax);
+    return sharedRedis(redisPlace(recoveryRedis, recoveryRedisPasswordFile), sessionMax);
   return recoveryDirectory === undefined
     ? undefined
-    : directoryMoves(recoveryDirectory, sessionMax);
+    : sharedDirectory(recoveryDirectory, sessionMax);
 }

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { begin, kill, pidOf, send, serverOf, spawnServer, startMesh } from './testing.ts';
+import {
+  begin,
+  endAndReplay,
+  kill,
+  pidOf,
+  send,
+  serverOf,
+  spawnServer,
+  startMesh,
+} from './testing.ts';
 
 test('sessions of a killed server go on elsewhere, with their settings, through both gateways', async (t) => {
   const mesh = await startMesh(t);
@@ -44,6 +53,26 @@ test('sessions of a killed server go on elsewhere, with their settings, through 
       'the other gateway finds the place',
     );
   assert.equal(mesh.moves().length, moved, 'and moves nothing itself');
+});
+
+test('what was set through one gateway is set again by the other, but for what the server refused', async (t) => {
+  const mesh = await startMesh(t);
+  const [{ origin: first }, { origin: second }] = mesh.gateways;
+  const id = await begin(first);
+  await send(first, id, 'logging/setLevel', { level: 'debug' });
+  for (const uri of ['test://a', 'refused'])
+    await send(first, id, 'resources/subscribe', { uri, level: 'none of it' });
+  await kill(await serverOf(mesh, first, id));
+  const { told } = Object(await (await send(second, id, 'ping')).json());
+  assert.deepEqual(told, [
+    'notifications/initialized 2025-06-18',
+    'logging/setLevel debug',
+    'resources/subscribe test://a',
+  ]);
+});
+
+test('A6: a session that was ended at one gateway is begun again by none, though its server is gone', async (t) => {
+  await endAndReplay(await startMesh(t));
 });
 
 test('a session moves again when its new server goes as well', async (t) => {

@@ -5,10 +5,12 @@ import type { Balancer } from '../relay/balancer.ts';
 import { isSound } from '../relay/health.ts';
 import type { Message } from '../relay/message.ts';
 import type { Upstream } from '../relay/upstream.ts';
-import type { Session } from '../sessions/sessions.ts';
+import type { EndedSessions } from '../sessions/ended-sessions.ts';
+import { keyOf, type Session } from '../sessions/sessions.ts';
 import { endAt, initialiseAt } from './initialise.ts';
 import type { MovedSessions } from './moved-sessions.ts';
 import type { SessionPlace } from './moves/store.ts';
+import type { News } from './news.ts';
 import { Places } from './places.ts';
 import { SettingsMemory } from './session-settings.ts';
 
@@ -24,10 +26,9 @@ export interface Recovery {
    * @throws {OutriderError} SESSION_NOT_FOUND where the session cannot be begun again, UPSTREAM_UNREACHABLE where no server takes it
    */
   recover(session: Session, lost: SessionPlace): Promise<SessionPlace>;
-  /** Remembers what a client has set. */
+  /** Remembers what a client has set and its server has accepted, and tells the other gateways. */
   note(session: Session, messages: readonly Message[]): void;
   forget(session: Session): void;
-  close(): void;
 }
 
 /** A process that was killed refuses at once; one that is only busy is to keep its sessions. */
@@ -40,11 +41,13 @@ const OFFERS_MAX = 3;
 export function createRecovery(deps: {
   readonly balancer: Balancer;
   readonly moved: MovedSessions;
+  readonly ended: EndedSessions;
+  readonly news: News;
   readonly log: Logger;
   readonly metrics: Metrics;
 }): Recovery {
-  const { balancer, moved, log, metrics } = deps;
-  const memory = new SettingsMemory();
+  const { balancer, moved, ended, news, log, metrics } = deps;
+  const memory = new SettingsMemory(news);
   const places = new Places(AT_ONCE);
   const underWay = new Map<string, Promise<SessionPlace>>();
   const recovered = metrics.counter(
@@ -64,8 +67,10 @@ export function createRecovery(deps: {
       return known;
     }
     const { client } = session;
-    if (!client) throw gone();
-    const begun = await places.within(() => begin(session.id, client, lost.backend));
+    // It may have been ended through another gateway a moment ago.
+    await news.catchUp();
+    if (!client || ended.has(keyOf(session))) throw gone();
+    const begun = await places.within(() => begin(keyOf(session), client, lost.backend));
     const place = await moved.move(lost, { backend: begun.at.url.href, upstreamId: begun.id });
     if (place.upstreamId !== begun.id) void endAt(begun.at, begun.id);
     recovered.inc({ result: 'ok' });
@@ -73,7 +78,7 @@ export function createRecovery(deps: {
   }
 
   async function begin(
-    id: string,
+    key: string,
     client: NonNullable<Session['client']>,
     lost: string,
   ): Promise<{ at: Upstream; id: string }> {
@@ -86,7 +91,7 @@ export function createRecovery(deps: {
       // Counted like any request, so that they spread over the servers that are left.
       const visit = balancer.begin(at);
       try {
-        const upstreamId = await initialiseAt(at, client, memory.settingsOf(id));
+        const upstreamId = await initialiseAt(at, client, memory.settingsOf(key));
         visit.over('answered');
         return { at, id: upstreamId };
       } catch (error) {
@@ -120,9 +125,8 @@ export function createRecovery(deps: {
       );
       return recovering;
     },
-    note: (session, messages) => memory.note(session.id, messages),
-    forget: (session) => memory.forget(session.id),
-    close: () => moved.close(),
+    note: (session, messages) => memory.note(keyOf(session), messages),
+    forget: (session) => memory.forget(keyOf(session)),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Message } from '../relay/message.ts';
+import type { News } from './news.ts';
 
 /** What a client has set in a session and a new server must be told again. */
 export interface SessionSettings {
@@ -8,38 +9,69 @@ export interface SessionSettings {
 
 const SESSIONS_MAX = 10_000;
 const SUBSCRIPTIONS_MAX = 1_000;
+/** A longer one is not remembered: no server names its resources so. */
+const SETTING_MAX_CHARACTERS = 2_048;
 const NONE: SessionSettings = { logLevel: undefined, subscriptions: [] };
 
-/** Follows the settings of sessions through the messages that were answered, of the newest 10 000 sessions that have any. */
+/** Whether a message sets what a new server must be told again. */
+export function isSetting({ method }: Message): boolean {
+  return SETTINGS.has(method);
+}
+
+const SETTINGS: ReadonlySet<unknown> = new Set([
+  'logging/setLevel',
+  'resources/subscribe',
+  'resources/unsubscribe',
+]);
+
+/**
+ * Follows the settings of sessions through the messages that servers accepted, those that other gateways tell of as well, of the newest
+ * 10 000 sessions that have any.
+ */
 export class SettingsMemory {
   readonly #known = new Map<string, { logLevel: string | undefined; subscriptions: Set<string> }>();
 
-  /** `id`: the session as its client knows it. */
-  note(id: string, messages: readonly Message[]): void {
+  readonly #news: News | undefined;
+
+  constructor(news?: News) {
+    this.#news = news;
+    news?.on('settings', (said) => this.#set(said));
+  }
+
+  /** `key`: what the session is known by. */
+  note(key: string, messages: readonly Message[]): void {
     for (const { method, params } of messages) {
-      const { level, uri } = params;
-      if (method === 'logging/setLevel' && typeof level === 'string') this.#of(id).logLevel = level;
-      if (typeof uri !== 'string') continue;
-      if (method === 'resources/unsubscribe') this.#of(id).subscriptions.delete(uri);
-      if (method !== 'resources/subscribe') continue;
-      const { subscriptions } = this.#of(id);
-      if (subscriptions.size < SUBSCRIPTIONS_MAX) subscriptions.add(uri);
+      const setting = [key, method, params[method === 'logging/setLevel' ? 'level' : 'uri']];
+      if (this.#set(setting)) void this.#news?.tell('settings', setting);
     }
   }
 
-  settingsOf(id: string): SessionSettings {
-    const found = this.#known.get(id);
+  /** Whether that is a setting. */
+  #set([key, method, value]: readonly unknown[]): boolean {
+    if (typeof key !== 'string' || typeof value !== 'string') return false;
+    if (value.length > SETTING_MAX_CHARACTERS) return false;
+    if (method === 'logging/setLevel') this.#of(key).logLevel = value;
+    else if (method === 'resources/unsubscribe') this.#of(key).subscriptions.delete(value);
+    else if (method === 'resources/subscribe') {
+      const { subscriptions } = this.#of(key);
+      if (subscriptions.size < SUBSCRIPTIONS_MAX) subscriptions.add(value);
+    } else return false;
+    return true;
+  }
+
+  settingsOf(key: string): SessionSettings {
+    const found = this.#known.get(key);
     return found ? { logLevel: found.logLevel, subscriptions: [...found.subscriptions] } : NONE;
   }
 
-  forget(id: string): void {
-    this.#known.delete(id);
+  forget(key: string): void {
+    this.#known.delete(key);
   }
 
-  #of(id: string) {
-    const settings = this.#known.get(id) ?? { logLevel: undefined, subscriptions: new Set() };
-    this.#known.delete(id);
-    this.#known.set(id, settings);
+  #of(key: string) {
+    const settings = this.#known.get(key) ?? { logLevel: undefined, subscriptions: new Set() };
+    this.#known.delete(key);
+    this.#known.set(key, settings);
     const [oldest] = this.#known.keys();
     if (this.#known.size > SESSIONS_MAX && oldest !== undefined) this.#known.delete(oldest);
     return settings;

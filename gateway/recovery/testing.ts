@@ -34,6 +34,7 @@ createServer({ keepAliveTimeout: 65_000 }, async (request, response) => {
   if (!session) return answer(response, 404, {});
   const { method, params } = message;
   if (method && method !== 'ping') session.told.push(method + ' ' + (params?.level ?? params?.uri ?? request.headers['mcp-protocol-version']));
+  if (params?.uri === 'refused') return answer(response, 200, { jsonrpc: '2.0', id: message.id, error: { code: -32602, message: 'no' } });
   answer(response, method?.startsWith('notifications/') ? 202 : 200, { ...session, pid: process.pid }, { 'mcp-session-id': id });
 }).listen(Number(process.argv[2]), '127.0.0.1', function () { console.log(this.address().port); });
 `;
@@ -85,7 +86,25 @@ export async function startMesh(t: TestContext, over: Partial<GatewayConfig> = {
     await startGateway(t, urls, config),
   ] as const;
   const calls = () => readFileSync(log, 'utf8').length;
-  return { servers, gateways, calls, moves: () => readdirSync(join(root, 'moves')) };
+  const startAnother = () => startGateway(t, urls, config);
+  const moves = () =>
+    readdirSync(join(root, 'moves')).filter((name) => /^session-[\da-f]{64}$/.test(name));
+  return { servers, gateways, startAnother, calls, moves };
+}
+
+/** A session that was ended at one gateway, and whose server is then gone, is begun again neither by the other nor by a new one. */
+export async function endAndReplay(mesh: Awaited<ReturnType<typeof startMesh>>): Promise<void> {
+  const [{ origin: first }, { origin: second }] = mesh.gateways;
+  const id = await begin(first);
+  const server = await serverOf(mesh, second, id);
+  const stays = await begin(first);
+  await fetch(`${first}/mcp`, { method: 'DELETE', headers: { 'mcp-session-id': id } });
+  await kill(server);
+  const { origin: third } = await mesh.startAnother();
+  for (const origin of [first, second, third]) {
+    assert.equal((await send(origin, id, 'ping')).status, 404);
+    assert.equal((await send(origin, stays, 'ping')).status, 200, 'control');
+  }
 }
 
 /** Sends one message to a gateway, in a session where one is named. */

@@ -5,6 +5,7 @@ import { type Http1Controller, Http1Error, type Http1Handler } from '#core/http1
 import type { Repeat } from '../recovery/may-repeat.ts';
 import type { SessionPlace } from '../recovery/moves/store.ts';
 import type { Recovery } from '../recovery/recovery.ts';
+import { ANY_SERVER } from '../sessions/sealed-id.ts';
 import type { Session } from '../sessions/sessions.ts';
 import type { Balancer, Visit } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
@@ -22,15 +23,13 @@ export interface Admitted {
   readonly requestId: string;
   /** For servers that are ours; others learn nothing of the caller. */
   readonly assertion: string | undefined;
-  /** Binds the request to the server that has it. */
+  /** Binds the request to the server that has it, if one has. */
   readonly session: Session | undefined;
-  /** Goes to the server as the session's id, and binds the request to none; never beside `session`. */
-  readonly idSpace: string | undefined;
   /**
-   * The client's id for a session that a server has begun; absent where none can begin.
+   * The client's id for a session that a server has begun, if this request is to begin one; absent where none can begin.
    * @throws {OutriderError} where it cannot be carried
    */
-  readonly begin: ((upstream: Upstream, upstreamId: string) => string) | undefined;
+  readonly begin: ((upstream: Upstream, upstreamId: string) => string | undefined) | undefined;
   /** Whether it may be sent again where it is unknown if the first time took effect. */
   readonly again: Repeat;
   /** The ids of the requests in it, each of which is owed an answer. */
@@ -69,7 +68,7 @@ export async function relay(
   const { session, response, asked } = admitted;
   const events = new EventAnswer(response, asked);
   try {
-    return await (session
+    return await (session && session.backend !== ANY_SERVER
       ? relayInSession(admitted, events, session, balancer, recovery)
       : relayAnywhere(admitted, events, balancer));
   } catch (error) {
@@ -83,7 +82,7 @@ async function relayAnywhere(
   events: EventAnswer,
   balancer: Balancer,
 ): Promise<Relayed> {
-  const began = admitted.idSpace !== undefined;
+  const began = admitted.session !== undefined;
   const first = balancer.pick([], began);
   if (!first) throw unfit(balancer);
   const tried = await exchange(admitted, events, first, balancer);
@@ -152,7 +151,7 @@ function exchange(
   balancer: Balancer,
   place?: SessionPlace,
 ): Promise<Relayed | ExchangeFailure> {
-  const { request, body, requestId, assertion, idSpace } = admitted;
+  const { request, body, requestId, assertion, session } = admitted;
   return new Promise((resolve) => {
     const asked = new Exchange(admitted, events, upstream, place, balancer, resolve);
     upstream.pool.dispatch(
@@ -162,7 +161,7 @@ function exchange(
         headers: requestHeaders(request.headers, {
           assertion,
           requestId,
-          sessionId: place?.upstreamId ?? idSpace,
+          sessionId: (place ?? session)?.upstreamId,
           host: upstream.host,
         }),
         body: body.length > 0 ? body : null,
@@ -300,7 +299,7 @@ class Exchange implements Http1Handler {
   #sessionIdFor(status: number, upstreamId: string | string[] | undefined): string | undefined {
     const { session, begin } = this.#admitted;
     if (typeof upstreamId !== 'string') return undefined;
-    if (session) return upstreamId === this.#place?.upstreamId ? session.id : undefined;
+    if (session) return upstreamId === (this.#place ?? session).upstreamId ? session.id : undefined;
     return status < 300 ? begin?.(this.#upstream, upstreamId) : undefined;
   }
 

@@ -4,7 +4,7 @@ import { openText, sealText, type Unsealed } from './seal.ts';
 
 /** What a session id stands for; only gateways can read it. */
 export interface SessionContent {
-  /** The URL of the server that has the session. */
+  /** The URL of the server that has the session, or `ANY_SERVER`. */
   readonly backend: string;
   /** That server's own id of it. */
   readonly upstreamId: string;
@@ -13,6 +13,9 @@ export interface SessionContent {
   /** What the client said when it began; null where it was too much to carry. */
   readonly client: ClientParameters | null;
 }
+
+/** In place of a server's URL, for a session that no server keeps: each of them serves it by its id alone. */
+export const ANY_SERVER = '';
 
 /** The parameters of `initialize`, with which the session could be begun again elsewhere. */
 export interface ClientParameters {

@@ -2,7 +2,7 @@ import type { Clock } from '#core/clock';
 import { OutriderError } from '#core/errors';
 import type { Metrics } from '#core/metrics';
 import type { Principal } from '#core/principal';
-import { EndedSessions } from './ended-sessions.ts';
+import type { EndedSessions } from './ended-sessions.ts';
 import type { KeyRing } from './key-ring.ts';
 import { OpenedSessions } from './opened-sessions.ts';
 import {
@@ -19,7 +19,7 @@ export interface Session extends SessionContent {
   readonly id: string;
 }
 
-/** The sessions of servers that have some, kept nowhere but in their own ids. */
+/** Sessions of MCP, kept nowhere but in their own ids. */
 export interface Sessions {
   /**
    * The session that a client names. Whether an id is another principal's, forged, expired or ended is not told.
@@ -27,7 +27,7 @@ export interface Sessions {
    */
   open(id: string, principal: Principal): Session;
   /**
-   * The id that a client gets for the session `upstreamId` that `backend` has begun for it.
+   * The id that a client gets for the session `upstreamId` that `backend` (or `ANY_SERVER`) has begun for it.
    * @throws {OutriderError} UPSTREAM_UNREACHABLE for an id of the server that is too long to be carried
    */
   begin(
@@ -36,8 +36,8 @@ export interface Sessions {
     principal: Principal,
     client: ClientParameters | undefined,
   ): string;
-  /** From now on the session is not found. */
-  end(session: Session, how: SessionEnd): void;
+  /** From now on the session is not found. Resolves when the other gateways were told, if that can be; never rejects. */
+  end(session: Session, how: SessionEnd): Promise<void>;
 }
 
 /** `lost`: its server knows it no more, because it was idle for too long, or one too many, or the server began anew. */
@@ -50,10 +50,10 @@ export function createSessions(deps: {
   /** How long one lasts, whatever is done with it. */
   readonly lifeMs: number;
   readonly metrics: Metrics;
+  readonly ended: EndedSessions;
   readonly now?: Clock;
 }): Sessions {
-  const { ring, route, lifeMs, metrics, now = Date.now } = deps;
-  const ended = new EndedSessions(now);
+  const { ring, route, lifeMs, metrics, ended, now = Date.now } = deps;
   const opened = new OpenedSessions<Session & { readonly key: string }>();
   const events = metrics.counter(
     'outrider_sessions_total',
@@ -101,12 +101,12 @@ export function createSessions(deps: {
     },
     end(session, how) {
       events.inc({ event: how });
-      ended.add(keyOf(session), session.expiresAt);
+      return ended.add(keyOf(session), session.expiresAt);
     },
   };
 }
 
-/** Never the text of an id: one session can be sealed more than once. */
-function keyOf({ backend, upstreamId }: SessionContent): string {
+/** What a session is known by, whoever knows it. Never the text of its id: one session can be sealed more than once. */
+export function keyOf({ backend, upstreamId }: SessionContent): string {
   return `${backend}\n${upstreamId}`;
 }

@@ -98,31 +98,34 @@ describe('A11: a call that takes long', { concurrency: true }, () => {
       await until(() => !other.runs());
     });
 
-  test('goes on where what cancels it has another id, another id space, or none (legacy)', async () => {
+  test('goes on where what cancels it has another id, another session, or none (legacy)', async () => {
     const { url, token } = mesh;
-    const post = (message: object, idSpace?: string) =>
+    const post = (message: object, session?: string) =>
       fetch(url, {
         method: 'POST',
         headers: {
           authorization: `Bearer ${token}`,
           'content-type': 'application/json',
           accept: 'application/json, text/event-stream',
-          ...(idSpace === undefined ? {} : { 'mcp-session-id': idSpace }),
+          ...(session === undefined ? {} : { 'mcp-session-id': session }),
         },
         body: JSON.stringify({ jsonrpc: '2.0', ...message }),
       });
-    const idSpaceOf = async () =>
-      (await post({ id: 1, method: 'ping' })).headers.get('mcp-session-id') ?? '';
-    const [mine, another] = [await idSpaceOf(), await idSpaceOf()];
+    const clientInfo = { name: 'test', version: '1' };
+    const begins = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo };
+    const sessionOf = async () =>
+      (await post({ id: 1, method: 'initialize', params: begins })).headers.get('mcp-session-id') ??
+      '';
+    const [mine, another] = [await sessionOf(), await sessionOf()];
     const mark = (id: number) => `raw-${id}-${process.pid}`;
     const call = async (id: number) => {
       const code = `exec python3 -c 'import time; time.sleep(15)' ${mark(id)}`;
       const params = { name: 'run_shell', arguments: { code } };
       return (await post({ id, method: 'tools/call', params }, mine)).text();
     };
-    const cancel = async (requestId: unknown, idSpace?: string) => {
+    const cancel = async (requestId: unknown, session?: string) => {
       const cancelled = { method: 'notifications/cancelled', params: { requestId } };
-      assert.equal((await post(cancelled, idSpace)).status, 202);
+      assert.equal((await post(cancelled, session)).status, 202);
     };
     const calls = [call(7), call(8)];
     await until(() => {
