@@ -452,6 +452,14 @@ test('a client that begins again ends the session before', TIME, async (t) => {
   assert.deepEqual(stage.sessionsOf('DELETE'), ['s-1', 's-2']);
 });
 
+test('what is reported is one line, whatever the client calls its method', TIME, async (t) => {
+  const method = `a\n\u001b${'x'.repeat(1_000)}`;
+  const stage = new Stage(t, { [method]: (_, response) => void response.writeHead(503).end() });
+  await stage.take(ask(1, method));
+  await stage.answered(1);
+  assert.match(stage.reported.join('|'), /^a\?\?x{97}: [^\n|]+$/);
+});
+
 function modern(): object {
   return { _meta: { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' } };
 }

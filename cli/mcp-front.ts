@@ -107,7 +107,7 @@ export class McpFront {
       // A cancelled request gets no answer (MCP, cancellation); everything else gets exactly one.
       if (flight.abort.signal.aborted || flight.answer) return;
       const { code, text } = this.#describe(error);
-      this.#deps.report(`${methodOf(message) ?? 'an answer'}: ${text}`);
+      this.#deps.report(`${printable(methodOf(message) ?? 'an answer')}: ${text}`);
       if (id !== undefined) await this.#deps.send(errorAnswer(id, SERVER_ERROR, text, { code }));
     }
   }
@@ -346,6 +346,11 @@ const NEVER_CONNECTED: ReadonlySet<unknown> = new Set([
   'ENETUNREACH',
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
+
+/** What others wrote, as part of one line. */
+function printable(text: string): string {
+  return text.slice(0, 100).replaceAll(/[^\x20-\x7e]/g, '?');
+}
 
 function createFlight(pass: Flight['pass'] = async () => {}): Flight {
   return { abort: new AbortController(), pass, answer: undefined };
