@@ -1,31 +1,102 @@
+import { OutriderError } from '#core/errors';
+
+/** One event of a stream, as far as MCP uses it. */
+export interface StreamEvent {
+  /** Undefined where the event names none, empty where it takes back the last one. */
+  readonly id: string | undefined;
+  /** How long to wait before the next connection. */
+  readonly retryMs: number | undefined;
+  /** Undefined for an event without data, which only moves the position. */
+  readonly data: string | undefined;
+}
+
 /**
- * The `data` of each event of a `text/event-stream`, as it comes (WHATWG HTML section 9.2.6). Comments and other fields are
- * passed over, and so is an event without data or without its closing blank line.
+ * The events of a `text/event-stream`, as they come (WHATWG HTML section 9.2.6). Comments and other fields are passed over, and so
+ * is an event without its closing blank line.
+ * @throws {OutriderError} BODY_TOO_LARGE for an event of more than `maxCharacters`
  */
-export async function* eventData(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  let data: string[] = [];
-  for await (const line of lines(chunks)) {
+export async function* streamEvents(
+  chunks: AsyncIterable<Uint8Array>,
+  maxCharacters: number,
+): AsyncGenerator<StreamEvent> {
+  let fields: string[] = [];
+  let length = 0;
+  for await (const line of lines(chunks, maxCharacters)) {
     if (line === '') {
-      if (data.length > 0) yield data.join('\n');
-      data = [];
-    } else if (line === 'data') data.push('');
-    else if (line.startsWith('data:')) data.push(line.slice(line[5] === ' ' ? 6 : 5));
+      const event = eventOf(fields);
+      fields = [];
+      length = 0;
+      if (event) yield event;
+    } else if (!line.startsWith(':')) {
+      fields.push(line);
+      length += line.length;
+      if (length > maxCharacters) throw tooLarge();
+    }
   }
 }
 
-/** Lines ended by LF, CRLF or CR; what stands after the last end is not a line. */
-async function* lines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+/** The whole of a body. @throws {OutriderError} BODY_TOO_LARGE for one of more than `maxCharacters` */
+export async function boundedText(
+  chunks: AsyncIterable<Uint8Array>,
+  maxCharacters: number,
+): Promise<string> {
   const decoder = new TextDecoder();
-  let rest = '';
+  const parts: string[] = [];
+  let length = 0;
   for await (const chunk of chunks) {
-    rest += decoder.decode(chunk, { stream: true });
+    const text = decoder.decode(chunk, { stream: true });
+    length += text.length;
+    if (length > maxCharacters) throw tooLarge();
+    parts.push(text);
+  }
+  return parts.join('') + decoder.decode();
+}
+
+function eventOf(fields: readonly string[]): StreamEvent | undefined {
+  let id: string | undefined;
+  let retryMs: number | undefined;
+  const data: string[] = [];
+  for (const field of fields) {
+    const [, name = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(field) ?? [];
+    if (name === 'data') data.push(value);
+    else if (name === 'id' && !value.includes('\0')) id = value;
+    else if (name === 'retry' && /^\d+$/.test(value)) retryMs = Number(value);
+  }
+  if (data.length === 0 && id === undefined && retryMs === undefined) return undefined;
+  return { id, retryMs, data: data.length === 0 ? undefined : data.join('\n') };
+}
+
+/** Lines ended by LF, CRLF or CR; what stands after the last end is not a line. */
+async function* lines(
+  chunks: AsyncIterable<Uint8Array>,
+  maxCharacters: number,
+): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let parts: string[] = []; // of the line that has not ended; joined once, for a line may come in very many chunks
+  let length = 0;
+  let afterCarriageReturn = false;
+  for await (const chunk of chunks) {
+    let text = decoder.decode(chunk, { stream: true });
+    if (text === '') continue;
+    if (afterCarriageReturn && text.startsWith('\n')) text = text.slice(1);
+    afterCarriageReturn = text.endsWith('\r');
     let from = 0;
-    // A CR at the very end may be half of a CRLF: it waits for the next chunk.
-    for (const end of rest.matchAll(/\r\n|\n|\r(?!$)/g)) {
-      yield rest.slice(from, end.index);
+    for (const end of text.matchAll(/\r\n|\n|\r/g)) {
+      parts.push(text.slice(from, end.index));
+      yield parts.join('');
+      parts = [];
+      length = 0;
       from = end.index + end[0].length;
     }
-    rest = rest.slice(from);
+    parts.push(text.slice(from));
+    length += text.length - from;
+    if (length > maxCharacters) throw tooLarge();
   }
-  if (rest.endsWith('\r')) yield rest.slice(0, -1);
+}
+
+function tooLarge(): OutriderError {
+  return new OutriderError(
+    'BODY_TOO_LARGE',
+    'the answer is larger than can be taken; the call may have taken effect',
+  );
 }

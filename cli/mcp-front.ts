@@ -1,6 +1,5 @@
-import { Agent, type Dispatcher, request } from 'undici';
 import { type ErrorCode, OutriderError } from '#core/errors';
-import { eventData } from './event-stream.ts';
+import { boundedText } from './event-stream.ts';
 import {
   answeredIdOf,
   errorAnswer,
@@ -15,164 +14,326 @@ import {
   requestIdOf,
   SERVER_ERROR,
 } from './json-rpc.ts';
+import { type Answer, discard, isEventStream, type McpEndpoint } from './mcp-endpoint.ts';
 import { standardHeaders, versionInMessage } from './mcp-headers.ts';
+import { McpSession } from './mcp-session.ts';
+import { ANSWER_MAX_CHARACTERS, followStream } from './mcp-stream.ts';
 
 export interface FrontDeps {
-  readonly url: URL;
-  /** Undefined for a gateway that asks for none. */
-  readonly token: string | undefined;
-  /** Takes one message for the client. */
-  readonly send: (message: unknown) => void;
+  readonly endpoint: McpEndpoint;
+  /** Takes one message for the client; resolves when the next one may come. */
+  readonly send: (message: Message) => Promise<void>;
   /** Takes one line for a person. */
   readonly report: (line: string) => void;
 }
 
-type Answer = Dispatcher.ResponseData;
+/** A request on its way. It has one answer, by whatever stream that comes. */
+interface Flight {
+  readonly abort: AbortController;
+  /** Takes the answer. */
+  readonly pass: (answer: Message) => Promise<void>;
+  answer: Message | undefined;
+}
+
+/** Connections in a row that fail before the answer of a request that was sent is given up: half a minute, where the server asks for no other time. */
+const RESUMES_MAX = 5;
+/** A client that ended us with a signal kills after 2 s (MCP, stdio, shutdown, as the SDK does it). */
+const DELETE_TIMEOUT_MS = 1_500;
 
 /**
  * One stdio client's front to a gateway: each message goes out as one POST, each message that comes back goes to the client.
- * Requests run at the same time; every request gets exactly one answer, an error where the gateway gave none.
+ * Requests run at the same time; every request gets exactly one answer, an error where the gateway gave none. In the session era
+ * it listens to the session's own stream, takes up streams that end early, and begins a session again that the server has
+ * forgotten; the client does not notice.
  */
 export class McpFront {
   readonly #deps: FrontDeps;
-  readonly #agent = new Agent({ headersTimeout: 0, bodyTimeout: 0, connect: { timeout: 5_000 } });
-  readonly #inFlight = new Map<Id, AbortController>();
+  readonly #inFlight = new Map<Id, Flight>();
+  /** What is waited for at the end. */
   readonly #running = new Set<Promise<void>>();
-  /** Of the session era: issued by the answer to `initialize`, sent with everything after it. */
-  #session: { readonly id: string | undefined; readonly version: string | undefined } | undefined;
+  #handshake: Promise<void> = Promise.resolve();
+  #isOver = false;
+  #session: McpSession | undefined;
+  #renewal: Promise<McpSession> | undefined;
 
   constructor(deps: FrontDeps) {
     this.#deps = deps;
   }
 
-  /** Takes one line of the client. Resolves when the next one may be taken: at once, but for the handshake, which has an order. */
+  /** Takes one line of the client, at any time. Resolves when its message is on its way: those behind the handshake wait for its end. */
   async take(line: string): Promise<void> {
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(line);
-    } catch {
-      this.#deps.send(errorAnswer(null, PARSE_ERROR, 'that line is not JSON'));
+    const message = parse(line);
+    if (!isMessage(message)) {
+      const [code, what] =
+        message === undefined
+          ? [PARSE_ERROR, 'that line is not JSON']
+          : [INVALID_REQUEST, 'a message is one JSON object'];
+      await this.#deps.send(errorAnswer(null, code, what));
       return;
     }
-    if (!isMessage(parsed)) {
-      this.#deps.send(errorAnswer(null, INVALID_REQUEST, 'a message is one JSON object'));
-      return;
-    }
-    const method = methodOf(parsed);
-    if (method === 'notifications/cancelled') this.#cancel(parsed);
-    else {
-      const done = this.#exchange(parsed);
-      this.#running.add(done);
-      void done.finally(() => this.#running.delete(done));
-      if (method === 'initialize' || method === 'notifications/initialized') await done;
-    }
+    const method = methodOf(message);
+    const done = this.#handshake.then(() => this.#exchange(message));
+    if (method === 'initialize' || method === 'notifications/initialized') this.#handshake = done;
+    // A subscription ends when the client wants it to, so there is nothing to wait for.
+    if (method !== 'subscriptions/listen') this.#wait(done);
+    await this.#handshake;
   }
 
-  /** Waits for running requests, at most `graceMs`, then ends them and the session. */
-  async close(graceMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, graceMs);
-    });
+  /** Waits for running requests until `late`, then ends them and the session. */
+  async close(late: Promise<unknown>): Promise<void> {
     await Promise.race([Promise.all(this.#running), late]);
-    clearTimeout(timer);
-    for (const abort of this.#inFlight.values()) abort.abort();
-    if (this.#session?.id !== undefined) await this.#endSession().catch(() => {});
-    await this.#agent.destroy();
+    this.#isOver = true;
+    for (const { abort } of this.#inFlight.values()) abort.abort();
+    if (this.#session) await this.#end(this.#session);
+    await this.#deps.endpoint.close();
+  }
+
+  #wait(running: Promise<void>): void {
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+
+  /** Brings a message of the client to the server and, for a request, its answer back. Never rejects. */
+  async #exchange(message: Message): Promise<void> {
+    if (this.#isOver) return;
+    const id = requestIdOf(message);
+    const flight = createFlight(this.#deps.send);
+    try {
+      const method = methodOf(message);
+      if (method === 'initialize') await this.#begin(message, flight);
+      else if (method === 'notifications/cancelled') await this.#cancel(message, flight);
+      else await this.#ask(message, flight);
+    } catch (error) {
+      // A cancelled request gets no answer (MCP, cancellation); everything else gets exactly one.
+      if (flight.abort.signal.aborted || flight.answer) return;
+      const { code, text } = this.#describe(error);
+      this.#deps.report(`${printable(methodOf(message) ?? 'an answer')}: ${text}`);
+      if (id !== undefined) await this.#deps.send(errorAnswer(id, SERVER_ERROR, text, { code }));
+    }
   }
 
   /** Closing the request's stream cancels it where the era or the server has no other way; a session is also told. */
-  #cancel(notification: Message): void {
+  async #cancel(notification: Message, flight: Flight): Promise<void> {
     const id = idOf(paramsOf(notification)['requestId']);
-    if (this.#session) void this.#exchange(notification);
-    if (id === undefined) return;
-    this.#inFlight.get(id)?.abort();
-    this.#inFlight.delete(id);
+    const told = this.#session ? this.#ask(notification, flight) : undefined;
+    if (id !== undefined) {
+      this.#inFlight.get(id)?.abort.abort();
+      this.#inFlight.delete(id);
+    }
+    await told;
   }
 
-  async #exchange(message: Message): Promise<void> {
+  /** The client's own `initialize`: it begins a session and ends the one before. */
+  async #begin(message: Message, flight: Flight): Promise<void> {
+    const before = this.#session;
+    this.#session = undefined;
+    if (before) await this.#end(before);
+    this.#session = await this.#open(message, flight);
+  }
+
+  /** @throws {OutriderError} SESSION_NOT_FOUND where the server refuses, in words of its own */
+  async #open(initialize: Message, flight: Flight): Promise<McpSession> {
+    const { headers } = await this.#tell(initialize, undefined, flight);
+    if (!flight.answer || !('result' in flight.answer)) throw sessionOver();
+    const id = headers['mcp-session-id'];
+    return new McpSession(initialize, flight.answer, typeof id === 'string' ? id : undefined);
+  }
+
+  /** A message of the client, in its session if it is one of the session era. What met the end of a session was not carried out. */
+  async #ask(message: Message, flight: Flight): Promise<void> {
+    const session = versionInMessage(message) === undefined ? this.#session : undefined;
+    const { statusCode } = await this.#tell(message, session, flight);
+    if (!session || !isOver(session, statusCode)) return;
+    const next = await this.#renew(session);
+    // The answer to a question of a session that is over would be one to another question in the next.
+    if (methodOf(message) === undefined) return;
+    const again = await this.#tell(message, next, flight);
+    if (isOver(next, again.statusCode)) throw sessionOver();
+  }
+
+  /** Sends one message and hands over every message of its answer, unless that says that the session is over. */
+  async #tell(message: Message, session: McpSession | undefined, flight: Flight): Promise<Answer> {
     const id = requestIdOf(message);
-    const abort = new AbortController();
-    if (id !== undefined) this.#inFlight.set(id, abort);
+    if (id !== undefined) this.#inFlight.set(id, flight);
     try {
-      const answer = await this.#post(message, abort.signal);
-      const answered = await this.#deliver(answer, message, id);
-      if (id !== undefined && !answered) throw withoutAnswer(answer.statusCode);
-    } catch (error) {
-      // A cancelled request gets no answer (MCP, cancellation); everything else gets exactly one.
-      if (!abort.signal.aborted) this.#fail(id, methodOf(message), error);
+      const answer = await this.#post(message, session, flight);
+      if (session && isOver(session, answer.statusCode)) await discard(answer);
+      else {
+        await this.#read(answer, session, flight, id);
+        if (session) this.#accepted(message, session, flight);
+      }
+      return answer;
     } finally {
-      if (id !== undefined && this.#inFlight.get(id) === abort) this.#inFlight.delete(id);
+      if (id !== undefined && this.#inFlight.get(id) === flight) this.#inFlight.delete(id);
     }
   }
 
-  #post(message: Message, signal: AbortSignal): Promise<Answer> {
-    return request(this.#deps.url, {
+  #post(message: Message, session: McpSession | undefined, { abort }: Flight): Promise<Answer> {
+    return this.#deps.endpoint.send({
       method: 'POST',
-      dispatcher: this.#agent,
       headers: {
-        ...this.#commonHeaders(versionInMessage(message) === undefined),
+        ...session?.headers,
         ...standardHeaders(message),
         'content-type': 'application/json',
         accept: 'application/json, text/event-stream',
       },
       body: JSON.stringify(message),
+      signal: abort.signal,
+    });
+  }
+
+  #connect(
+    session: McpSession | undefined,
+    lastEventId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    // Headers are bytes; an id is text (WHATWG HTML section 9.2.2: encoded as UTF-8).
+    const behind = lastEventId && Buffer.from(lastEventId, 'utf8').toString('latin1');
+    return this.#deps.endpoint.send({
+      method: 'GET',
+      headers: {
+        ...session?.headers,
+        ...(behind === undefined ? {} : { 'last-event-id': behind }),
+        accept: 'text/event-stream',
+      },
       signal,
     });
   }
 
-  #commonHeaders(sessionEra: boolean): Record<string, string> {
-    const { id, version } = (sessionEra ? this.#session : undefined) ?? {};
-    return {
-      ...(this.#deps.token === undefined ? {} : { authorization: `Bearer ${this.#deps.token}` }),
-      ...(id === undefined ? {} : { 'mcp-session-id': id }),
-      ...(version === undefined ? {} : { 'mcp-protocol-version': version }),
-    };
-  }
-
-  /** Hands over every message of an answer; whether one of them answered `id`. */
-  async #deliver(answer: Answer, asked: Message, id: Id | undefined): Promise<boolean> {
-    let answered = false;
-    for await (const text of messagesOf(answer)) {
-      const message = withId(parse(text), id);
-      if (message === undefined) continue;
-      if (id !== undefined && answeredIdOf(message) === id) {
-        answered = true;
-        if (methodOf(asked) === 'initialize') this.#openSession(message, answer);
-      }
-      // A refused notification has nobody to answer to.
-      if (id !== undefined || !('error' in message)) this.#deps.send(message);
+  /** @throws {OutriderError} where the answer that was asked for does not come, or a message without one is refused */
+  async #read(
+    answer: Answer,
+    session: McpSession | undefined,
+    flight: Flight,
+    id: Id | undefined,
+  ): Promise<void> {
+    if (isEventStream(answer)) {
+      const { signal } = flight.abort;
+      const take = (text: string) => this.#deliver(text, session, id);
+      // A stream of the stateless era cannot be taken up: its request is lost (MCP 2026-07-28).
+      const isWanted = () => session !== undefined && id !== undefined && !flight.answer;
+      await followStream(
+        {
+          connect: (lastEventId) => this.#connect(session, lastEventId, signal),
+          take,
+          goesOn: ({ lastEventId, failures }) =>
+            isWanted() && lastEventId !== undefined && failures < RESUMES_MAX,
+          signal,
+        },
+        answer,
+      );
+    } else {
+      const text = await boundedText(answer.body, ANSWER_MAX_CHARACTERS);
+      if (isJson(answer)) await this.#deliver(text, session, id);
     }
-    if (id === undefined && answer.statusCode >= 300)
-      this.#fail(undefined, methodOf(asked), withoutAnswer(answer.statusCode));
-    return answered;
+    const isAnswered = id === undefined ? answer.statusCode < 300 : flight.answer !== undefined;
+    if (!isAnswered) throw withoutAnswer(answer.statusCode);
   }
 
-  #openSession(message: Message, answer: Answer): void {
-    const result = isMessage(message['result']) ? message['result'] : undefined;
-    if (result === undefined) return;
-    const id = answer.headers['mcp-session-id'];
-    const version = result['protocolVersion'];
-    this.#session = {
-      id: typeof id === 'string' ? id : undefined,
-      version: typeof version === 'string' ? version : undefined,
-    };
+  /** Hands over what came: an error without an id, as HTTP refusals are written, belongs to the request whose answer it is. */
+  async #deliver(text: string, session: McpSession | undefined, asked?: Id): Promise<void> {
+    for (const message of messagesIn(text)) {
+      if (methodOf(message) !== undefined) {
+        session?.asks(message);
+        await this.#deps.send(message);
+        continue;
+      }
+      const id = answeredIdOf(message) ?? ('error' in message ? asked : undefined);
+      const flight = id === undefined ? undefined : this.#inFlight.get(id);
+      if (!flight || flight.answer) continue;
+      flight.answer = { ...message, id };
+      await flight.pass(flight.answer);
+    }
   }
 
-  async #endSession(): Promise<void> {
-    const { body } = await request(this.#deps.url, {
-      method: 'DELETE',
-      dispatcher: this.#agent,
-      headers: this.#commonHeaders(true),
-      signal: AbortSignal.timeout(2_000),
+  #accepted(message: Message, session: McpSession, { answer }: Flight): void {
+    const id = answeredIdOf(message);
+    if (id !== undefined) session.answered(id);
+    else if (!answer || 'result' in answer) session.accepted(message);
+    if (methodOf(message) === 'notifications/initialized') void this.#listen(session);
+  }
+
+  /** Hands over what the server says of itself in a session, for as long as that lasts. Never rejects. */
+  async #listen(session: McpSession): Promise<void> {
+    let hasStream = false;
+    try {
+      const refused = await followStream({
+        connect: async (lastEventId) => {
+          const answer = await this.#connect(session, lastEventId, session.over);
+          hasStream ||= answer.statusCode === 200;
+          return answer;
+        },
+        take: (text) => this.#deliver(text, session),
+        goesOn: () => true,
+        signal: session.over,
+      });
+      // A server that never had such a stream may say so with 404, too.
+      if (refused !== undefined && hasStream && isOver(session, refused))
+        await this.#renew(session);
+    } catch (error) {
+      if (!session.over.aborted)
+        this.#deps.report(`messages of the server: ${this.#describe(error).text}`);
+    }
+  }
+
+  /** One new session in the place of one that the server has forgotten, for all that meet its end (MCP 2025-11-25, session management). */
+  #renew(ended: McpSession): Promise<McpSession> {
+    if (this.#session && this.#session !== ended) return Promise.resolve(this.#session);
+    this.#renewal ??= this.#again(ended).finally(() => {
+      this.#renewal = undefined;
     });
-    await body.dump();
+    return this.#renewal;
   }
 
-  #fail(id: Id | undefined, method: string | undefined, error: unknown): void {
-    const { code, message } = describe(error, this.#deps.url);
-    this.#deps.report(`${method ?? 'an answer'}: ${message}`);
-    if (id !== undefined) this.#deps.send(errorAnswer(id, SERVER_ERROR, message, { code }));
+  /** @throws {OutriderError} SESSION_NOT_FOUND */
+  async #again(ended: McpSession): Promise<McpSession> {
+    const session = await this.#open(ended.initialize, createFlight()).catch((cause) => {
+      throw sessionOver(cause);
+    });
+    try {
+      // The client has been told a version, and cannot be told another.
+      if (session.version !== ended.version) throw sessionOver();
+      await this.#withdraw(ended.end());
+      for (const message of ended.told) await this.#tell(message, session, createFlight());
+    } catch (cause) {
+      await this.#end(session);
+      throw sessionOver(cause);
+    }
+    this.#session = session;
+    return session;
+  }
+
+  /** Before the next session asks: its requests may have the ids of these. */
+  async #withdraw(asked: readonly Id[]): Promise<void> {
+    for (const requestId of asked)
+      await this.#deps.send({
+        jsonrpc: '2.0',
+        method: 'notifications/cancelled',
+        params: { requestId, reason: 'the session that asked is over' },
+      });
+  }
+
+  /** Never rejects. */
+  async #end(session: McpSession): Promise<void> {
+    session.end();
+    if (session.id === undefined) return;
+    await this.#deps.endpoint
+      .send({
+        method: 'DELETE',
+        headers: session.headers,
+        signal: AbortSignal.timeout(DELETE_TIMEOUT_MS),
+      })
+      .then(discard, () => {});
+  }
+
+  #describe(error: unknown): { readonly code: ErrorCode; readonly text: string } {
+    if (error instanceof OutriderError) return { code: error.code, text: error.message };
+    return error instanceof Error && 'code' in error && NEVER_CONNECTED.has(error.code)
+      ? {
+          code: 'UPSTREAM_UNREACHABLE',
+          text: `no gateway can be reached at ${this.#deps.endpoint.address}`,
+        }
+      : { code: 'UPSTREAM_LOST', text: LOST };
   }
 }
 
@@ -186,36 +347,36 @@ const NEVER_CONNECTED: ReadonlySet<unknown> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-function describe(error: unknown, url: URL): { code: ErrorCode; message: string } {
-  if (error instanceof OutriderError) return { code: error.code, message: error.message };
-  return error instanceof Error && 'code' in error && NEVER_CONNECTED.has(error.code)
-    ? { code: 'UPSTREAM_UNREACHABLE', message: `no gateway can be reached at ${url.href}` }
-    : { code: 'UPSTREAM_LOST', message: LOST };
+/** What others wrote, as part of one line. */
+function printable(text: string): string {
+  return text.slice(0, 100).replaceAll(/[^\x20-\x7e]/g, '?');
 }
 
-async function* messagesOf(answer: Answer): AsyncGenerator<string> {
-  const type = String(answer.headers['content-type'] ?? '');
-  if (type.startsWith('text/event-stream')) yield* eventData(answer.body);
-  else {
-    const text = await answer.body.text();
-    if (type.startsWith('application/json')) yield text;
-  }
+function createFlight(pass: Flight['pass'] = async () => {}): Flight {
+  return { abort: new AbortController(), pass, answer: undefined };
 }
 
-function parse(text: string): Message | undefined {
+function isOver({ id }: McpSession, status: number): boolean {
+  return id !== undefined && status === 404;
+}
+
+function isJson({ headers }: Answer): boolean {
+  return String(headers['content-type'] ?? '').startsWith('application/json');
+}
+
+/** The messages of a text: one, or those of a batch (MCP 2025-03-26). What is none is passed over. */
+function messagesIn(text: string): Message[] {
+  const values: unknown[] = [parse(text)].flat();
+  return values.filter(isMessage).filter(({ jsonrpc }) => jsonrpc === '2.0');
+}
+
+/** Undefined for what is not JSON. */
+function parse(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text);
-    return isMessage(value) ? value : undefined;
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
-}
-
-/** An error without an id, as HTTP refusals are written, belongs to the request whose answer it is. */
-function withId(message: Message | undefined, id: Id | undefined): Message | undefined {
-  if (message === undefined || message['jsonrpc'] !== '2.0') return undefined;
-  const orphan = 'error' in message && idOf(message['id']) === undefined;
-  return orphan && id !== undefined ? { ...message, id } : message;
 }
 
 const LOST =
@@ -231,4 +392,12 @@ function withoutAnswer(status: number): OutriderError {
   return status < 300
     ? new OutriderError('UPSTREAM_LOST', LOST)
     : new OutriderError('INTERNAL', `the gateway answered with HTTP status ${status}`);
+}
+
+function sessionOver(cause?: unknown): OutriderError {
+  return new OutriderError(
+    'SESSION_NOT_FOUND',
+    'the session is over, and the server has begun no other; the call was not carried out',
+    { cause },
+  );
 }

@@ -1,40 +1,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { json } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { formatAddress, parseAddress } from '#core/address';
-import { answerJson, closeServer, listen } from '#core/http';
+import { answerJson } from '#core/http';
 import { packageRoot } from '#core/package-root';
+import { type Answering, ask, playGateway } from './testing.ts';
 
 const SCRIPT =
   "import { mcp } from './cli/mcp.ts'; process.exitCode = await mcp(process.argv.slice(1), process.env, process);";
 const TIME = { timeout: 120_000 };
-
-interface Message {
-  readonly id?: number;
-  readonly method?: string;
-  readonly params?: object;
-}
-type Answering = (message: Message, request: IncomingMessage, response: ServerResponse) => void;
-
-/** A server that plays the gateway: it answers each POSTed message as told. */
-async function playGateway(t: TestContext, answer: Answering): Promise<string> {
-  const server = createServer((request, response) => {
-    if (request.method !== 'POST') answer({}, request, response);
-    else
-      void json(request).then((message) => {
-        answer(Object(message), request, response);
-      });
-  });
-  const address = await listen(server, parseAddress('127.0.0.1:0'));
-  t.after(() => closeServer(server));
-  return `http://${formatAddress(address)}/mcp`;
-}
 
 /** `outrider mcp` as a process of its own. */
 class Front {
@@ -82,13 +59,6 @@ class Front {
   }
 }
 
-const ask = (id: number, method = 'ping', params?: object) => ({
-  jsonrpc: '2.0',
-  id,
-  method,
-  params,
-});
-
 test(
   'answers come as one line each, from JSON and from events, and stdout holds nothing else',
   TIME,
@@ -132,7 +102,7 @@ test(
   'the session and version of initialize are sent from then on, and the session is ended',
   TIME,
   async (t) => {
-    const seen: unknown[] = [];
+    const seen: unknown[][] = [];
     const url = await playGateway(t, ({ id, method }, { headers, method: verb }, response) => {
       seen.push([method ?? verb, headers['mcp-session-id'], headers['mcp-protocol-version']]);
       if (id === undefined) response.writeHead(202).end();
@@ -151,12 +121,16 @@ test(
     );
     await front.lines(2);
     await front.end();
-    assert.deepEqual(seen, [
-      ['initialize', undefined, undefined],
-      ['notifications/initialized', 's-1', '2025-06-18'],
-      ['ping', 's-1', '2025-06-18'],
-      ['DELETE', 's-1', '2025-06-18'],
-    ]);
+    const listening = ['GET', 's-1', '2025-06-18'];
+    assert.deepEqual(
+      seen.filter((call) => call.join() !== listening.join()),
+      [
+        ['initialize', undefined, undefined],
+        ['notifications/initialized', 's-1', '2025-06-18'],
+        ['ping', 's-1', '2025-06-18'],
+        ['DELETE', 's-1', '2025-06-18'],
+      ],
+    );
   },
 );
 
@@ -286,8 +260,98 @@ test('when stdin closes, an answer that does not come is waited for 5 s', TIME, 
   assert.ok(ms > 4_500, `ended after ${ms} ms`); // and does end, or the test's own time runs out
 });
 
+test('when stdin closes while a gateway does not answer initialize, it ends', TIME, async (t) => {
+  const front = new Front(t, ['--url', await playGateway(t, () => {})]);
+  front.send(ask(1, 'initialize'), ask(2));
+  assert.equal((await front.end()).code, 0);
+  assert.equal(front.stdout, '');
+});
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const)
+  test(`${signal} ends the session and leaves running requests no time`, TIME, async (t) => {
+    const ended: unknown[] = [];
+    const called = new EventEmitter();
+    const call = once(called, 'call');
+    const url = await playGateway(t, ({ id, method }, request, response) => {
+      if (method === 'initialize')
+        answerJson(response, 200, { jsonrpc: '2.0', id, result: {} }, { 'mcp-session-id': 's-1' });
+      else if (method === 'tools/call') called.emit('call');
+      else {
+        if (request.method === 'DELETE') ended.push(request.headers['mcp-session-id']);
+        response.writeHead(202).end();
+      }
+    });
+    const front = new Front(t, ['--url', url]);
+    front.send(ask(1, 'initialize'), ask(2, 'tools/call'));
+    await call;
+    front.child.kill(signal);
+    const [code] = await once(front.child, 'close');
+    assert.equal(code, 0);
+    assert.deepEqual(ended, ['s-1']);
+    assert.equal(front.stderr, '');
+  });
+
+test('SIGTERM ends it while a gateway does not answer initialize', TIME, async (t) => {
+  const gateway = new EventEmitter();
+  const begun = once(gateway, 'call');
+  const url = await playGateway(t, () => void gateway.emit('call'));
+  const front = new Front(t, ['--url', url]);
+  front.send(ask(1, 'initialize'));
+  await begun;
+  front.child.kill('SIGTERM');
+  assert.deepEqual(await once(front.child, 'close'), [0, null]);
+});
+
+test('a token file is read again: what it holds by then is sent', TIME, async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'outrider-token-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const file = join(root, 'token');
+  writeFileSync(file, 'first\n', { mode: 0o600 });
+  const sent: unknown[] = [];
+  const url = await playGateway(t, ({ id }, { headers }, response) => {
+    sent.push(headers.authorization);
+    answerJson(response, 200, { jsonrpc: '2.0', id, result: {} });
+  });
+  const front = new Front(t, ['--url', url, '--token-file', file]);
+  for (const [id, text] of ['first', 'second', ''].entries()) {
+    writeFileSync(file, text);
+    front.send(ask(id));
+    await front.lines(id + 1);
+  }
+  assert.deepEqual(sent, ['Bearer first', 'Bearer second', 'Bearer second']);
+});
+
+test(
+  'a token that no header can carry is refused at the start, and not repeated',
+  TIME,
+  async (t) => {
+    const front = new Front(t, [], { OUTRIDER_TOKEN: 'first\nsecond' });
+    assert.deepEqual(await once(front.child, 'close'), [1, null]);
+    assert.match(front.stderr, /^outrider mcp: [^\n]+\n$/);
+    assert.ok(!/first|second/.test(front.stderr));
+  },
+);
+
+test('a line without end is not kept, and ends the session', TIME, async (t) => {
+  const ended: unknown[] = [];
+  const url = await playGateway(t, ({ id, method }, request, response) => {
+    if (request.method === 'DELETE') ended.push(request.headers['mcp-session-id']);
+    if (method !== 'initialize') response.writeHead(202).end();
+    else answerJson(response, 200, { jsonrpc: '2.0', id, result: {} }, { 'mcp-session-id': 's-1' });
+  });
+  const front = new Front(t, ['--url', url]);
+  front.child.stdin.on('error', () => {}); // it does not read to the end
+  front.send(ask(1, 'initialize'));
+  await front.lines(1);
+  front.send('x'.repeat(17 * 2 ** 20));
+  assert.deepEqual(await once(front.child, 'close'), [1, null]);
+  assert.deepEqual(ended, ['s-1']);
+  assert.match(front.stderr, /^outrider mcp: [^\n]+\n$/);
+});
+
 for (const options of [
   ['--url', 'ftp://x'],
+  ['--url', 'http://user:secret@x'],
   ['--ulr', 'x'],
   ['--token-file', '/does/not/exist'],
 ])
@@ -297,4 +361,5 @@ for (const options of [
     assert.equal(code, 1);
     assert.match(front.stderr, /^outrider mcp: [^\n]+\n$/);
     assert.equal(front.stdout, '');
+    assert.ok(!front.stderr.includes('secret'));
   });

@@ -1,16 +1,18 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { OutriderError, toOutriderError } from '#core/errors';
-import { stateDir } from '#core/runtime-dir';
+import { McpEndpoint } from './mcp-endpoint.ts';
 import { McpFront } from './mcp-front.ts';
+import { createTokenSource, type TokenSource } from './mcp-token.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 export interface Streams {
-  readonly stdin: NodeJS.ReadableStream;
-  readonly stdout: NodeJS.WritableStream;
-  readonly stderr: NodeJS.WritableStream;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
 }
 
 const DEFAULT_URL = 'http://127.0.0.1:8788/mcp';
@@ -22,35 +24,75 @@ const LINE_MAX_CHARACTERS = 16 * 2 ** 20;
 /**
  * `outrider mcp [--url URL] [--token-file FILE]`: a stdio front to a gateway, for MCP clients that start their servers
  * themselves. stdin and stdout carry one JSON-RPC message a line and nothing else; stderr is for people. The token is that of
- * `--token-file`, of `OUTRIDER_TOKEN`, or the local one. Ends with 0 when stdin does, after at most 5 s for running requests;
- * 1 where it cannot start.
+ * `--token-file`, of `OUTRIDER_TOKEN`, or the local one. Ends with 0 when stdin does, after at most 5 s for running requests, and
+ * at SIGTERM or SIGINT, which leave them no time; 1 where it cannot start, or a line is longer than 16 Mi characters.
  */
 export async function mcp(argv: readonly string[], env: Env, streams: Streams): Promise<number> {
   const report = (line: string) => void streams.stderr.write(`outrider mcp: ${line}\n`);
+  const stopped = untilStopped(streams.stdout);
   try {
-    const options = readOptions(argv, env);
+    const { url, token } = readOptions(argv, env);
     const front = new McpFront({
-      ...options,
+      endpoint: new McpEndpoint(url, token),
       report,
-      send: (message) => void streams.stdout.write(`${JSON.stringify(message)}\n`),
+      send: writer(streams.stdout, stopped),
     });
-    // The client may be gone before its answers: that ends the input too, and is no fault.
-    streams.stdout.on('error', () => {});
-    for await (const line of lines(streams.stdin)) await front.take(line);
-    await front.close(GRACE_MS);
-    return 0;
+    try {
+      await Promise.race([forward(streams.stdin, front), stopped]);
+      return 0;
+    } finally {
+      const timer = new AbortController();
+      const late = sleep(GRACE_MS, undefined, timer).catch(() => {});
+      await front.close(Promise.race([stopped, late]));
+      timer.abort();
+    }
   } catch (thrown) {
     report(toOutriderError(thrown).message);
     return 1;
+  } finally {
+    streams.stdin.destroy(); // it would keep the process
   }
 }
 
+async function forward(stdin: Readable, front: McpFront): Promise<void> {
+  for await (const line of lines(stdin)) void front.take(line); // to see its end, whatever the gateway does
+}
+
+/** Resolves at a signal, and where the client reads no more. */
+function untilStopped(stdout: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    process.on('SIGTERM', () => resolve());
+    process.on('SIGINT', () => resolve());
+    stdout.on('error', () => resolve());
+  });
+}
+
+/** Writes a message a line; each waits until the client has taken those before, so that what it does not read stays at the gateway. */
+function writer(stdout: Writable, stopped: Promise<void>): (message: unknown) => Promise<void> {
+  let drained: Promise<unknown> | undefined;
+  return async (message) => {
+    if (stdout.write(`${JSON.stringify(message)}\n`)) return;
+    drained ??= Promise.race([once(stdout, 'drain').catch(() => {}), stopped]).then(() => {
+      drained = undefined;
+    });
+    await drained;
+  };
+}
+
 /** @throws {OutriderError} CONFIG_INVALID */
-function readOptions(argv: readonly string[], env: Env): { url: URL; token: string | undefined } {
+function readOptions(argv: readonly string[], env: Env): { url: URL; token: TokenSource } {
   const { url, 'token-file': tokenFile } = parseOptions(argv, env);
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-    throw new OutriderError('CONFIG_INVALID', `--url must be an http or https URL, not "${url}"`);
-  return { url: new URL(url), token: readToken(tokenFile, env) };
+  return { url: parseUrl(url), token: createTokenSource(tokenFile, env) };
+}
+
+/** @throws {OutriderError} CONFIG_INVALID, without the text: what stands in the wrong place may be a token */
+function parseUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol))
+    throw new OutriderError('CONFIG_INVALID', '--url must be an http or https URL');
+  if (url.username !== '' || url.password !== '')
+    throw new OutriderError('CONFIG_INVALID', '--url must not name a user; use --token-file');
+  return url;
 }
 
 function parseOptions(argv: readonly string[], env: Env): { url: string; 'token-file'?: string } {
@@ -75,21 +117,6 @@ function parseOptions(argv: readonly string[], env: Env): { url: string; 'token-
 function defaultUrl(env: Env): string {
   const listen = env['OUTRIDER_GATEWAY_LISTEN'];
   return listen ? `http://${listen}/mcp` : DEFAULT_URL;
-}
-
-/** The local token may be missing: a gateway started with `--insecure` asks for none. */
-function readToken(tokenFile: string | undefined, env: Env): string | undefined {
-  const token = tokenFile === undefined ? env['OUTRIDER_TOKEN'] : undefined;
-  if (token) return token;
-  const path = tokenFile ?? join(stateDir(env, process.getuid?.() ?? 0), 'token');
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    if (tokenFile === undefined) return undefined;
-    throw new OutriderError('CONFIG_INVALID', `the token file ${path} cannot be read`, {
-      cause: error,
-    });
-  }
 }
 
 /** Lines of text; empty ones are passed over. @throws {OutriderError} INVALID_REQUEST for one that is too long */
