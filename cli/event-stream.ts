@@ -55,15 +55,19 @@ export async function boundedText(
 function eventOf(fields: readonly string[]): StreamEvent | undefined {
   let id: string | undefined;
   let retryMs: number | undefined;
+  let type = '';
   const data: string[] = [];
   for (const field of fields) {
     const [, name = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(field) ?? [];
     if (name === 'data') data.push(value);
+    else if (name === 'event') type = value;
     else if (name === 'id' && !value.includes('\0')) id = value;
     else if (name === 'retry' && /^\d+$/.test(value)) retryMs = Number(value);
   }
   if (data.length === 0 && id === undefined && retryMs === undefined) return undefined;
-  return { id, retryMs, data: data.length === 0 ? undefined : data.join('\n') };
+  // The events of MCP have no other type; a gateway ends one that was broken off as something else.
+  const isMessage = data.length > 0 && (type === '' || type === 'message');
+  return { id, retryMs, data: isMessage ? data.join('\n') : undefined };
 }
 
 /** Lines ended by LF, CRLF or CR; what stands after the last end is not a line. */
