@@ -88,6 +88,20 @@ export function loadConfig<S extends Spec>(
 /** Sections that one file may hold. */
 export const PARTS = ['gateway', 'server', 'runner', 'sidecar', 'proxy', 'up'] as const;
 
+/** Whether the configuration of a part sets this key, rather than leaving it to its default. */
+export function isGiven<S extends Spec>(
+  part: string,
+  spec: S,
+  key: keyof S & string,
+  sources: Omit<ConfigSources, 'argv'>,
+): boolean {
+  const keys = Object.keys(spec);
+  return [
+    ...fileKeys(part, keys, { ...sources, argv: [] }, PARTS, []),
+    ...envKeys(part, keys, sources.env, []),
+  ].some(([given]) => given === key);
+}
+
 /** The names that one part's section of a file asks of the environment; all names of a file that cannot be read. */
 export function namedInSection(source: string, part: string): ReadonlySet<string> {
   const document = parseDocument(source);

@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AuditChain, AuditFile, verifyAudit } from '#core/audit';
+import { loadConfig } from '#core/config';
 import { silentLogger } from '#core/log';
+import { proxySpec } from './config.ts';
 import { fetchKeys } from './issuers/fetch-keys.ts';
 import { createKeySource } from './issuers/key-source.ts';
 import {
@@ -40,6 +42,12 @@ const KEY = {
   x: '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo',
   kid: 'a',
 };
+/** What an operator has who says nothing of it. */
+const DEFAULT_MAX_AGE_MS =
+  loadConfig('proxy', proxySpec({ runtime: '/run', state: '/state' }), {
+    argv: ['--issuers', '[{issuer: https://idp.example, audience: proxy}]', '--policies', '/none'],
+    env: {},
+  }).issuers[0]?.jwksMaxAge ?? 0;
 type Behave = (response: ServerResponse) => void;
 const WELL: Behave = (response) => void response.end(JSON.stringify({ keys: [KEY] }));
 
@@ -58,7 +66,7 @@ async function issuer(t: TestContext, first: Behave) {
   const source = createKeySource({
     issuer: 'https://idp.example',
     cooldownMs: 5_000,
-    maxAgeMs: 3_600_000,
+    maxAgeMs: DEFAULT_MAX_AGE_MS,
     log: silentLogger,
     now: () => clock.nowMs,
     fetch: () =>
@@ -91,14 +99,18 @@ for (const [fault, fall] of Object.entries(ILL_ISSUERS))
     const one = await issuer(t, WELL);
     assert.ok(await one.get('a'));
     fall(one);
+    assert.equal(await one.source.problem(), undefined);
     one.clock.nowMs = 11 * 60_000;
     assert.ok(await one.get('a'), 'not even waited for');
     const began = performance.now();
     await assert.rejects(one.get('unknown'));
     assert.ok(performance.now() - began < 60_000, 'within the time-out of a fetch');
+    assert.match(String(await one.source.problem()), /those known are good for/, '/readyz says so');
+    one.clock.nowMs = 3_599_999;
+    assert.ok(await one.get('a'));
     one.clock.nowMs = 3_600_001;
     await assert.rejects(one.get('a'));
-    assert.ok(one.source.problem(), '/readyz says so');
+    assert.ok(await one.source.problem(), '/readyz says so');
   });
 
 // DNS.

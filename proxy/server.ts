@@ -243,14 +243,17 @@ async function start(
     ? createProbes(() => store.inForce.map(({ set }) => set), resolver)
     : undefined;
   lifecycle.add('probes', () => probes?.close());
-  const missingSecrets = (): Record<string, string> =>
-    Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read']));
+  const problemsOf = {
+    issuers: () => issuers.problems(),
+    secrets: () =>
+      Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read'])),
+    upstreams: () => probes?.unreachable ?? {},
+  };
   const checks: ReadyCheck[] = [
     {
       name: 'policies',
       check: () => (store.current.digest === '' ? 'none loaded' : undefined),
     },
-    { name: 'issuers', check: () => listed(issuers.problems()) },
     {
       name: 'audit',
       check: () => {
@@ -260,7 +263,7 @@ async function start(
     },
     ...config['ready.require'].map((name) => ({
       name,
-      check: () => listed(name === 'secrets' ? missingSecrets() : (probes?.unreachable ?? {})),
+      check: async () => listed(await problemsOf[name]()),
     })),
   ];
   const info = () => ({
