@@ -188,8 +188,8 @@ function policyEnvironment(own: ConfigOf<ReturnType<typeof upSpec>>): Env {
 }
 
 /** A mesh for one developer starts before all of its secrets are there: calls that need one are told so. */
-function readyEnvironment(isGiven: boolean): Env {
-  return isGiven ? {} : { OUTRIDER_PROXY_READY_REQUIRE: 'issuers' };
+function readyEnvironment(isChosen: boolean): Env {
+  return isChosen ? {} : { OUTRIDER_PROXY_READY_REQUIRE: 'issuers' };
 }
 
 function policiesOf(part: string): string {
