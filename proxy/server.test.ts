@@ -236,6 +236,15 @@ test('F9: secrets that cannot be read are told; where they, or upstreams, are re
   assert.ok(!('secrets' in ((await read(required)).problems ?? {})));
 });
 
+test('a proxy that shares its limits with no other has no metric of whether it does', async (t) => {
+  const shown = async (config: Record<string, unknown>) => {
+    const mesh = await startMesh(t, { documents: [ROLE, BOUNDARY, egressPolicy([])], config });
+    return (await admin(mesh, '/metrics')).body.includes('outrider_limit_store_up');
+  };
+  assert.equal(await shown({}), false);
+  assert.equal(await shown({ limits: { redis: 'redis://127.0.0.1:9' } }), true, 'control');
+});
+
 test('/metrics counts verdicts, reasons, tokens and the head of the audit', async (t) => {
   const origin = await startOrigin(t);
   const mesh = await metricsMesh(t, `http://127.0.0.1:${origin.port}`);

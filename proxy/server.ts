@@ -207,7 +207,7 @@ async function start(
   const sessions = new UpstreamSessions(dialling);
   lifecycle.add('sessions', () => sessions.close());
   const workers = seat && { leases: seat.leases, count: config.workers };
-  const limiter = createLimiter(config, { secrets, log, metrics: measured, workers });
+  const limiter = createLimiter(config, { secrets, log, metrics, workers });
   const counts = (seat?.counts ?? createCounts)(limiter);
   lifecycle.add('limits', () => counts.close());
 
