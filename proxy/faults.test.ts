@@ -13,6 +13,8 @@ import { silentLogger } from '#core/log';
 import { proxySpec } from './config.ts';
 import { fetchKeys } from './issuers/fetch-keys.ts';
 import { createKeySource } from './issuers/key-source.ts';
+import { makeKeyFile, readKeyRing } from './secrets/key-ring.ts';
+import { SecretStore, slotPath, slotText } from './secrets/store.ts';
 import {
   BOUNDARY,
   datasource,
@@ -182,9 +184,11 @@ test('fault: DNS half-open: one family is answered and the other never: the requ
   assert.match(String(error.reason), /^dns_/);
 });
 
-// The secrets.
+// The secrets: a file of `secretsDir`, and one of the encrypted store.
 
-async function keyed(t: TestContext) {
+const SLOT = { instance: 'main', name: 'KEY' };
+
+async function keyed(t: TestContext, kind: 'file' | 'store') {
   const origin = await startOrigin(t);
   const mesh = await startMesh(t, {
     documents: [
@@ -196,54 +200,75 @@ async function keyed(t: TestContext) {
       ]),
       datasource('http', 'keyed', `http://127.0.0.1:${origin.port}`, {
         auth: { type: 'bearer' },
-        secretRef: 'file:key',
+        secretRef: kind === 'file' ? 'file:key' : slotText(SLOT),
       }),
       datasource('http', 'free', `http://127.0.0.1:${origin.port}`),
     ],
-    secrets: { key: 'sesame' },
   });
-  const file = join(mesh.directory, 'state', 'secrets', 'key');
-  assert.equal((await mesh.ask('/http/keyed/x')).status, 200, 'it is there at first');
-  return { origin, mesh, file };
+  const state = join(mesh.directory, 'state');
+  const key = `file:${join(state, 'secret-store.key')}`;
+  makeKeyFile(key);
+  const store = new SecretStore(join(state, 'secret-store'), () => readKeyRing(key, {}));
+  const file =
+    kind === 'file' ? join(state, 'secrets', 'key') : slotPath(join(state, 'secret-store'), SLOT);
+  const set = (value: string): void => {
+    if (kind === 'file') writeFileSync(file, value);
+    else store.set(SLOT, value);
+  };
+  set('sesame');
+  await until(async () => (await mesh.ask('/http/keyed/x')).status === 200);
+  return { origin, mesh, file, set };
 }
 
 /** The call is refused, the others are not, and nothing went out without its credential. */
-async function assertNoCredential({ origin, mesh }: Awaited<ReturnType<typeof keyed>>) {
+async function assertNoCredential(
+  { origin, mesh }: Awaited<ReturnType<typeof keyed>>,
+  reason = 'credential_unavailable',
+) {
   await until(async () => (await mesh.ask('/http/keyed/x')).status === 503);
   const before = origin.seen.length;
   const { status, error } = await mesh.ask('/http/keyed/x');
-  assert.deepEqual([status, error.code], [503, 'CREDENTIAL_UNAVAILABLE']);
+  assert.deepEqual([status, error.code, error.reason], [503, 'CREDENTIAL_UNAVAILABLE', reason]);
   assert.equal(origin.seen.length, before);
   assert.equal((await mesh.ask('/http/free/x')).status, 200);
 }
 
-test('fault: secret store slow: a file that is written slowly is refused until it is whole, and used then', async (t) => {
-  const one = await keyed(t);
-  writeFileSync(one.file, '');
-  await assertNoCredential(one);
-  appendFileSync(one.file, 'new-sesame\n');
-  await until(async () => (await one.mesh.ask('/http/keyed/x')).status === 200);
-  assert.equal(one.origin.seen.at(-1)?.headers['authorization'], 'Bearer new-sesame');
-});
+for (const kind of ['file', 'store'] as const) {
+  test(`fault: secret store slow: what is written slowly is refused until it is whole, and used then: ${kind}`, async (t) => {
+    const one = await keyed(t, kind);
+    one.set('new-sesame');
+    const whole = readFileSync(one.file);
+    // The half of a plain value is a value: only its being empty shows.
+    const written = kind === 'file' ? 0 : whole.length / 2;
+    writeFileSync(one.file, whole.subarray(0, written));
+    await assertNoCredential(one);
+    appendFileSync(one.file, whole.subarray(written));
+    await until(async () => (await one.mesh.ask('/http/keyed/x')).status === 200);
+    assert.equal(one.origin.seen.at(-1)?.headers['authorization'], 'Bearer new-sesame');
+  });
 
-test('fault: secret store down: 503, never the value from before, never a call without it', async (t) => {
-  const one = await keyed(t);
-  rmSync(join(one.file, '..'), { recursive: true });
-  await assertNoCredential(one);
-});
+  test(`fault: secret store down: 503, never the value from before, never a call without it: ${kind}`, async (t) => {
+    const one = await keyed(t, kind);
+    rmSync(join(one.file, '..'), { recursive: true });
+    await assertNoCredential(one);
+  });
 
-test('fault: secret store garbage: a value that no header can hold is refused', async (t) => {
-  const one = await keyed(t);
-  writeFileSync(one.file, Buffer.from([0, 1, 2, 0xff, 0x0a, 0x0a]));
-  await assertNoCredential(one);
-});
+  test(`fault: secret store garbage: what is no value that a header can hold is refused: ${kind}`, async (t) => {
+    const one = await keyed(t, kind);
+    writeFileSync(one.file, Buffer.from([0, 1, 2, 0xff, 0x0a, 0x0a]));
+    await assertNoCredential(
+      one,
+      kind === 'file' ? 'secret_control_char' : 'credential_unavailable',
+    );
+  });
 
-test('fault: secret store half-open: what never ends when it is read is not waited for', async (t) => {
-  const one = await keyed(t);
-  rmSync(one.file);
-  execFileSync('mkfifo', [one.file]);
-  await assertNoCredential(one);
-});
+  test(`fault: secret store half-open: what never ends when it is read is not waited for: ${kind}`, async (t) => {
+    const one = await keyed(t, kind);
+    rmSync(one.file);
+    execFileSync('mkfifo', [one.file]);
+    await assertNoCredential(one);
+  });
+}
 
 // The policy files.
 
