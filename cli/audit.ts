@@ -26,13 +26,15 @@ export async function audit(
   err: NodeJS.WritableStream,
 ): Promise<number> {
   const [verb, ...rest] = argv;
+  if (argv.includes('--help')) {
+    out.write(USAGE);
+    return 0;
+  }
   try {
     if (verb === 'verify') return await auditVerify(rest, out);
     if (verb === 'tail' || verb === 'search') return auditSearch(verb, rest, out);
     throw new WrongAuditUsage(
-      verb === undefined || verb === '--help'
-        ? ''
-        : `there is no \`outrider audit ${verb}\` in this version`,
+      verb === undefined ? '' : `there is no \`outrider audit ${verb}\` in this version`,
     );
   } catch (error) {
     if (error instanceof WrongAuditUsage) {

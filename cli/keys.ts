@@ -8,7 +8,7 @@ export async function keys(
 ): Promise<number> {
   const [directory, ...rest] = argv;
   if (directory === undefined || directory.startsWith('-') || rest.length > 0) {
-    err.write(
+    (directory === '--help' ? out : err).write(
       'usage: outrider keys DIRECTORY\n\nWrites the signing keys of gateway, runner and local principal, and the lists of public keys, each readable by its owner only.\n',
     );
     return directory === '--help' ? 0 : 2;

@@ -21,6 +21,8 @@ const GRACE_MS = 5_000;
 /** Far above any message that a gateway takes; a longer line is not kept. */
 const LINE_MAX_CHARACTERS = 16 * 2 ** 20;
 
+const USAGE = 'usage: outrider mcp [--url URL] [--token-file FILE]';
+
 /**
  * `outrider mcp [--url URL] [--token-file FILE]`: a stdio front to a gateway, for MCP clients that start their servers
  * themselves. stdin and stdout carry one JSON-RPC message a line and nothing else; stderr is for people. The token is that of
@@ -28,6 +30,10 @@ const LINE_MAX_CHARACTERS = 16 * 2 ** 20;
  * at SIGTERM or SIGINT, which leave them no time; 1 where it cannot start, or a line is longer than 16 Mi characters.
  */
 export async function mcp(argv: readonly string[], env: Env, streams: Streams): Promise<number> {
+  if (argv.includes('--help')) {
+    streams.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
   const report = (line: string) => void streams.stderr.write(`outrider mcp: ${line}\n`);
   const stopped = untilStopped(streams.stdout);
   try {
@@ -105,11 +111,7 @@ function parseOptions(argv: readonly string[], env: Env): { url: string; 'token-
       },
     }).values;
   } catch (error) {
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      'usage: outrider mcp [--url URL] [--token-file FILE]',
-      { cause: error },
-    );
+    throw new OutriderError('CONFIG_INVALID', USAGE, { cause: error });
   }
 }
 

@@ -53,7 +53,7 @@ interface Place {
 /** `outrider secret`: 0 where it is done, 1 where it is refused, 2 for wrong usage. No value is ever written anywhere but sealed. */
 export async function secret(argv: readonly string[], env: Env, io: Io): Promise<number> {
   if (argv.length === 0 || argv.includes('--help')) {
-    io.stderr.write(USAGE);
+    (argv.length === 0 ? io.stderr : io.stdout).write(USAGE);
     return argv.length === 0 ? 2 : 0;
   }
   try {

@@ -17,7 +17,7 @@ export async function token(
   err: NodeJS.WritableStream,
 ): Promise<number> {
   if (argv.length > 0) {
-    err.write(
+    (argv[0] === '--help' ? out : err).write(
       'usage: outrider token\n\nPrints the token that the gateway of this machine accepts. Treat it as a password.\n',
     );
     return argv[0] === '--help' ? 0 : 2;

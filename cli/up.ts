@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Address, formatAddress, socketOptions } from '#core/address';
-import { type ConfigOf, choice, loadConfig, optionalText, text } from '#core/config';
+import { type ConfigOf, choice, isGiven, loadConfig, optionalText, text } from '#core/config';
 import { takeConfigFile } from '#core/config-file';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
@@ -104,6 +104,7 @@ export async function up(
     const own = loadConfig('up', upSpec(), { argv: options, env, file });
     const ofAll = {
       ...policyEnvironment(own),
+      ...readyEnvironment(isGiven('proxy', proxySpec(paths), 'ready.require', { env, file })),
       ...Object.fromEntries(OF_ONE_USER.map((name) => [userOf(name), String(own.user)])),
     };
     const plan = planOf(paths, { ...ofAll, ...env }, file);
@@ -184,6 +185,11 @@ function policyEnvironment(own: ConfigOf<ReturnType<typeof upSpec>>): Env {
       ...(keys === undefined ? [] : [[`OUTRIDER_${part}_POLICY_KEYS`, keys]]),
     ]),
   );
+}
+
+/** A mesh for one developer starts before all of its secrets are there: calls that need one are told so. */
+function readyEnvironment(isChosen: boolean): Env {
+  return isChosen ? {} : { OUTRIDER_PROXY_READY_REQUIRE: 'issuers' };
 }
 
 function policiesOf(part: string): string {

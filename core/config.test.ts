@@ -11,6 +11,7 @@ import {
   type Field,
   formatDuration,
   integer,
+  isGiven,
   list,
   loadConfig,
   optionalAddress,
@@ -58,6 +59,14 @@ describe('precedence', () => {
     ['env', { env }],
     ['last', { argv: [...argv, '--auth-jwks=last'] }],
   ];
+  test('a key is given by the file or the environment, and not by its default', () => {
+    const given = (sources: Partial<ConfigSources>) =>
+      isGiven('gateway', spec, 'auth.jwks', { env: {}, ...sources });
+    assert.deepEqual(
+      [{}, { file: inFile }, { env }, { file: file('gateway: {insecure: true}') }].map(given),
+      [false, true, true, false],
+    );
+  });
   for (const [expected, sources] of cases)
     test(`${Object.keys(sources).join(' over ') || 'default'} gives ${expected}`, () => {
       assert.equal(load(sources)['auth.jwks'], expected);

@@ -88,6 +88,36 @@ export function loadConfig<S extends Spec>(
 /** Sections that one file may hold. */
 export const PARTS = ['gateway', 'server', 'runner', 'sidecar', 'proxy', 'up'] as const;
 
+/** How the command of a part is called, with an option for each key of its configuration. */
+export function partUsage(part: string, spec: Spec): string {
+  const options = Object.entries(spec).map(([key, field]) => {
+    const value = field.kind === 'boolean' ? '' : ` <${field.kind}>`;
+    return `  --${kebab(key)}${value}${defaultText(field)}\n      ${field.doc}\n`;
+  });
+  return `usage: outrider ${part} [--config FILE] [options]\n\n${options.join('')}\nThe same keys in a file and in the environment: docs/config.md.\n`;
+}
+
+function defaultText(field: Field<unknown>): string {
+  if (!('default' in field)) return ' (required)';
+  if (field.default === undefined) return '';
+  const shown: unknown = field.show ? field.show(field.default) : field.default;
+  return ` (default ${typeof shown === 'string' ? shown : JSON.stringify(shown)})`;
+}
+
+/** Whether the configuration of a part sets this key, rather than leaving it to its default. */
+export function isGiven<S extends Spec>(
+  part: string,
+  spec: S,
+  key: keyof S & string,
+  sources: Omit<ConfigSources, 'argv'>,
+): boolean {
+  const keys = Object.keys(spec);
+  return [
+    ...fileKeys(part, keys, { ...sources, argv: [] }, PARTS, []),
+    ...envKeys(part, keys, sources.env, []),
+  ].some(([given]) => given === key);
+}
+
 /** The names that one part's section of a file asks of the environment; all names of a file that cannot be read. */
 export function namedInSection(source: string, part: string): ReadonlySet<string> {
   const document = parseDocument(source);

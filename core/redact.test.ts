@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { redact, redactText } from './redact.ts';
+import { redact, redactForm, redactText } from './redact.ts';
 import { cpuMsOf } from './testing/cpu.ts';
 
 const vectors: { redact: string[]; keep: string[]; values_must_not_leak: string[] } = JSON.parse(
@@ -47,6 +47,25 @@ describe('values that look like a secret', () => {
   });
 });
 
+describe('pairs of a query or form', () => {
+  for (const key of vectors.redact)
+    test(`${key} is hidden, also where it is encoded`, () => {
+      const encoded = [...key].map((c) => `%${c.charCodeAt(0).toString(16)}`).join('');
+      for (const name of [key, encoded])
+        assert.equal(redactForm(`a=1&${name}=v%20w&b=2`), `a=1&${name}=[REDACTED]&b=2`);
+    });
+  const cases = [
+    ['password=hunter2', 'password=[REDACTED]'],
+    ['q=Bearer%20abcdefgh12345678', 'q=[REDACTED]'],
+    ['q=Bearer+abcdefgh12345678&x=1', 'q=[REDACTED]&x=1'],
+    ['db=postgres%3A%2F%2Fu%3Ap4ss%40h%2Fdb', 'db=[REDACTED]'],
+    ['p%61ssword=hunter2&broken=%zz%', 'p%61ssword=[REDACTED]&broken=%zz%'],
+    ['query=sum(rate(x%5B5m%5D))&start=1+2', 'query=sum(rate(x%5B5m%5D))&start=1+2'],
+    ["SELECT password FROM t WHERE a = 'b'", "SELECT password FROM t WHERE a = 'b'"],
+  ] as const;
+  for (const [form, kept] of cases) test(form, () => assert.equal(redactForm(form), kept));
+});
+
 test('everything else is kept byte for byte', () => {
   const texts = [
     'GET https://api.allowed.test/v1/x?y=1 200',
@@ -78,6 +97,8 @@ test('text that a sandbox chose cannot make redaction slow', async () => {
   const pieces = ['a.', 'eyJ-', 'eyJ.', 'eyJ.a.', 'bearer ', 'a://', '://a', 'basic\\n', '@:/'];
   const took = await cpuMsOf(() => {
     for (const piece of pieces) redactText(piece.repeat(200_000 / piece.length));
+    for (const piece of ['&', 'a', '%', '=', 'token', '&token='])
+      redactForm(piece.repeat(200_000 / piece.length));
   });
   assert.ok(took < 2_000, `${took} ms of the processor`);
 });

@@ -36,6 +36,26 @@ export function redactText(text: string): string {
   );
 }
 
+/**
+ * A query or form without the values of secret names, and without values that look like a secret, both judged as they are decoded. What is
+ * no pair, a statement for example, is kept; so is everything else, byte for byte.
+ */
+export function redactForm(text: string): string {
+  if (!text.includes('%') && !text.includes('+') && !SECRET_KEY.test(text)) return text;
+  return text.replace(/(?<=^|&)([^&=\s]+)=([^&\s]*)/g, (pair, name: string, value: string) => {
+    const plain = formDecoded(value);
+    const isSecret = SECRET_KEY.test(formDecoded(name)) || redactText(plain) !== plain;
+    return isSecret ? `${name}=[REDACTED]` : pair;
+  });
+}
+
+/** Never fails, as `decodeURIComponent` does: what is broken in one place must not hide what stands in another. */
+function formDecoded(text: string): string {
+  return text
+    .replaceAll('+', ' ')
+    .replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)));
+}
+
 function hasPart(text: string, part: string | RegExp): boolean {
   return typeof part === 'string' ? text.includes(part) : part.test(text);
 }

@@ -1,4 +1,4 @@
-import { type ConfigOf, loadConfig, type Spec } from './config.ts';
+import { type ConfigOf, loadConfig, partUsage, type Spec } from './config.ts';
 import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
 import { releaseHeap } from './heap.ts';
@@ -51,7 +51,7 @@ export interface Part<S extends Spec> {
 /**
  * The process of one part, from its arguments to its exit code: reads the configuration, starts, waits for a signal or for
  * the part to be over, stops in order. 0 after an orderly end; where it cannot start, the `exit` of the failure, with the reason as
- * one plain line on stderr, and its code where `exit` is not 1. Nothing goes to stdout. The same where it cannot go on, after it was
+ * one plain line on stderr, and its code where `exit` is not 1. Nothing goes to stdout but what `--help` asks for. The same where it cannot go on, after it was
  * stopped in order. Only a `main.ts` calls this.
  */
 export async function runPart<
@@ -65,6 +65,10 @@ export async function runPart<
   try {
     const uid = process.getuid?.() ?? 0;
     const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
+    if (argv.includes('--help')) {
+      process.stdout.write(partUsage(name, spec(paths)));
+      return 0;
+    }
     const { argv: options, file } = takeConfigFile(argv);
     const config = known ?? loadConfig(section, spec(paths), { argv: options, env, file });
     log = createLogger(name, logLevelOf(config));

@@ -11,6 +11,8 @@ export interface PolicyStoreOptions {
   readonly source: PolicySource;
   readonly log: Logger;
   readonly metrics?: Metrics | undefined;
+  /** What whoever opens it asks of a policy beyond being sound. @throws {OutriderError} POLICY_INVALID: it does not come into force */
+  readonly assertUsable?: ((policy: PolicyInForce) => void) | undefined;
   /** Called after each reload that changed something, with the new policy already in force. */
   readonly onChange?: ((current: PolicyInForce) => void) | undefined;
   /** For the audit: the policy at the start, each change, and each refusal. */
@@ -60,7 +62,7 @@ export class PolicyStore {
    */
   static async open(options: PolicyStoreOptions): Promise<PolicyStore> {
     const signature = await options.source.signature();
-    const store = new PolicyStore(options, await load(options.source), signature);
+    const store = new PolicyStore(options, await load(options), signature);
     store.#watching = store.#watch();
     return store;
   }
@@ -141,7 +143,7 @@ export class PolicyStore {
 
   async #reload(signature: string): Promise<void> {
     try {
-      const loaded = await load(this.#options.source, async () => {
+      const loaded = await load(this.#options, async () => {
         // It changed while it was read: what was read may be a mixture of two states.
         return (await this.#signature()) === signature;
       });
@@ -204,13 +206,12 @@ interface Loaded {
   readonly canary?: PolicyCanary;
 }
 
-async function load(source: PolicySource): Promise<Loaded>;
+type Loading = Pick<PolicyStoreOptions, 'source' | 'assertUsable'>;
+
+async function load(from: Loading): Promise<Loaded>;
+async function load(from: Loading, unchanged: () => Promise<boolean>): Promise<Loaded | undefined>;
 async function load(
-  source: PolicySource,
-  unchanged: () => Promise<boolean>,
-): Promise<Loaded | undefined>;
-async function load(
-  source: PolicySource,
+  { source, assertUsable = () => {} }: Loading,
   unchanged?: () => Promise<boolean>,
 ): Promise<Loaded | undefined> {
   const { stable, canary, accept } = await source.read();
@@ -219,6 +220,8 @@ async function load(
     ? { current, canary: { policy: loadReleased(canary), share: canary.share } }
     : { current };
   if (unchanged && !(await unchanged())) return undefined;
+  for (const policy of [current, ...(loaded.canary ? [loaded.canary.policy] : [])])
+    assertUsable(policy);
   accept();
   return loaded;
 }

@@ -95,6 +95,16 @@ test('a record says who, what, by which rule and with which result', async (t) =
   });
 });
 
+test('L4: the secrets of a caller are recorded without their values, whatever they are called and however they are encoded', async (t) => {
+  const { ask, records } = await mesh(t);
+  const secrets = 'password=hunter2&api%5Fkey=sk-abc&authorization=Bearer%20abcdefgh12345678';
+  await ask(`/http/api/v1/x?q=1&${secrets}&q=Bearer%20abcdefgh12345678`);
+  assert.equal(
+    records().at(-1)?.['query'],
+    'q=1&password=[REDACTED]&api%5Fkey=[REDACTED]&authorization=[REDACTED]&q=[REDACTED]',
+  );
+});
+
 /** A datasource whose queries are read in address and body. */
 async function queried(t: TestContext, role: Readonly<Record<string, unknown>> = {}) {
   const origin = await startOrigin(t, (_seen, response) => response.end('{}'));

@@ -40,7 +40,7 @@ const issuerSpec = {
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),
   claims: list('Further text claims that Roles may ask for.', text(''), []),
   jwksCooldown: duration('The least time between two fetches of its keys.', 5_000),
-  jwksMaxAge: duration('How long its keys are good while they cannot be fetched.', 24 * 3_600_000),
+  jwksMaxAge: duration('How long its keys are good while they cannot be fetched.', 3_600_000),
 };
 
 /** Every key of the section `proxy`. */
@@ -170,10 +170,10 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       'After how long without a byte in either direction a tunnel is closed.',
       300_000,
     ),
-    'ready.require': list<'secrets' | 'upstreams'>(
-      'What makes /readyz say 503 besides policies, issuers and audit: `secrets` that cannot be read, `upstreams`: datasources that cannot be reached, which are then tried every 15 s. Secrets are told in any case.',
-      choice('', ['secrets', 'upstreams']),
-      [],
+    'ready.require': list<'issuers' | 'secrets' | 'upstreams'>(
+      'What makes /readyz say 503 besides policies and audit: `issuers` whose keys cannot be fetched, also while those that are known go on; `secrets` that cannot be read; `upstreams`: datasources that cannot be reached, which are then tried every 15 s. Secrets are told in any case. `outrider up` requires no secrets where this is not set.',
+      choice('', ['issuers', 'secrets', 'upstreams']),
+      ['issuers', 'secrets'],
     ),
     user: meshUser(
       'As root: who the other parts become, who may therefore call; the proxy itself stays root, to read secrets that only root can',

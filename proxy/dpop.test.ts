@@ -184,7 +184,8 @@ test('J027: the jti of one key is not that of another', async () => {
 test('J027: where no further proof can be remembered none is taken, and none is forgotten', async () => {
   let now = NOW_S * 1_000;
   const clock = () => now;
-  const by = createProofsOfKeys({ now: clock, used: usedProofs({ now: clock, max: 1 }) });
+  const used = usedProofs({ now: clock, elapsed: clock, max: 1 });
+  const by = createProofsOfKeys({ now: clock, used });
   const first = says({});
   assert.equal(await outcome(first, { by }), 'good');
   assert.equal(await outcome(says({}), { by }), 'rate_limited');

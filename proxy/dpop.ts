@@ -85,12 +85,14 @@ export function createProofsOfKeys({
 /** Remembers proofs, by default 100 000 at once. */
 export function usedProofs({
   now,
+  elapsed,
   max = PROOFS_MAX,
 }: {
   readonly now?: () => number;
+  readonly elapsed?: () => number;
   readonly max?: number;
 } = {}): UsedOnce {
-  return new UsedOnce({ lifeMs: (DPOP_LIFE_S + CLOCK_TOLERANCE_S + 1) * 1_000, max, now });
+  return new UsedOnce({ lifeMs: (DPOP_LIFE_S + CLOCK_TOLERANCE_S + 1) * 1_000, max, now, elapsed });
 }
 
 /** @throws {OutriderError} UNAUTHENTICATED */

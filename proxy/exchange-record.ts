@@ -1,5 +1,6 @@
 import { type AuditFields, AuditLabels } from '#core/audit';
 import type { ErrorCode, OutriderError } from '#core/errors';
+import { redactForm } from '#core/redact';
 import { type AllowDecision, type Target, targetText } from '#policies';
 import type { Caller } from './authority.ts';
 import type { Exchanged } from './forward.ts';
@@ -77,11 +78,11 @@ export class ExchangeRecord {
     this.#target = path;
   }
 
-  /** The words of a query or statement, behind those that are known; the first 500 characters are kept, where the role lets them be. */
+  /** The words of a query or statement without its secrets, behind those that are known; the first 500 characters are kept, where the role lets them be. */
   asks(text: string): void {
     if (!this.#keepsQueries) return;
     const before = this.#query === undefined ? '' : `${this.#query} `;
-    this.#query = `${before}${text}`.slice(0, QUERY_MAX_CHARS);
+    this.#query = `${before}${redactForm(text)}`.slice(0, QUERY_MAX_CHARS);
   }
 
   allowedBy(decision: AllowDecision): void {

@@ -24,6 +24,7 @@ const removed: readonly (readonly [string, string])[] = [
   ['Forwarded', 'for=1'],
   ['X-Real-IP', '1'],
   ['X-ClickHouse-User', 'default'],
+  ['Private-Token', 'glpat-theirs'],
   ['X-Scope-OrgID', 'other'],
   ['X-Outrider-Role', 'admin'],
   ['X-Datasource', 'main'],

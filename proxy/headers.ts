@@ -24,6 +24,7 @@ const IDENTITY_FIELDS = new Set([
   'client-ip',
   'true-client-ip',
   'remote-user',
+  'private-token',
   'x-api-key',
   'x-client-ip',
   'x-real-ip',

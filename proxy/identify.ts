@@ -84,6 +84,8 @@ export function usedTokens(): UsedOnce {
 }
 
 interface Cached {
+  /** When its life is over, by a clock that nobody sets (`performance.now`). */
+  readonly endsAt: number;
   /** Of the very text that was verified: the cache is asked by `jti`, which anybody can write into a token. */
   readonly digest: Buffer;
   readonly identity: Identity;
@@ -112,9 +114,14 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
     }
   };
 
+  /** Undefined where the clock says that it is not valid now: verifying it says why. A clock that was set back makes no life longer. */
   const again = (known: Cached, request: CallerRequest): Identity | undefined => {
     const { execution } = known.identity;
-    if (execution.expiresAt <= Date.now() / 1_000) return undefined;
+    if (performance.now() >= known.endsAt)
+      throw refused('UNAUTHENTICATED', 'the token has expired', 'jwt_exp');
+    const now = Date.now() / 1_000;
+    if (execution.expiresAt <= now || execution.issuedAt > now + CLOCK_TOLERANCE_S)
+      return undefined;
     revocations.assertGood(execution);
     assertBound(known.identity, request);
     onVerified('cached');
@@ -175,7 +182,11 @@ export function createIdentifier(options: IdentifierOptions): Identifier {
       assertBound(identity, request);
       if (!isPlain(identity, shown)) await assertMayUse(identity, shown, request);
       if (!before && identity.execution.once === undefined)
-        remember(cache, { digest: digestOf(token), identity });
+        remember(cache, {
+          endsAt: known?.endsAt ?? endOf(identity),
+          digest: digestOf(token),
+          identity,
+        });
       return identity;
     },
 
@@ -296,16 +307,19 @@ function remembered(cache: ReadonlyMap<string, Cached>, token: string): Cached |
   return known && timingSafeEqual(known.digest, digestOf(token)) ? known : undefined;
 }
 
+function endOf({ execution }: Identity): number {
+  return performance.now() + (execution.expiresAt + CLOCK_TOLERANCE_S) * 1_000 - Date.now();
+}
+
 function digestOf(token: string): Buffer {
   return createHash('sha256').update(token).digest();
 }
 
-/** Expired entries go first where the map is full, then the oldest. */
+/** Entries that are over go first where the map is full, then the oldest. */
 function remember(cache: Map<string, Cached>, entry: Cached): void {
   if (cache.size >= CACHE_MAX_TOKENS) {
-    const now = Date.now() / 1_000;
-    for (const [jti, { identity }] of cache)
-      if (identity.execution.expiresAt <= now) cache.delete(jti);
+    const now = performance.now();
+    for (const [jti, { endsAt }] of cache) if (endsAt <= now) cache.delete(jti);
     const oldest = cache.keys().next().value;
     if (cache.size >= CACHE_MAX_TOKENS && oldest !== undefined) cache.delete(oldest);
   }

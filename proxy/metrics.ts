@@ -36,10 +36,6 @@ export function proxyMetrics(metrics: Metrics) {
     limited: metrics.counter('outrider_limited_total', 'Requests over a limit, by whose it is.', [
       'dimension',
     ]),
-    limitStore: metrics.gauge(
-      'outrider_limit_store_up',
-      'Whether the limits are shared with other proxies now; absent where they are not to be.',
-    ),
     exchanges: metrics.counter(
       'outrider_token_exchanges_total',
       'Access tokens of identity providers that were to be exchanged, by result.',
@@ -55,6 +51,14 @@ export function proxyMetrics(metrics: Metrics) {
       'Runners that tell this proxy which executions have ended.',
     ),
   };
+}
+
+/** Of a proxy that is to share its limits, which has no other. */
+export function limitStoreMetric(metrics: Metrics) {
+  return metrics.gauge(
+    'outrider_limit_store_up',
+    'Whether the limits are shared with other proxies now; absent where they are not to be.',
+  );
 }
 
 /** Counts the upstreams that could not be reached lately, whenever the metrics are asked for. */

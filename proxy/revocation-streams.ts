@@ -96,8 +96,7 @@ function listen(
     if (signal.aborted) stop();
     call.on('data', (news: WatchRevocationsResponse) => {
       silence.refresh();
-      for (const revocation of news.revocations)
-        revocations.add(subjectOf(revocation), revocation.expiresAt?.getTime() ?? Infinity);
+      for (const revocation of news.revocations) revocations.add(subjectOf(revocation));
       if (news.synced) setSynced(true);
     });
     call.once('error', over).once('end', over);

@@ -134,28 +134,56 @@ test('what is under way when its exec ends is cut, and recorded as that', async 
 test('a subject that is not understood revokes what was issued until then, and nothing later', () => {
   let now = 1_000_000_000;
   const told: unknown[] = [];
-  const revocations = new Revocations(() => now);
+  const clock = () => now;
+  const revocations = new Revocations(clock, clock);
   revocations.onRevoked = (subject) => void told.push(subject);
   const token = { execId: 'e', sandboxId: 's', tokenId: 't', issuedAt: now / 1_000 };
   revocations.assertGood(token);
-  revocations.add({ kind: 'all' }, Infinity);
+  revocations.add({ kind: 'all' });
   assert.throws(() => revocations.assertGood(token), { code: 'TOKEN_REVOKED' });
   now += 2_000;
   revocations.assertGood({ ...token, issuedAt: now / 1_000 });
   assert.deepEqual(told, [{ kind: 'all' }]);
 });
 
-test('a revocation is kept for as long as a token lives, however long the runner asks for', () => {
+test('a revocation is kept for longer than a token lives, also one whose clock was set back once', () => {
   let now = 0;
   const revocations = new Revocations(() => now);
   const token = { execId: 'e', sandboxId: 's', tokenId: 't', issuedAt: 1 };
-  revocations.add({ kind: 'exec', id: 'e' }, Infinity);
-  now = 69_999;
-  revocations.add({ kind: 'exec', id: 'other' }, Infinity);
+  revocations.add({ kind: 'exec', id: 'e' });
+  now = 139_999;
+  revocations.add({ kind: 'exec', id: 'other' });
   assert.throws(() => revocations.assertGood(token), { code: 'TOKEN_REVOKED' });
-  now = 70_001;
-  revocations.add({ kind: 'exec', id: 'third' }, Infinity);
+  now = 140_001;
+  revocations.add({ kind: 'exec', id: 'third' });
   assert.equal(revocations.size, 2);
+});
+
+test('a clock that jumps ahead and back forgets no revocation, and a wrong one dates none wrongly', () => {
+  const clock = { elapsed: 0, wall: 1_000_000_000 };
+  const pass = (ms: number, jump = 0) => {
+    clock.elapsed += ms;
+    clock.wall += ms + jump;
+  };
+  const revocations = new Revocations(
+    () => clock.elapsed,
+    () => clock.wall,
+  );
+  const token = { execId: 'e', sandboxId: 's', tokenId: 't', issuedAt: clock.wall / 1_000 };
+  pass(1_000);
+  revocations.add({ kind: 'exec', id: 'e' });
+  pass(1_000, 120_000);
+  revocations.add({ kind: 'exec', id: 'other' });
+  pass(1_000, -120_000);
+  assert.ok(revocations.has(token));
+
+  const one = { ...token, execId: 'one' };
+  assert.ok(!revocations.has(one));
+  pass(0, -120_000);
+  revocations.add({ kind: 'all' });
+  pass(1_000, 120_000);
+  assert.ok(revocations.has(one), 'issued before it, as is seen once the clock is right');
+  assert.ok(!revocations.has({ ...one, issuedAt: clock.wall / 1_000 + 1 }));
 });
 
 /** Resolves when it holds; at most a minute. */

@@ -11,6 +11,7 @@ import { verifyAudit } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { accepts } from '#core/http';
 import { packageRoot } from '#core/package-root';
+import { startIssuer } from './issuers/testing.ts';
 import {
   BOUNDARY,
   datasource,
@@ -139,14 +140,15 @@ async function admin(mesh: Mesh, path: string): Promise<{ status: number; body: 
   });
 }
 
-test('/readyz says which policy is in force and which secrets are missing, and is ready without them', async (t) => {
+test('/readyz says which policy is in force and which secrets are missing, and is ready when they are there', async (t) => {
   const mesh = await metricsMesh(t, 'http://127.0.0.1:9');
   const { status, body } = await admin(mesh, '/readyz');
-  assert.equal(status, 200);
+  assert.equal(status, 503);
   const { policySince, ...said } = JSON.parse(body);
   assert.ok(!Number.isNaN(Date.parse(policySince)));
   assert.deepEqual(said, {
-    status: 'ready',
+    status: 'not ready',
+    problems: { secrets: 'Datasource http/keyed (file:later): cannot be read' },
     policyDigest: mesh.digest,
     policyCommit: null,
     policySerial: null,
@@ -154,7 +156,33 @@ test('/readyz says which policy is in force and which secrets are missing, and i
     unresolvedSecrets: ['Datasource http/keyed (file:later)'],
   });
   writeFileSync(join(mesh.directory, 'state', 'secrets', 'later'), 'here');
-  assert.deepEqual(JSON.parse((await admin(mesh, '/readyz')).body).unresolvedSecrets, []);
+  const after = await admin(mesh, '/readyz');
+  assert.equal(after.status, 200);
+  assert.deepEqual(JSON.parse(after.body).unresolvedSecrets, []);
+});
+
+test('F9: JWKS gone -> ready 503, also where they were away from the start; back -> 200, without any token', async (t) => {
+  const issuer = await startIssuer(t);
+  issuer.behave('down');
+  const mesh = await startMesh(t, {
+    documents: [ROLE, BOUNDARY, egressPolicy([])],
+    config: { issuers: [{ issuer: issuer.url, audience: 'proxy', jwksCooldown: '1ms' }] },
+  });
+  const said = async () => {
+    const { status, body } = await admin(mesh, '/readyz');
+    return { status, problem: JSON.parse(body).problems?.issuers };
+  };
+  const becomes = async (wanted: number) => {
+    for (let tries = 0; tries < 1_000 && (await said()).status !== wanted; tries++) await sleep(20);
+    return said();
+  };
+  assert.match((await becomes(503)).problem, /^http:.*: its keys cannot be fetched$/);
+  issuer.behave('well');
+  assert.deepEqual(await becomes(200), { status: 200, problem: undefined });
+  issuer.behave('down');
+  assert.match((await becomes(503)).problem, /those known are good for 3\d\d\d s more$/);
+  issuer.behave('well');
+  assert.equal((await becomes(200)).status, 200);
 });
 
 test('F9: secrets that cannot be read are told; where they, or upstreams, are required, /readyz says 503 until they are there', async (t) => {
@@ -172,7 +200,7 @@ test('F9: secrets that cannot be read are told; where they, or upstreams, are re
     }),
     datasource('http', 'gone', 'http://127.0.0.1:9'),
   ];
-  const told = await startMesh(t, { documents });
+  const told = await startMesh(t, { documents, config: { ready: { require: [] } } });
   const read = async (mesh: Mesh) => {
     const { status, body } = await admin(mesh, '/readyz');
     return { status, ...JSON.parse(body) };
@@ -206,6 +234,15 @@ test('F9: secrets that cannot be read are told; where they, or upstreams, are re
   writeFileSync(join(required.directory, 'state', 'secrets', 'later'), 'here');
   await until(async () => !('secrets' in ((await read(required)).problems ?? {})));
   assert.ok(!('secrets' in ((await read(required)).problems ?? {})));
+});
+
+test('a proxy that shares its limits with no other has no metric of whether it does', async (t) => {
+  const shown = async (config: Record<string, unknown>) => {
+    const mesh = await startMesh(t, { documents: [ROLE, BOUNDARY, egressPolicy([])], config });
+    return (await admin(mesh, '/metrics')).body.includes('outrider_limit_store_up');
+  };
+  assert.equal(await shown({}), false);
+  assert.equal(await shown({ limits: { redis: 'redis://127.0.0.1:9' } }), true, 'control');
 });
 
 test('/metrics counts verdicts, reasons, tokens and the head of the audit', async (t) => {

@@ -53,7 +53,7 @@ import type { Seat } from './seat.ts';
 import { readKeyRing } from './secrets/key-ring.ts';
 import { createSecrets, type Secrets } from './secrets.ts';
 import { UpstreamSessions } from './sessions.ts';
-import { unresolvedSlots } from './slots.ts';
+import { createSlotGate, unresolvedSlots } from './slots.ts';
 import { createTokenExchange } from './token-exchange.ts';
 import { DatasourceTrusts } from './trust.ts';
 import type { UpstreamProxy } from './via-proxy.ts';
@@ -125,10 +125,24 @@ async function start(
   });
   lifecycle.add('audit', () => audit.close());
 
+  const secrets = createSecrets({
+    directory: config.secretsDir,
+    env,
+    store: {
+      directory: config['secretStore.dir'],
+      ring: () => readKeyRing(config['secretStore.key'], env),
+    },
+  });
+  const slots = createSlotGate(secrets);
+  const source = configuredPolicies('proxy', config);
   const store = await PolicyStore.open({
-    source: configuredPolicies('proxy', config),
+    source: {
+      read: () => source.read(),
+      signature: async () => `${await source.signature()} ${slots.generation()}`,
+    },
     log,
     metrics,
+    assertUsable: ({ set }) => slots.assertUsable(set),
     onChange: () => open.recheck(authority),
     onRecord: (change) => recordPolicy(audit, change),
   });
@@ -173,14 +187,6 @@ async function start(
   });
   lifecycle.add('resolver', () => resolver.close());
   const authorities = certificateAuthorities(config['tls.caFile']);
-  const secrets = createSecrets({
-    directory: config.secretsDir,
-    env,
-    store: {
-      directory: config['secretStore.dir'],
-      ring: () => readKeyRing(config['secretStore.key'], env),
-    },
-  });
   const breakers = new Breakers({ onOpened: () => measured.breakerOpened.inc() });
   measureBreakers(metrics, breakers);
   const dial = createDialer(
@@ -201,7 +207,7 @@ async function start(
   const sessions = new UpstreamSessions(dialling);
   lifecycle.add('sessions', () => sessions.close());
   const workers = seat && { leases: seat.leases, count: config.workers };
-  const limiter = createLimiter(config, { secrets, log, metrics: measured, workers });
+  const limiter = createLimiter(config, { secrets, log, metrics, workers });
   const counts = (seat?.counts ?? createCounts)(limiter);
   lifecycle.add('limits', () => counts.close());
 
@@ -243,14 +249,17 @@ async function start(
     ? createProbes(() => store.inForce.map(({ set }) => set), resolver)
     : undefined;
   lifecycle.add('probes', () => probes?.close());
-  const missingSecrets = (): Record<string, string> =>
-    Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read']));
+  const problemsOf = {
+    issuers: () => issuers.problems(),
+    secrets: () =>
+      Object.fromEntries(unresolvedOf(store, secrets).map((slot) => [slot, 'cannot be read'])),
+    upstreams: () => probes?.unreachable ?? {},
+  };
   const checks: ReadyCheck[] = [
     {
       name: 'policies',
       check: () => (store.current.digest === '' ? 'none loaded' : undefined),
     },
-    { name: 'issuers', check: () => listed(issuers.problems()) },
     {
       name: 'audit',
       check: () => {
@@ -260,7 +269,7 @@ async function start(
     },
     ...config['ready.require'].map((name) => ({
       name,
-      check: () => listed(name === 'secrets' ? missingSecrets() : (probes?.unreachable ?? {})),
+      check: async () => listed(await problemsOf[name]()),
     })),
   ];
   const info = () => ({

@@ -4,10 +4,15 @@ import { UsedOnce } from './used-once.ts';
 
 function remembering(max: number) {
   let now = 1_000_000;
-  const used = new UsedOnce({ lifeMs: 1_000, max, now: () => now });
+  let elapsed = 0;
+  const used = new UsedOnce({ lifeMs: 1_000, max, now: () => now, elapsed: () => elapsed });
   return {
     use: (...keys: string[]) => keys.map((key) => used.use(key)),
-    pass: (ms: number) => void (now += ms),
+    pass: (ms: number) => {
+      now += ms;
+      elapsed += ms;
+    },
+    set: (ms: number) => void (now += ms),
   };
 }
 
@@ -29,10 +34,19 @@ test('F4: a memory that is full refuses what is new and forgets nothing', () => 
 });
 
 test('a clock that was set back forgets nothing early', () => {
-  const { use, pass } = remembering(10);
+  const { use, pass, set } = remembering(10);
   use('a');
-  pass(-5_000);
+  set(-5_000);
   use('b');
   pass(5_500);
+  assert.deepEqual(use('a', 'b'), ['again', 'again']);
+});
+
+test('a clock that jumps ahead and back forgets nothing early', () => {
+  const { use, set } = remembering(10);
+  use('a');
+  set(120_000);
+  use('b');
+  set(-120_000);
   assert.deepEqual(use('a', 'b'), ['again', 'again']);
 });

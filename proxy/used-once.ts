@@ -11,40 +11,44 @@ export interface OnceStore {
  * nothing is forgotten for it.
  */
 export class UsedOnce implements OnceStore {
-  /** Until when each is remembered: in the order of arrival, which is that of the ends. */
-  readonly #until = new Map<string, number>();
+  /** When each was used, by both clocks: in the order of arrival. */
+  readonly #usedAt = new Map<string, { readonly wall: number; readonly elapsed: number }>();
   readonly #lifeMs: number;
   readonly #max: number;
   readonly #now: () => number;
+  readonly #elapsed: () => number;
 
   /**
    * `lifeMs`: longer than anything that is remembered is valid, by the clock that says so; `now` is that clock, in milliseconds since
-   * 1970.
+   * 1970, which may be set to and fro; `elapsed` one that only goes forward. What either has not seen run out is remembered.
    */
   constructor(options: {
     readonly lifeMs: number;
     readonly max: number;
     readonly now?: (() => number) | undefined;
+    readonly elapsed?: (() => number) | undefined;
   }) {
     this.#lifeMs = options.lifeMs;
     this.#max = options.max;
     this.#now = options.now ?? Date.now;
+    this.#elapsed = options.elapsed ?? (() => performance.now());
   }
 
   /** Whether this is the first use. Of several at the same time one is. */
   use(key: string): Use {
-    const now = this.#now();
-    this.#forget(now);
-    if (this.#until.has(key)) return 'again';
-    if (this.#until.size >= this.#max) return 'full';
-    this.#until.set(key, now + this.#lifeMs);
+    const now = { wall: this.#now(), elapsed: this.#elapsed() };
+    this.#forget(now.wall - this.#lifeMs, now.elapsed - this.#lifeMs);
+    if (this.#usedAt.has(key)) return 'again';
+    if (this.#usedAt.size >= this.#max) return 'full';
+    this.#usedAt.set(key, now);
     return 'first';
   }
 
-  #forget(now: number): void {
-    for (const [key, until] of this.#until) {
-      if (until > now) return;
-      this.#until.delete(key);
+  /** What was used by then, by both clocks. */
+  #forget(wall: number, elapsed: number): void {
+    for (const [key, at] of this.#usedAt) {
+      if (at.wall > wall || at.elapsed > elapsed) return;
+      this.#usedAt.delete(key);
     }
   }
 }

@@ -23,8 +23,8 @@ export interface Issued {
 export interface IssuerVerifier {
   /** @throws {OutriderError} UNAUTHENTICATED; UPSTREAM_UNREACHABLE where its keys cannot be had now */
   verify(token: string): Promise<Issued>;
-  /** For each issuer whose keys are not there, what a person should know. */
-  readonly problems: () => Readonly<Record<string, string>>;
+  /** For each issuer whose keys cannot be had now, what a person should know; asking fetches what is not there. */
+  readonly problems: () => Promise<Readonly<Record<string, string>>>;
 }
 
 /**
@@ -64,13 +64,11 @@ export function createIssuerVerifier(
         throw refused('ROLE_DENIED', 'the caller is in none of the groups that may', 'role_denied');
       return { principal, bound: boundBy(payload) };
     },
-    problems: () =>
-      Object.fromEntries(
-        [...known].flatMap(([name, { source }]) => {
-          const problem = source.problem();
-          return problem === undefined ? [] : [[name, problem]];
-        }),
-      ),
+    async problems() {
+      const asked = [...known].map(async ([name, { source }]) => [name, await source.problem()]);
+      const answers = await Promise.all(asked);
+      return Object.fromEntries(answers.filter(([, problem]) => problem !== undefined));
+    },
   };
 }
 

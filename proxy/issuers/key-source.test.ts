@@ -70,17 +70,51 @@ test('while the issuer is away known keys go on for a bounded time, unknown ones
     state.now += 60_000;
     await Promise.all([get('known'), get('known')]);
     await assert.rejects(get('unknown'), KeysUnavailable);
-    assert.equal(source.problem(), undefined);
+    assert.match(
+      (await source.problem()) ?? '',
+      /^its keys cannot be fetched; those known are good for \d+ s more$/,
+    );
   }
   assert.ok(state.fetches <= 60, `${state.fetches} fetches in an hour`);
   state.now += 120_000;
   await assert.rejects(get('known'), KeysUnavailable);
-  assert.equal(source.problem(), 'its keys cannot be fetched');
+  assert.equal(await source.problem(), 'its keys cannot be fetched');
   state.away = false;
   await assert.rejects(get('known'), KeysUnavailable, 'not within the cool-down');
   state.now += COOLDOWN_MS;
   await get('known');
-  assert.equal(source.problem(), undefined);
+  assert.equal(await source.problem(), undefined);
+});
+
+test('whoever asks whether there is a problem ends it: keys are fetched without a token, once a cool-down', async () => {
+  const { state, source } = await rig();
+  state.away = true;
+  assert.equal(await source.problem(), 'its keys cannot be fetched');
+  state.away = false;
+  assert.equal(await source.problem(), 'its keys cannot be fetched', 'not within the cool-down');
+  assert.equal(state.fetches, 1);
+  state.now += COOLDOWN_MS;
+  assert.equal(await source.problem(), undefined);
+  assert.equal(await source.problem(), undefined);
+  assert.equal(state.fetches, 2, 'no more than is needed to know');
+});
+
+test('of an issuer that nobody asked for long there is no problem: its keys are fetched again first', async () => {
+  const { state, source, get } = await rig();
+  await get('known');
+  state.now += 2 * MAX_AGE_MS;
+  assert.equal(await source.problem(), undefined);
+  await get('known');
+  assert.equal(state.fetches, 2);
+});
+
+test('an issuer that is away is noticed without a token, and known keys go on', async () => {
+  const { state, source, get } = await rig();
+  await get('known');
+  state.away = true;
+  state.now += 2 * COOLDOWN_MS;
+  assert.match((await source.problem()) ?? '', /those known are good for 3590 s more/);
+  await get('known');
 });
 
 test('an issuer that is away at the start is asked once a cool-down', async () => {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CryptoKey,
   createLocalJWKSet,
@@ -15,8 +16,11 @@ export interface KeySource {
    * @throws {errors.JWKSNoMatchingKey} for one that the issuer does not have; {KeysUnavailable} where that cannot be known now
    */
   readonly get: (header: JWSHeaderParameters, token: FlattenedJWSInput) => Promise<CryptoKey>;
-  /** Undefined while tokens can be verified, otherwise what a person should know. */
-  readonly problem: () => string | undefined;
+  /**
+   * Undefined while its keys can be fetched and tokens verified, otherwise what a person should know, within half a second. Asking fetches
+   * them where that was not done lately, or failed: who stops traffic for a problem would otherwise keep it from ever ending.
+   */
+  readonly problem: () => Promise<string | undefined>;
 }
 
 export class KeysUnavailable extends Error {}
@@ -35,6 +39,8 @@ export interface KeySourceOptions {
 
 /** Keys are fetched again so often, which is how soon one that was taken away is refused. */
 const REFRESH_MS = 10 * 60_000;
+/** What `problem` waits for a fetch: less than any probe does. */
+const PROBLEM_WAIT_MS = 500;
 
 interface Keys {
   readonly find: ReturnType<typeof createLocalJWKSet>;
@@ -44,7 +50,7 @@ interface Keys {
 /**
  * Keys are fetched when they are first needed, every 10 minutes, and for a key that is not known; all callers wait for one fetch, and
  * there is none within the cool-down of the last, whether that succeeded or not. While the issuer is away, or sends what is no key set,
- * known keys go on working for `maxAgeMs`, and nothing else does.
+ * known keys go on working for `maxAgeMs`, and nothing else does; `problem` says so all the while.
  */
 export function createKeySource(options: KeySourceOptions): KeySource {
   const { issuer, cooldownMs, maxAgeMs, log, now = () => performance.now() } = options;
@@ -96,9 +102,14 @@ export function createKeySource(options: KeySourceOptions): KeySource {
         throw error;
       }
     },
-    problem: () => {
-      if (!keys && attemptedAt === Number.NEGATIVE_INFINITY) void refresh();
-      return usable() ? undefined : failure;
+    async problem() {
+      const isRecent = keys !== undefined && now() - keys.fetchedAt < 2 * cooldownMs;
+      if (failure !== '' || !isRecent)
+        await Promise.race([refresh(), sleep(PROBLEM_WAIT_MS, undefined, { ref: false })]);
+      const known = usable();
+      if (!known) return failure === '' ? 'its keys are too old' : failure;
+      const leftS = Math.ceil((known.fetchedAt + maxAgeMs - now()) / 1_000);
+      return failure === '' ? undefined : `${failure}; those known are good for ${leftS} s more`;
     },
   };
 }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ConfigOf } from '#core/config';
 import type { Logger } from '#core/log';
-import type { ProxyMetrics } from '../metrics.ts';
+import type { Metrics } from '#core/metrics';
+import { limitStoreMetric } from '../metrics.ts';
 import type { Secrets } from '../secrets.ts';
 import type { limitsSpec } from './config.ts';
 import type { LeaseStore } from './lease-store.ts';
@@ -17,7 +18,7 @@ export type { ConfiguredLimits } from './limits-of.ts';
 export interface LimiterDeps {
   readonly secrets: Secrets;
   readonly log: Logger;
-  readonly metrics: ProxyMetrics;
+  readonly metrics: Metrics;
   /** Of one of several workers: where they keep rates together, and how many they are. */
   readonly workers?: { readonly leases: LeaseStore; readonly count: number } | undefined;
 }
@@ -34,12 +35,13 @@ export function createLimiter(
       ? new SharedLimits({ store: workers.leases, proxies: count, exact: true })
       : new LocalLimits();
   const passwordRef = config['limits.redisPassword'];
-  metrics.limitStore.set(0);
+  const isUp = limitStoreMetric(metrics);
+  isUp.set(0);
   const store = createRedisStore(randomBytes(9).toString('base64url'), {
     address,
     password: () => (passwordRef === undefined ? undefined : secrets.read(passwordRef)),
     onAvailable(available, error) {
-      metrics.limitStore.set(available ? 1 : 0);
+      isUp.set(available ? 1 : 0);
       if (available) log.info('limits are shared through Redis');
       else log.warn('Redis is away: each proxy lets through its share', { error });
     },

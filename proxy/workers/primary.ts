@@ -111,7 +111,7 @@ class Readiness {
   constructor(config: ProxyConfig, workers: Workers) {
     this.#config = config;
     this.#workers = workers;
-    const ofWorkers = ['policies', 'issuers', 'audit', ...config['ready.require']];
+    const ofWorkers = ['policies', 'audit', ...config['ready.require']];
     this.checks = [
       {
         name: 'workers',
