@@ -108,7 +108,13 @@ export class McpFront {
       if (flight.abort.signal.aborted || flight.answer) return;
       const { code, text } = this.#describe(error);
       this.#deps.report(`${printable(methodOf(message) ?? 'an answer')}: ${text}`);
-      if (id !== undefined) await this.#deps.send(errorAnswer(id, SERVER_ERROR, text, { code }));
+      if (id !== undefined)
+        await this.#deps.send(
+          errorAnswer(id, SERVER_ERROR, text, {
+            code,
+            ...(code === 'UPSTREAM_LOST' && { retryable: true, executed: 'unknown' }),
+          }),
+        );
     }
   }
 

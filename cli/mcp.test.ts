@@ -214,7 +214,7 @@ const FAILURES: readonly (readonly [string, Answering, object])[] = [
       code: -32_000,
       message:
         'the connection broke before the answer was complete; whether the call took effect is unknown',
-      data: { code: 'UPSTREAM_LOST' },
+      data: { code: 'UPSTREAM_LOST', retryable: true, executed: 'unknown' },
     },
   ],
 ];
