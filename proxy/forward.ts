@@ -194,7 +194,13 @@ class AnswerRelay implements Http1Handler {
     if (this.#length > this.#responseMax) throw answerTooLarge();
     if (this.#length > 0) open.expect(timeoutMs, this.#onSilence);
     this.#response.writeHead(status, headers);
+    process.nextTick(this.#headAlone);
   }
+
+  /** What came with the head goes with it, in one piece; a body that is still to be made keeps no caller waiting for the head. */
+  readonly #headAlone = (): void => {
+    if (!this.#over) this.#response.flushHeaders();
+  };
 
   onResponseData(current: Http1Controller, chunk: Buffer): void {
     this.#received += chunk.length;

@@ -475,6 +475,37 @@ test('of HEAD the length of what there would be is no size of an answer', async 
   assert.equal(await ask('GET'), 502);
 });
 
+/** The text of an answer as it comes, piece by piece as they were read. */
+function listen(door: string, asked: string): { readonly pieces: string[] } {
+  const socket = connect({ path: door });
+  const pieces: string[] = [];
+  socket.on('error', () => {}).on('data', (piece) => void pieces.push(piece.toString('latin1')));
+  socket.write(asked);
+  return { pieces };
+}
+
+test('the head of an answer does not wait for its body, and a body that is there goes in one piece with it', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  let tell = (): void => {};
+  proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    tell = () => void response.end('data: 1\n\n');
+  };
+  const { pieces } = listen(runner.door, OK);
+  await until(() => pieces.join('').endsWith('\r\n\r\n'));
+  assert.equal(statusOf(pieces.join('')), 200, 'nothing has been said behind the head yet');
+  tell();
+  await until(() => pieces.join('').includes('data: 1'));
+
+  proxy.answer = (_, response) =>
+    void response.writeHead(200, { 'content-length': 5 }).end('hello');
+  const whole = listen(runner.door, OK);
+  await until(() => whole.pieces.join('').endsWith('hello'));
+  assert.equal(whole.pieces.length, 1);
+});
+
 test('tightening makes each limit the stricter of the two for the exec that runs', async (t) => {
   const { attach } = await rig(t);
   const [api] = RULES;

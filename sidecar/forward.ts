@@ -132,9 +132,18 @@ export class AnswerRelay implements Http1Handler {
     const bodyless = this.#method === 'HEAD' || status === 304;
     const length = bodyless ? 0 : Number(headerOf(headers, 'content-length') ?? 0);
     this.#length = length;
-    if (length > this.#left) this.#tooLarge();
-    else this.#response.writeHead(status, returnedHeaders(headers));
+    if (length > this.#left) {
+      this.#tooLarge();
+      return;
+    }
+    this.#response.writeHead(status, returnedHeaders(headers));
+    process.nextTick(this.#headAlone);
   }
+
+  /** What came with the head goes with it, in one piece; a body that is still to be made keeps no program waiting for the head. */
+  readonly #headAlone = (): void => {
+    if (!this.#exchange.ended) this.#response.flushHeaders();
+  };
 
   onResponseData(controller: Http1Controller, chunk: Buffer): void {
     this.#left -= chunk.length;
