@@ -506,6 +506,15 @@ test('the head of an answer does not wait for its body, and a body that is there
   assert.equal(whole.pieces.length, 1);
 });
 
+test('answers that go on for long keep no other request waiting: there are as many connections to the proxy as to the door', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  proxy.answer = (_, response) => void response.writeHead(200).write('data: 1\n\n');
+  const streams = Array.from({ length: 100 }, () => listen(runner.door, OK));
+  await until(() => streams.every(({ pieces }) => pieces.join('').includes('data: 1')));
+});
+
 test('tightening makes each limit the stricter of the two for the exec that runs', async (t) => {
   const { attach } = await rig(t);
   const [api] = RULES;

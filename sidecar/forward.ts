@@ -190,7 +190,7 @@ function pairsOf(flat: readonly string[]): [name: string, value: string][] {
   return pairs;
 }
 
-/** When a proxy that is not there is worth another try. */
+/** When a proxy that is not there, or a connection to it, is worth another try. */
 const PROXY_BACK_MS = 1_000;
 
 /** What went wrong on the hop to the proxy, without its address or words. Where nobody listens, the answer is 503 at once. */
@@ -200,6 +200,9 @@ export function linkFailure(error: Error, target: string | undefined): Refused {
   const ended = error instanceof Http1Error ? error.code : undefined;
   if (ended === 'HEADERS_TIMEOUT' || ended === 'BODY_TIMEOUT')
     return new Refused('upstream_timeout', details);
+  // Streams of HTTP/2 can be more than there are connections.
+  if (ended === 'BUSY')
+    return new Refused('conn_limit', { ...details, retryAfterMs: PROXY_BACK_MS });
   if (ended === 'MALFORMED') return new Refused('upstream_malformed', details);
   const code = 'code' in error ? String(error.code) : '';
   return /^(?:ECONNREFUSED|ENOENT|EACCES|EAGAIN|ETIMEDOUT)$/.test(code)
