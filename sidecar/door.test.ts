@@ -233,7 +233,7 @@ test('the token stands once on the hop to the proxy, and nowhere towards the pro
 });
 
 const IDENTITY =
-  'Authorization: Bearer mine\r\nauthorization: Basic eDp5\r\nCookie: a=b\r\nX-Kept: 1\r\n';
+  'Authorization: Bearer mine\r\nauthorization: Basic eDp5\r\nCookie: a=b\r\nX-User-ID: root\r\nX-Kept: 1\r\n';
 
 test("identity is the proxy's to give where a credential is injected, and the program's own elsewhere", async (t) => {
   const { attach, proxy } = await rig(t);
@@ -249,6 +249,7 @@ test("identity is the proxy's to give where a credential is injected, and the pr
     const headers = proxy.requests.at(-1)?.headers ?? [];
     assert.equal(valuesOf(headers, 'authorization').length, count);
     assert.equal(valuesOf(headers, 'cookie').length, count / 2);
+    assert.equal(valuesOf(headers, 'x-user-id').length, count / 2);
     assert.deepEqual(valuesOf(headers, 'x-kept'), ['1']);
   }
 });
