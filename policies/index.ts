@@ -72,7 +72,7 @@ export {
   sandboxBounds,
 } from './role.ts';
 export { type AllowRule, compileRole, type DenyRule, type RolePolicy } from './role-policy.ts';
-export { type Place, RuleLimits, stricterLimits } from './rule-limits.ts';
+export { type Place, type Quota, RuleLimits, stricterLimits } from './rule-limits.ts';
 export {
   aliasHost,
   aliasTarget,

@@ -463,6 +463,28 @@ test("a rule's limits hold: rate with Retry-After, size of request and answer", 
   assert.equal(proxy.requests.length, 2);
 });
 
+test('an answer says what the rate of its rule leaves, in place of what the other side says of its own', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  const runner = await attach();
+  proxy.answer = (_, response) =>
+    void response.writeHead(200, { RateLimit: '"theirs";r=9', 'X-RateLimit-Used': '1' }).end('hi');
+  const told = async (): Promise<string[]> =>
+    (await send(runner.door, OK, 60)).split('\r\n').filter((line) => /ratelimit/i.test(line));
+  await runner.bind({ policy: policyOf([{ ...api, limits: { rate: '2/h', burst: 2 } }]) });
+  const policy = 'ratelimit-policy: "api";q=2;w=3600';
+  const used = 'X-RateLimit-Used: 1';
+  assert.deepEqual(await told(), [used, policy, 'ratelimit: "api";r=1;t=3600']);
+  assert.deepEqual((await told()).slice(0, 2), [used, policy]);
+  const [limited, left = ''] = await told();
+  assert.equal(limited, policy);
+  assert.match(left, /^ratelimit: "api";r=0;t=1[78]\d\d$/);
+  await runner.unbind();
+  await runner.bind();
+  assert.deepEqual(await told(), ['RateLimit: "theirs";r=9', used], 'the rule has no rate');
+});
+
 test('of HEAD the length of what there would be is no size of an answer', async (t) => {
   const { attach, proxy } = await rig(t);
   const [api] = RULES;

@@ -456,7 +456,11 @@ export class Door {
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
   #limit(exchange: Exchange, { policy, rule, limits }: Limited): void {
     const place = this.#deps.ruleLimits.take(`${policy}/${rule}`, limits, performance.now());
-    if (!place.ok) throw new Refused(place.reason, { rule, retryAfterMs: place.retryAfterMs });
+    exchange.quota = place.quota && { rule, quota: place.quota };
+    if (!place.ok) {
+      const { reason, retryAfterMs } = place;
+      throw new Refused(reason, { rule, retryAfterMs, quota: exchange.quota });
+    }
     exchange.onEnd(place.release);
     if (limits.durationMs === undefined) return;
     const timer = setTimeout(

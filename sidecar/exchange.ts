@@ -2,6 +2,7 @@ import { FAILURES } from '#core/errors';
 import { newId } from '#core/ids';
 import { isReason, REASONS, type Reason, type Target, targetText } from '#policies';
 import type { Binding, Grant } from './binding.ts';
+import type { RuleQuota } from './rate-limit-fields.ts';
 import type { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 
@@ -35,6 +36,8 @@ export class Exchange {
   /** What it asks of the mesh itself, which is no target of any rule. */
   own: string | undefined;
   grant: Grant | undefined;
+  /** What the rule's rate leaves. */
+  quota: RuleQuota | undefined;
   /** Towards the proxy and towards the program. */
   bytesOut = 0;
   bytesIn = 0;

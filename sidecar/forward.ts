@@ -11,6 +11,7 @@ import { type Exchange, type Outcome, outcomeOfAnswer } from './exchange.ts';
 import { headerOf } from './framing.ts';
 import { forwardedHeaders, returnedHeaders } from './header-fields.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
+import { withRateLimit } from './rate-limit-fields.ts';
 import { answerRefusal, Refused } from './refusal.ts';
 import { drain, requestBody } from './request-body.ts';
 
@@ -136,7 +137,8 @@ export class AnswerRelay implements Http1Handler {
       this.#tooLarge();
       return;
     }
-    this.#response.writeHead(status, returnedHeaders(headers));
+    const told = withRateLimit(returnedHeaders(headers), this.#exchange.quota);
+    this.#response.writeHead(status, told);
     process.nextTick(this.#headAlone);
   }
 

@@ -3,6 +3,7 @@ import { resetCode, trailersOnly } from '#core/grpc-status';
 import { STATUS_CODES } from '#core/node-http';
 import { REASONS, type Reason } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
+import { type RuleQuota, rateLimitFields } from './rate-limit-fields.ts';
 
 /** What a refusal may say besides its reason. */
 export interface RefusalDetails {
@@ -14,6 +15,7 @@ export interface RefusalDetails {
   readonly cause?: unknown;
   /** Seconds are rounded up; sent as `Retry-After`. */
   readonly retryAfterMs?: number | undefined;
+  readonly quota?: RuleQuota | undefined;
 }
 
 /**
@@ -24,6 +26,7 @@ export class Refused extends OutriderError {
   readonly reason: Reason;
   readonly rule: string | null;
   readonly status: number;
+  readonly quota: RuleQuota | undefined;
 
   constructor(reason: Reason, details: RefusalDetails = {}) {
     const { text, status } = REASONS[reason];
@@ -38,6 +41,7 @@ export class Refused extends OutriderError {
     this.reason = reason;
     this.rule = details.rule ?? null;
     this.status = details.status ?? status;
+    this.quota = details.quota;
   }
 }
 
@@ -88,13 +92,14 @@ function render(
   refused: Refused,
   requestId: string,
 ): { headers: string[]; ours: string[]; body: string } {
-  const { code, message, reason, rule, retryAfterMs } = refused;
+  const { code, message, reason, rule, retryAfterMs, quota } = refused;
   const body = `${JSON.stringify({ error: { code, message, reason, rule, requestId } })}\n`;
   const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
   const ours = ['cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason];
   if (rule !== null) ours.push('x-outrider-rule', rule);
   if (retryAfterMs !== undefined)
     ours.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
+  if (quota) ours.push(...rateLimitFields(quota));
   return { headers: [...headers, ...ours], ours, body };
 }
 
