@@ -37,6 +37,7 @@ export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
 export { type Dimension, type Miss, missesOfAllow } from './misses.ts';
+export { type Near, nearTo } from './near.ts';
 export { type NeverViolation, neverViolations } from './never.ts';
 export { parseProjection } from './parse-projection.ts';
 export { formParameters, type Path, parsePath } from './path.ts';

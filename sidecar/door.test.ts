@@ -485,6 +485,27 @@ test('an answer says what the rate of its rule leaves, in place of what the othe
   assert.deepEqual(await told(), ['RateLimit: "theirs";r=9', used], 'the rule has no rate');
 });
 
+test('a denial says what is allowed near it, and no other answer does', async (t) => {
+  const { attach } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const told = async (request: string): Promise<unknown> => {
+    const { error } = JSON.parse((await send(runner.door, request, 60)).split('\r\n\r\n')[1] ?? '');
+    return error.allowed;
+  };
+  const api = RULES.filter(({ id }) => id === 'api').map(({ id: rule, ...rest }) => ({
+    rule,
+    ...rest,
+    ports: [80],
+  }));
+  const path = get('http://api.allowed.test/v2/secret', 'api.allowed.test');
+  assert.deepEqual(await told(path), { rules: api });
+  assert.deepEqual(await told(get('http://api.allowed.example/', 'api.allowed.example')), {
+    hosts: ['cred', 'api', 'seen', 'tls'].map((name) => `${name}.allowed.test`),
+  });
+  assert.equal(await told(get('http://api.allowed.test/v1/ok', 'other.test')), undefined);
+});
+
 test('of HEAD the length of what there would be is no size of an answer', async (t) => {
   const { attach, proxy } = await rig(t);
   const [api] = RULES;
