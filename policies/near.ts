@@ -80,6 +80,6 @@ function shared(a: string, b: string): number {
   return isLabelsOf(a, b) || isLabelsOf(b, a) ? count + 1 : count;
 }
 
-function isLabelsOf(short: string, long: string): boolean {
-  return short !== '' && long.endsWith(`.${short}`);
+function isLabelsOf(end: string, name: string): boolean {
+  return end !== '' && name.endsWith(`.${end}`);
 }

@@ -30,8 +30,6 @@ interface State {
 
 /** A place is expected to be free again by then; nobody knows how long a request takes. */
 const CONCURRENCY_RETRY_MS = 1_000;
-/** Sums of fractions of a millisecond are not exact, and nobody waits for what is missing there. */
-const INEXACT_MS = 0.001;
 /** From so many keys on, those that say nothing any more are looked for. */
 const SWEEP_MIN = 1_024;
 
@@ -91,10 +89,15 @@ function takeRate(state: State, { count, perMs }: RateValue, burst: number, nowM
   const intervalMs = perMs / count;
   // Only a rate that was slower until now can have left more: who raises a limit does not wait for the old one.
   state.dueMs = Math.min(state.dueMs, nowMs + intervalMs * burst);
-  const waitMs = state.dueMs - intervalMs * (burst - 1) - nowMs;
-  if (waitMs > INEXACT_MS) return waitMs;
+  const waitMs = exact(state.dueMs - intervalMs * (burst - 1) - nowMs);
+  if (waitMs > 0) return waitMs;
   state.dueMs = Math.max(state.dueMs, nowMs) + intervalMs;
   return 0;
+}
+
+/** Sums of fractions are off by less than what anybody could wait for. */
+function exact(sum: number): number {
+  return Math.round(sum * 1_000) / 1_000;
 }
 
 function quotaOf(
@@ -106,9 +109,9 @@ function quotaOf(
   const intervalMs = perMs / count;
   const windowMs = intervalMs * burst;
   if (waitMs > 0) return { count: burst, windowMs, remaining: 0, resetMs: waitMs };
-  const remaining = Math.max(0, Math.floor((nowMs + windowMs - dueMs + INEXACT_MS) / intervalMs));
+  const remaining = Math.max(0, Math.floor(exact((nowMs + windowMs - dueMs) / intervalMs)));
   // As if the rest were used, too: only then is it sure that all of them are there again.
-  const resetMs = dueMs + remaining * intervalMs - nowMs;
+  const resetMs = exact(dueMs + remaining * intervalMs - nowMs);
   return { count: burst, windowMs, remaining, resetMs };
 }
 

@@ -215,7 +215,7 @@ export class Http1Pool {
     for (const connection of this.#all) connection.tick(now);
     // Those for whom a connection is being made wait for that, which has a time of its own.
     while (this.#waiting.length > this.#connecting && (this.#waiting[0]?.waitsUntil ?? now) <= now)
-      this.#waiting.shift()?.fail(busy());
+      this.#waiting.shift()?.fail(allBusy());
     this.#settle();
   }
 
@@ -234,7 +234,7 @@ function dead(): Http1Error {
   return new Http1Error('CLOSED', 'the connection was closed');
 }
 
-function busy(): Http1Error {
+function allBusy(): Http1Error {
   return new Http1Error('BUSY', 'every connection was busy for too long');
 }
 
