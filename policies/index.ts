@@ -37,6 +37,7 @@ export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';
 export { type Dimension, type Miss, missesOfAllow } from './misses.ts';
+export { type Near, nearTo } from './near.ts';
 export { type NeverViolation, neverViolations } from './never.ts';
 export { parseProjection } from './parse-projection.ts';
 export { formParameters, type Path, parsePath } from './path.ts';
@@ -72,7 +73,7 @@ export {
   sandboxBounds,
 } from './role.ts';
 export { type AllowRule, compileRole, type DenyRule, type RolePolicy } from './role-policy.ts';
-export { type Place, RuleLimits, stricterLimits } from './rule-limits.ts';
+export { type Place, type Quota, RuleLimits, stricterLimits } from './rule-limits.ts';
 export {
   aliasHost,
   aliasTarget,

@@ -226,7 +226,7 @@ export const REASONS = {
   ),
   concurrency_limited: at('resource-exhaustion', 429, 'too many requests at once for the rule'),
   budget_exhausted: at('resource-exhaustion', 429, 'the budget is used up'),
-  refusal_flood: at('resource-exhaustion', 429, 'too many refused requests: wait for Retry-After'),
+  refusal_flood: at('resource-exhaustion', 429, 'many refused requests, recorded as a number'),
   headers_timeout: at('resource-exhaustion', 408, 'the headers did not come in time'),
   body_timeout: at('resource-exhaustion', 408, 'the body did not come in time'),
   backpressure: at('resource-exhaustion', 503, 'the reader is too slow'),

@@ -41,6 +41,31 @@ test('who raises a limit does not wait for the old one, and who lowers it is hel
   assert.deepEqual(taking(lowered, daily, 1), ['wait 1999']);
 });
 
+for (const limits of [
+  MINUTELY,
+  { rate: { count: 7, perMs: 10_000 }, burst: 5 },
+  { rate: { count: 2, perMs: 3_600_000 } },
+])
+  test(`whoever sends what the quota leaves, and then waits, is never refused: ${JSON.stringify(limits)}`, () => {
+    const limiter = new RuleLimits();
+    let nowMs = 12_345;
+    for (let round = 0; round < 20; round++) {
+      const place = limiter.take('key', limits, nowMs);
+      assert.ok(place.ok && place.quota);
+      const { remaining, resetMs, count } = place.quota;
+      // In all that was left at once, in the middle, or none of it.
+      const used = [remaining, Math.floor(remaining / 2), 0][round % 3] ?? 0;
+      for (let at = 0; at < used; at++) assert.ok(limiter.take('key', limits, nowMs).ok);
+      nowMs += Math.ceil(resetMs);
+      for (let at = 0; at < count - 1; at++) assert.ok(limiter.take('key', limits, nowMs).ok);
+      assert.ok(limiter.take('key', limits, nowMs).ok, 'the whole quota is there again');
+      const refused = limiter.take('key', limits, nowMs);
+      assert.ok(!refused.ok && refused.quota?.remaining === 0, 'and no more than that');
+      assert.equal(refused.quota.resetMs, refused.retryAfterMs);
+      nowMs += refused.quota.windowMs + round * 777;
+    }
+  });
+
 test('keys do not share places', () => {
   const limiter = new RuleLimits();
   const one: Limits = { rate: { count: 1, perMs: 1_000 } };

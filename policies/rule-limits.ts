@@ -1,14 +1,26 @@
 import type { Limits } from './projection.ts';
 import type { RateValue } from './units.ts';
 
-/** A place under a rule's limits, given back once by `release`; or why there is none and when to come back. */
+/** A place under a rule's limits, given back once by `release`; or why there is none and when to come back. `quota`: where there is a rate. */
 export type Place =
-  | { readonly ok: true; readonly release: () => void }
+  | { readonly ok: true; readonly release: () => void; readonly quota?: Quota }
   | {
       readonly ok: false;
       readonly reason: 'rate_limited' | 'concurrency_limited';
       readonly retryAfterMs: number;
+      readonly quota?: Quota;
     };
+
+/**
+ * What a rate leaves, as a window: whoever sends `remaining` and no more for `resetMs` is not refused, and after that may send `count`
+ * in `windowMs`. Of what was refused, `resetMs` is when the next may come.
+ */
+export interface Quota {
+  readonly count: number;
+  readonly windowMs: number;
+  readonly remaining: number;
+  readonly resetMs: number;
+}
 
 interface State {
   /** The theoretical arrival time of GCRA: when the next request would be exactly on time. */
@@ -41,17 +53,18 @@ export class RuleLimits {
     const state = this.#stateOf(key, nowMs);
     if (limits.concurrent !== undefined && state.running >= limits.concurrent)
       return { ok: false, reason: 'concurrency_limited', retryAfterMs: CONCURRENCY_RETRY_MS };
-    if (limits.rate !== undefined) {
-      const waitMs = takeRate(state, limits.rate, limits.burst ?? 1, nowMs);
-      if (waitMs > 0) return { ok: false, reason: 'rate_limited', retryAfterMs: waitMs };
-    }
+    const { rate, burst = 1 } = limits;
+    const waitMs = rate ? takeRate(state, rate, burst, nowMs) : 0;
+    const quota = rate && quotaOf(state, rate, burst, { nowMs, waitMs });
+    if (waitMs > 0)
+      return { ok: false, reason: 'rate_limited', retryAfterMs: waitMs, ...(quota && { quota }) };
     state.running += 1;
     let taken = true;
     const release = (): void => {
       if (taken) state.running -= 1;
       taken = false;
     };
-    return { ok: true, release };
+    return { ok: true, release, ...(quota && { quota }) };
   }
 
   #stateOf(key: string, nowMs: number): State {
@@ -76,10 +89,30 @@ function takeRate(state: State, { count, perMs }: RateValue, burst: number, nowM
   const intervalMs = perMs / count;
   // Only a rate that was slower until now can have left more: who raises a limit does not wait for the old one.
   state.dueMs = Math.min(state.dueMs, nowMs + intervalMs * burst);
-  const waitMs = state.dueMs - intervalMs * (burst - 1) - nowMs;
+  const waitMs = exact(state.dueMs - intervalMs * (burst - 1) - nowMs);
   if (waitMs > 0) return waitMs;
   state.dueMs = Math.max(state.dueMs, nowMs) + intervalMs;
   return 0;
+}
+
+/** Sums of fractions are off by less than what anybody could wait for. */
+function exact(sum: number): number {
+  return Math.round(sum * 1_000) / 1_000;
+}
+
+function quotaOf(
+  { dueMs }: State,
+  { count, perMs }: RateValue,
+  burst: number,
+  { nowMs, waitMs }: { readonly nowMs: number; readonly waitMs: number },
+): Quota {
+  const intervalMs = perMs / count;
+  const windowMs = intervalMs * burst;
+  if (waitMs > 0) return { count: burst, windowMs, remaining: 0, resetMs: waitMs };
+  const remaining = Math.max(0, Math.floor(exact((nowMs + windowMs - dueMs) / intervalMs)));
+  // As if the rest were used, too: only then is it sure that all of them are there again.
+  const resetMs = exact(dueMs + remaining * intervalMs - nowMs);
+  return { count: burst, windowMs, remaining, resetMs };
 }
 
 /** The limits of a rule that are one number each, of which the smaller is the stricter; `rate` with `burst` and `stepMs` are not. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
@@ -252,6 +253,26 @@ test('connections are reused for the same credential and never shared with anoth
   await ask('/http/basic/3');
   assert.equal(origin.connections(), 2);
 });
+
+for (const headers of [{ 'content-type': 'text/event-stream' }, { 'content-length': '5' }])
+  test(`the head of an answer does not wait for its body: ${Object.keys(headers)[0]}`, async (t) => {
+    let tell = (): void => {};
+    const origin = await startOrigin(t, (_seen, response) => {
+      response.writeHead(200, headers).flushHeaders();
+      tell = () => void response.end('hello');
+    });
+    const { addresses, token } = await meshTo(t, `http://127.0.0.1:${origin.port}`);
+    const sent = request({
+      socketPath: addresses.listen.kind === 'unix' ? addresses.listen.path : '',
+      path: '/http/bearer/x',
+      headers: { 'proxy-authorization': `Bearer ${await token()}` },
+    }).end();
+    const [answer] = await once(sent, 'response');
+    assert.equal(answer.statusCode, 200);
+    tell();
+    const pieces: Buffer[] = await answer.toArray();
+    assert.equal(Buffer.concat(pieces).toString(), 'hello');
+  });
 
 test('a caller that leaves takes the upstream request with it', async (t) => {
   let aborted = () => {};

@@ -78,7 +78,7 @@ const WHOLE_MAX_BYTES = 16_384;
  * Sends the request upstream and streams the answer back, each side at the pace of the other. No redirect is followed, no request repeated.
  * `onAnswered` runs when the answer is complete; its last byte leaves when that calls back, and where it does so with an error the
  * answer is cut.
- * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, BODY_TOO_LARGE, CANCELLED, or whatever the exchange
+ * @throws {OutriderError} UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_LOST, QUOTA_EXCEEDED, BODY_TOO_LARGE, CANCELLED, or whatever the exchange
  * was cut by; when the answer had begun, it has been cut
  */
 export function forward(
@@ -194,7 +194,13 @@ class AnswerRelay implements Http1Handler {
     if (this.#length > this.#responseMax) throw answerTooLarge();
     if (this.#length > 0) open.expect(timeoutMs, this.#onSilence);
     this.#response.writeHead(status, headers);
+    process.nextTick(this.#headAlone);
   }
+
+  /** What came with the head goes with it, in one piece; a body that is still to be made keeps no caller waiting for the head. */
+  readonly #headAlone = (): void => {
+    if (!this.#over) this.#response.flushHeaders();
+  };
 
   onResponseData(current: Http1Controller, chunk: Buffer): void {
     this.#received += chunk.length;
@@ -388,6 +394,12 @@ function failureOf(error: unknown): OutriderError {
   if (error instanceof OutriderError) return error;
   const code = error instanceof Http1Error ? error.code : undefined;
   if (code === 'HEADERS_TIMEOUT' || code === 'BODY_TIMEOUT') return tooLate(error);
+  if (code === 'BUSY')
+    return refused('QUOTA_EXCEEDED', 'too many requests to the other side at once', 'conn_limit', {
+      because: error,
+      status: 503,
+      retryAfterMs: 1_000,
+    });
   if (code === 'MALFORMED') return malformed(error);
   if (code === 'ARGUMENT')
     return refused('INVALID_REQUEST', 'a header of the request cannot be sent on', 'header_value', {

@@ -1,3 +1,5 @@
+import { namesCaller } from '#core/identity-fields';
+
 /** Flat: name, value, name, value, as Node and undici take them. */
 export type FlatHeaders = string[];
 
@@ -13,35 +15,12 @@ const CONNECTION_FIELDS = new Set([
   'upgrade',
 ]);
 
-/** What a caller could name itself, or a credential of its own, with. */
-const IDENTITY_FIELDS = new Set([
-  'authorization',
-  'cookie',
-  'cookie2',
-  'dpop',
-  'forwarded',
-  'via',
-  'client-ip',
-  'true-client-ip',
-  'remote-user',
-  'private-token',
-  'x-api-key',
-  'x-client-ip',
-  'x-real-ip',
-  'x-remote-user',
-  'x-user',
-  'x-username',
-  'x-scope-orgid',
-  'x-csrf-token',
-]);
+/** Of products whose names do not tell that they name a caller. */
 const IDENTITY_PREFIXES = [
-  'x-forwarded-',
-  'x-auth-',
   'x-amz-',
   'x-amzn-',
   'x-clickhouse-',
   'x-goog-',
-  'x-ms-client-principal',
   'x-webauth-',
   'cf-access-',
 ];
@@ -72,7 +51,8 @@ export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRule
     isOwn(name) ||
     injected.includes(name) ||
     rules.strip.includes(name) ||
-    (rules.anonymous && namesCaller(name));
+    (rules.anonymous &&
+      (namesCaller(name) || IDENTITY_PREFIXES.some((prefix) => name.startsWith(prefix))));
 
   const out: FlatHeaders = ['host', rules.host];
   for (let at = 0; at + 1 < raw.length; at += 2) {
@@ -143,8 +123,4 @@ function isOfConnection(name: string, named: ReadonlySet<string>): boolean {
 
 function isOwn(name: string): boolean {
   return OWN_FIELDS.has(name) || OWN_PREFIXES.some((prefix) => name.startsWith(prefix));
-}
-
-function namesCaller(name: string): boolean {
-  return IDENTITY_FIELDS.has(name) || IDENTITY_PREFIXES.some((prefix) => name.startsWith(prefix));
 }

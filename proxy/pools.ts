@@ -37,7 +37,7 @@ function isSameRoute(a: UpstreamRoute, b: UpstreamRoute): boolean {
 export interface PoolLimits {
   /** How many pools are kept; the least recently used is closed once its requests have ended. */
   readonly pools: number;
-  /** Connections of one pool. */
+  /** Connections of one pool: more than one sandbox may hold open, of which many share it. */
   readonly connections: number;
   /** How long a pool without requests is kept. */
   readonly idleMs: number;
@@ -50,7 +50,7 @@ export interface UpstreamTimeouts {
   readonly bodyTimeoutMs: number;
 }
 
-const LIMITS: PoolLimits = { pools: 256, connections: 64, idleMs: 30_000 };
+const LIMITS: PoolLimits = { pools: 256, connections: 1_024, idleMs: 30_000 };
 /** How long a connection without a request is kept: less than the 5 s of many servers. */
 const IDLE_MS = 4_000;
 /** More than a public server sends; above it the answer is refused. */

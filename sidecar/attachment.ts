@@ -54,8 +54,6 @@ export interface UnboundReport {
   readonly auditHead: AuditHead | undefined;
 }
 
-/** Connections of one exec to the proxy. */
-const POOL_CONNECTIONS = 64;
 const FLUSH_MS = 2_000;
 
 /**
@@ -141,7 +139,8 @@ export class Attachment {
       throw new OutriderError('SESSION_BUSY', 'another exec is bound to this attachment');
     this.#door?.cutConnections();
     const authority = this.#authorityFor(grant);
-    const pool = this.#newPool(POOL_CONNECTIONS);
+    // As many as come in: no answer, however long it goes on, keeps another request waiting.
+    const pool = this.#newPool(this.#spec.limits.connections);
     const session = new ProxySession(this.#deps.proxy, this.#deps.proxyTls);
     this.#binding = new Binding(grant, { pool, session, authority });
     this.#lastToken = grant.token.jwt;

@@ -2,6 +2,7 @@ import type { Http1Pool } from '#core/http1/client';
 import {
   type Decision,
   decide,
+  nearTo,
   type RolePolicy,
   spokenTo,
   stricterLimits,
@@ -115,7 +116,11 @@ export class Binding {
     for (const compiled of this.#policies) {
       const decision = decide(compiled, target, nowMs);
       if (decision.verdict === 'deny')
-        throw new Refused(decision.reason, { rule: decision.rule, target: targetText(target) });
+        throw new Refused(decision.reason, {
+          rule: decision.rule,
+          target: targetText(target),
+          allowed: () => nearTo(compiled, target),
+        });
       grant = grant === undefined ? decision : stricter(grant, decision);
     }
     if (grant === undefined) throw new Refused('no_policy');

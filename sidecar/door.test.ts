@@ -233,7 +233,7 @@ test('the token stands once on the hop to the proxy, and nowhere towards the pro
 });
 
 const IDENTITY =
-  'Authorization: Bearer mine\r\nauthorization: Basic eDp5\r\nCookie: a=b\r\nX-Kept: 1\r\n';
+  'Authorization: Bearer mine\r\nauthorization: Basic eDp5\r\nCookie: a=b\r\nX-User-ID: root\r\nX-Kept: 1\r\n';
 
 test("identity is the proxy's to give where a credential is injected, and the program's own elsewhere", async (t) => {
   const { attach, proxy } = await rig(t);
@@ -249,6 +249,7 @@ test("identity is the proxy's to give where a credential is injected, and the pr
     const headers = proxy.requests.at(-1)?.headers ?? [];
     assert.equal(valuesOf(headers, 'authorization').length, count);
     assert.equal(valuesOf(headers, 'cookie').length, count / 2);
+    assert.equal(valuesOf(headers, 'x-user-id').length, count / 2);
     assert.deepEqual(valuesOf(headers, 'x-kept'), ['1']);
   }
 });
@@ -462,6 +463,49 @@ test("a rule's limits hold: rate with Retry-After, size of request and answer", 
   assert.equal(proxy.requests.length, 2);
 });
 
+test('an answer says what the rate of its rule leaves, in place of what the other side says of its own', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  const runner = await attach();
+  proxy.answer = (_, response) =>
+    void response.writeHead(200, { RateLimit: '"theirs";r=9', 'X-RateLimit-Used': '1' }).end('hi');
+  const told = async (): Promise<string[]> =>
+    (await send(runner.door, OK, 60)).split('\r\n').filter((line) => /ratelimit/i.test(line));
+  await runner.bind({ policy: policyOf([{ ...api, limits: { rate: '2/h', burst: 2 } }]) });
+  const policy = 'ratelimit-policy: "api";q=2;w=3600';
+  const used = 'X-RateLimit-Used: 1';
+  assert.deepEqual(await told(), [used, policy, 'ratelimit: "api";r=1;t=3600']);
+  assert.deepEqual((await told()).slice(0, 2), [used, policy]);
+  const [limited, left = ''] = await told();
+  assert.equal(limited, policy);
+  assert.match(left, /^ratelimit: "api";r=0;t=1[78]\d\d$/);
+  await runner.unbind();
+  await runner.bind();
+  assert.deepEqual(await told(), ['RateLimit: "theirs";r=9', used], 'the rule has no rate');
+});
+
+test('a denial says what is allowed near it, and no other answer does', async (t) => {
+  const { attach } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const told = async (request: string): Promise<unknown> => {
+    const { error } = JSON.parse((await send(runner.door, request, 60)).split('\r\n\r\n')[1] ?? '');
+    return error.allowed;
+  };
+  const api = RULES.filter(({ id }) => id === 'api').map(({ id: rule, ...rest }) => ({
+    rule,
+    ...rest,
+    ports: [80],
+  }));
+  const path = get('http://api.allowed.test/v2/secret', 'api.allowed.test');
+  assert.deepEqual(await told(path), { rules: api });
+  assert.deepEqual(await told(get('http://api.allowed.example/', 'api.allowed.example')), {
+    hosts: ['cred', 'api', 'seen', 'tls'].map((name) => `${name}.allowed.test`),
+  });
+  assert.equal(await told(get('http://api.allowed.test/v1/ok', 'other.test')), undefined);
+});
+
 test('of HEAD the length of what there would be is no size of an answer', async (t) => {
   const { attach, proxy } = await rig(t);
   const [api] = RULES;
@@ -473,6 +517,46 @@ test('of HEAD the length of what there would be is no size of an answer', async 
     send(runner.door, OK.replace('GET', method), 60).then((answer) => statusOf(answer));
   assert.equal(await ask('HEAD'), 200);
   assert.equal(await ask('GET'), 502);
+});
+
+/** The text of an answer as it comes, piece by piece as they were read. */
+function listen(door: string, asked: string): { readonly pieces: string[] } {
+  const socket = connect({ path: door });
+  const pieces: string[] = [];
+  socket.on('error', () => {}).on('data', (piece) => void pieces.push(piece.toString('latin1')));
+  socket.write(asked);
+  return { pieces };
+}
+
+test('the head of an answer does not wait for its body, and a body that is there goes in one piece with it', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  let tell = (): void => {};
+  proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    tell = () => void response.end('data: 1\n\n');
+  };
+  const { pieces } = listen(runner.door, OK);
+  await until(() => pieces.join('').endsWith('\r\n\r\n'));
+  assert.equal(statusOf(pieces.join('')), 200, 'nothing has been said behind the head yet');
+  tell();
+  await until(() => pieces.join('').includes('data: 1'));
+
+  proxy.answer = (_, response) =>
+    void response.writeHead(200, { 'content-length': 5 }).end('hello');
+  const whole = listen(runner.door, OK);
+  await until(() => whole.pieces.join('').endsWith('hello'));
+  assert.equal(whole.pieces.length, 1);
+});
+
+test('answers that go on for long keep no other request waiting: there are as many connections to the proxy as to the door', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  proxy.answer = (_, response) => void response.writeHead(200).write('data: 1\n\n');
+  const streams = Array.from({ length: 100 }, () => listen(runner.door, OK));
+  await until(() => streams.every(({ pieces }) => pieces.join('').includes('data: 1')));
 });
 
 test('tightening makes each limit the stricter of the two for the exec that runs', async (t) => {

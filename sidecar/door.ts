@@ -2,6 +2,7 @@ import { chownSync, rmSync } from 'node:fs';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Http2ServerRequest, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TLSSocket } from 'node:tls';
 import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
@@ -138,7 +139,7 @@ export class Door {
       now: deps.now,
       limit: (exchange, grant) => this.#limit(exchange, grant),
       serve: (socket, origin) => this.#serveInside(socket, origin),
-      refuse: (exchange, refused) => void this.#refuse(exchange, refused),
+      refuse: (exchange, refused) => this.#refuse(exchange, refused),
     });
     this.#http2 = new Http2Door({
       ...limits,
@@ -198,6 +199,14 @@ export class Door {
       return;
     }
     this.#track(socket, undefined);
+    const { heldMs } = this.#deps.journal;
+    // Many refusals end their connection, whose program nobody can keep waiting: so it waits with the next.
+    if (heldMs > 0) setTimeout(() => this.#read(socket), heldMs).unref();
+    else this.#read(socket);
+  }
+
+  #read(socket: Socket): void {
+    if (socket.destroyed) return;
     firstBytes(socket, this.#deps.limits.headerTimeoutMs, ([version]) => {
       if (version === SOCKS_VERSION) void this.#socks(socket);
       else this.#http1.accept(socket);
@@ -337,8 +346,10 @@ export class Door {
         connection.doomed = true;
         connection.turns.clear();
       }
-      const told = this.#refuse(exchange, refused);
-      answerRefusal(response, told, exchange?.requestId ?? 'none', close);
+      this.#refuse(exchange, refused);
+      const { heldMs } = this.#deps.journal;
+      if (heldMs > 0) await sleep(heldMs, undefined, { ref: false });
+      answerRefusal(response, refused, exchange?.requestId ?? 'none', close);
       if (!close) drain(request);
     }
   }
@@ -389,10 +400,11 @@ export class Door {
         assertAgrees: () => assertHostAgrees(request, 'connect'),
       });
     } catch (thrown) {
-      const told = this.#refuse(exchange, toRefused(thrown));
+      const refused = toRefused(thrown);
+      this.#refuse(exchange, refused);
       // Behind an answer that is still to come there is no place for another.
       if (pipelined) socket.destroy();
-      else part(socket, refusalBytes(told, exchange?.requestId ?? 'none'));
+      else part(socket, refusalBytes(refused, exchange?.requestId ?? 'none'));
     }
   }
 
@@ -444,7 +456,11 @@ export class Door {
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
   #limit(exchange: Exchange, { policy, rule, limits }: Limited): void {
     const place = this.#deps.ruleLimits.take(`${policy}/${rule}`, limits, performance.now());
-    if (!place.ok) throw new Refused(place.reason, { rule, retryAfterMs: place.retryAfterMs });
+    exchange.quota = place.quota && { rule, quota: place.quota };
+    if (!place.ok) {
+      const { reason, retryAfterMs } = place;
+      throw new Refused(reason, { rule, retryAfterMs, quota: exchange.quota });
+    }
     exchange.onEnd(place.release);
     if (limits.durationMs === undefined) return;
     const timer = setTimeout(
@@ -454,10 +470,10 @@ export class Door {
     exchange.onEnd(() => clearTimeout(timer));
   }
 
-  /** Records a refusal, and returns the one to tell. */
-  #refuse(exchange: Exchange | undefined, refused: Refused): Refused {
+  /** Records a refusal. */
+  #refuse(exchange: Exchange | undefined, refused: Refused): void {
     if (refused.code === 'INTERNAL') this.#deps.onFault(refused, exchange?.requestId ?? '');
-    return exchange?.refuse(refused) ?? refused;
+    exchange?.refuse(refused);
   }
 
   /** Bytes that llhttp would not take, a head or body that did not come in time, a connection that broke. */
@@ -479,8 +495,8 @@ export class Door {
       unfinished.cut(refused);
       return;
     }
-    const { told, requestId } = this.#recordUnreadable(refused, this.#ingressIn(connection));
-    const bytes = refusalBytes(told, requestId);
+    const requestId = this.#recordUnreadable(refused, this.#ingressIn(connection));
+    const bytes = refusalBytes(refused, requestId);
     if (turns.busy) connection.parting = bytes;
     else part(socket, bytes);
   }
@@ -489,15 +505,14 @@ export class Door {
     return origin ? 'intercept' : 'forward';
   }
 
-  #recordUnreadable(
-    refused: Refused,
-    ingress: Exchange['ingress'],
-  ): { told: Refused; requestId: string } {
+  /** Returns the id of its record. */
+  #recordUnreadable(refused: Refused, ingress: Exchange['ingress']): string {
     try {
       const exchange = this.#deps.journal.begin(ingress, '', this.#deps.binding());
-      return { told: exchange.refuse(refused), requestId: exchange.requestId };
+      exchange.refuse(refused);
+      return exchange.requestId;
     } catch {
-      return { told: refused, requestId: 'none' };
+      return 'none';
     }
   }
 

@@ -2,6 +2,7 @@ import { FAILURES } from '#core/errors';
 import { newId } from '#core/ids';
 import { isReason, REASONS, type Reason, type Target, targetText } from '#policies';
 import type { Binding, Grant } from './binding.ts';
+import type { RuleQuota } from './rate-limit-fields.ts';
 import type { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 
@@ -17,11 +18,8 @@ export interface Outcome {
   readonly detail?: string | undefined;
 }
 
-/** Records how an exchange ended; returns what the program is told in place of its refusal, where it is to be told something else. */
-export type RecordExchange = (
-  exchange: Exchange,
-  outcome: Outcome | 'intercepted',
-) => Refused | undefined;
+/** Records how an exchange ended. */
+export type RecordExchange = (exchange: Exchange, outcome: Outcome | 'intercepted') => void;
 
 /**
  * One request or tunnel, from its head to its one audit record. Whoever ends it first says how it ended; everything after is
@@ -38,6 +36,8 @@ export class Exchange {
   /** What it asks of the mesh itself, which is no target of any rule. */
   own: string | undefined;
   grant: Grant | undefined;
+  /** What the rule's rate leaves. */
+  quota: RuleQuota | undefined;
   /** Towards the proxy and towards the program. */
   bytesOut = 0;
   bytesIn = 0;
@@ -90,22 +90,23 @@ export class Exchange {
     this.#end('intercepted');
   }
 
-  /** Ends it with a refusal, and returns the one to tell the program: another where there are too many of them. */
-  refuse(refused: Refused): Refused {
-    return this.#end(outcomeOf(refused)) ?? refused;
+  /** Ends it with a refusal. */
+  refuse(refused: Refused): void {
+    this.#end(outcomeOf(refused));
   }
 
   /** Ends it from outside: unbound, tightened, its bytes not to be trusted. */
   cut(refused: Refused): void {
     if (this.ended) return;
-    this.#onCut?.(this.refuse(refused));
+    this.refuse(refused);
+    this.#onCut?.(refused);
   }
 
-  #end(outcome: Outcome | 'intercepted'): Refused | undefined {
-    if (this.#outcome !== undefined) return undefined;
+  #end(outcome: Outcome | 'intercepted'): void {
+    if (this.#outcome !== undefined) return;
     this.#outcome = outcome;
     for (const undo of this.#ends) undo();
-    return this.#record(this, outcome);
+    this.#record(this, outcome);
   }
 }
 

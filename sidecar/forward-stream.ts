@@ -6,6 +6,7 @@ import { type Outcome, outcomeOfAnswer } from './exchange.ts';
 import { authority, type ForwardCall, linkFailure, wireHeaders } from './forward.ts';
 import { headerOf } from './framing.ts';
 import { returnedHeaders } from './header-fields.ts';
+import { withRateLimit } from './rate-limit-fields.ts';
 import { answerRefusal, Refused } from './refusal.ts';
 
 /**
@@ -31,7 +32,7 @@ export function forwardStream(
     },
     head(status, raw) {
       outcome = outcomeOfAnswer(status, (name) => headerOf(raw, name));
-      return returnedHeaders(raw);
+      return withRateLimit(returnedHeaders(raw), exchange.quota);
     },
     answered(chunk) {
       exchange.bytesIn += chunk.length;

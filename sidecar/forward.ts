@@ -11,6 +11,7 @@ import { type Exchange, type Outcome, outcomeOfAnswer } from './exchange.ts';
 import { headerOf } from './framing.ts';
 import { forwardedHeaders, returnedHeaders } from './header-fields.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
+import { withRateLimit } from './rate-limit-fields.ts';
 import { answerRefusal, Refused } from './refusal.ts';
 import { drain, requestBody } from './request-body.ts';
 
@@ -132,9 +133,19 @@ export class AnswerRelay implements Http1Handler {
     const bodyless = this.#method === 'HEAD' || status === 304;
     const length = bodyless ? 0 : Number(headerOf(headers, 'content-length') ?? 0);
     this.#length = length;
-    if (length > this.#left) this.#tooLarge();
-    else this.#response.writeHead(status, returnedHeaders(headers));
+    if (length > this.#left) {
+      this.#tooLarge();
+      return;
+    }
+    const told = withRateLimit(returnedHeaders(headers), this.#exchange.quota);
+    this.#response.writeHead(status, told);
+    process.nextTick(this.#headAlone);
   }
+
+  /** What came with the head goes with it, in one piece; a body that is still to be made keeps no program waiting for the head. */
+  readonly #headAlone = (): void => {
+    if (!this.#exchange.ended) this.#response.flushHeaders();
+  };
 
   onResponseData(controller: Http1Controller, chunk: Buffer): void {
     this.#left -= chunk.length;
@@ -181,7 +192,7 @@ function pairsOf(flat: readonly string[]): [name: string, value: string][] {
   return pairs;
 }
 
-/** When a proxy that is not there is worth another try. */
+/** When a proxy that is not there, or a connection to it, is worth another try. */
 const PROXY_BACK_MS = 1_000;
 
 /** What went wrong on the hop to the proxy, without its address or words. Where nobody listens, the answer is 503 at once. */
@@ -191,6 +202,9 @@ export function linkFailure(error: Error, target: string | undefined): Refused {
   const ended = error instanceof Http1Error ? error.code : undefined;
   if (ended === 'HEADERS_TIMEOUT' || ended === 'BODY_TIMEOUT')
     return new Refused('upstream_timeout', details);
+  // Streams of HTTP/2 can be more than there are connections.
+  if (ended === 'BUSY')
+    return new Refused('conn_limit', { ...details, retryAfterMs: PROXY_BACK_MS });
   if (ended === 'MALFORMED') return new Refused('upstream_malformed', details);
   const code = 'code' in error ? String(error.code) : '';
   return /^(?:ECONNREFUSED|ENOENT|EACCES|EAGAIN|ETIMEDOUT)$/.test(code)

@@ -1,3 +1,5 @@
+import { namesCaller } from '#core/identity-fields';
+
 /** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
 const ONE_HOP = new Set([
   'connection',
@@ -16,12 +18,10 @@ const ONE_HOP = new Set([
 const SPOOFED =
   /^(?:proxy-|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-sandbox-|x-datasource$|x-request-id$|x-http-method|x-method-override$|x-original-|x-rewrite-url$|max-forwards$)/;
 
-/** Removed where the proxy puts a credential of its own. */
-const IDENTITY = new Set(['authorization', 'cookie', 'cookie2']);
-
 /**
- * The headers of a request that go on to the proxy: a flat list of names and values, in their order. What is to be injected
- * is added by the caller afterwards, so that nothing in the list can remove or double it.
+ * The headers of a request that go on to the proxy: a flat list of names and values, in their order; without those that name the caller
+ * where the proxy puts a credential of its own. What is to be injected is added by the caller afterwards, so that nothing in the list
+ * can remove or double it.
  */
 export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: boolean): string[] {
   const nominated = connectionOptions(rawHeaders);
@@ -31,7 +31,7 @@ export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: b
       !ONE_HOP.has(name) &&
       !nominated.has(name) &&
       !SPOOFED.test(name) &&
-      !(stripIdentity && IDENTITY.has(name) && !isAwsSignature(name, value)),
+      !(stripIdentity && namesCaller(name) && !isAwsSignature(name, value)),
   );
 }
 
@@ -46,9 +46,12 @@ export function returnedHeaders(rawHeaders: readonly string[]): string[] {
   );
 }
 
-/** The chunks of an upload hang on it: the proxy reads it, and removes it. It holds no secret, only what was made with one. */
+/**
+ * The chunks of an upload hang on it and on what it covers: the proxy reads that, and removes it. It holds no secret, only what was made with
+ * one.
+ */
 function isAwsSignature(name: string, value: string): boolean {
-  return name === 'authorization' && /^AWS4?[- ]/.test(value);
+  return name === 'authorization' ? /^AWS4?[- ]/.test(value) : name.startsWith('x-amz-');
 }
 
 function filtered(

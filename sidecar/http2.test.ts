@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import {
   type ClientHttp2Session,
   connect as connectHttp2,
@@ -93,6 +94,24 @@ test('every byte of a body comes through as it is, whether or not its length was
     assert.deepEqual([status, body], [200, bytes.toString('latin1')]);
   }
   session.destroy();
+});
+
+test('the head of an answer does not wait for its body', async (t) => {
+  const built = await rig(t);
+  let tell = (): void => {};
+  built.proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    tell = () => void response.end('data: 1\n\n');
+  };
+  const { runner, ca } = await bound(built);
+  const session = await inside(runner, ca);
+  const stream = session.request({ ':authority': SEEN, ':path': '/v1/a' });
+  const [head] = await once(stream, 'response');
+  assert.equal(head[':status'], 200);
+  tell();
+  const pieces: Buffer[] = await stream.toArray();
+  assert.equal(Buffer.concat(pieces).toString(), 'data: 1\n\n');
+  session.close();
 });
 
 test('trailers of the answer come through', async (t) => {

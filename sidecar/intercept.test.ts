@@ -102,6 +102,22 @@ test('a request inside TLS is decided by its path and forwarded as https, with o
   await until(() => connection.closed);
 });
 
+test('inside TLS, too, the head of an answer does not wait for its body', async (t) => {
+  const built = await rig(t);
+  let tell = (): void => {};
+  built.proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    tell = () => void response.end('data: 1\n\n');
+  };
+  const { runner, ca } = await bound(built);
+  const connection = await inside(runner, ca);
+  connection.tls.write(`GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`);
+  await until(() => connection.received.endsWith('\r\n\r\n'));
+  assert.equal(statusOf(connection.received), 200);
+  tell();
+  await until(() => connection.received.includes('data: 1'));
+});
+
 const REFUSED: readonly [name: string, request: string, reason: string][] = [
   ['another path', `GET /v2/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'path_not_allowed'],
   ['another method', `DELETE /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'method_not_allowed'],

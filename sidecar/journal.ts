@@ -1,10 +1,10 @@
 import { type AuditChain, AuditLabels } from '#core/audit';
 import { OpenList } from '#core/open-list';
-import { type Limits, RuleLimits } from '#policies';
 import type { Binding, ExecPolicy } from './binding.ts';
 import { Exchange, type Outcome } from './exchange.ts';
 import type { Measures } from './measures.ts';
 import { Refused } from './refusal.ts';
+import { RefusalPace } from './refusal-pace.ts';
 import type { Ingress } from './request-target.ts';
 import type { Spool } from './spool.ts';
 
@@ -32,20 +32,19 @@ const DENIED_EVENTS_MAX = 100;
 const TEXT_MAX = 2_048;
 /** Of a refused target: it costs a program nothing to ask for a long one. */
 const REFUSED_TEXT_MAX = 256;
-/** Refusals that are recorded one by one. A refusal costs a program microseconds and the audit's disk half a KiB for ever. */
-const REFUSALS: Limits = { rate: { count: 50, perMs: 1_000 }, burst: 200 };
 const SUMMARY_MS = 1_000;
 
 /**
- * Everything that happens at one door, each thing recorded once. Of refusals that the sidecar alone knows of, those beyond 50 a
- * second and 200 at once are answered 429 and recorded as a number, once a second.
+ * Everything that happens at one door, each thing recorded once. Refusals that the sidecar alone knows of have a pace, which whoever
+ * answers them keeps by `heldMs`. Those that come far ahead of it all the same, since nobody waits for their answers, are recorded as
+ * a number, once a second.
  */
 export class Journal {
   readonly live = new OpenList<Exchange>();
   readonly #deps: JournalDeps;
   #refusing = false;
   #unrecorded = 0;
-  readonly #refusals = new RuleLimits();
+  readonly #pace = new RefusalPace();
   /** Refusals that are only counted, of one binding; the place of their summary is taken while there are any. */
   #flood:
     | { readonly binding: Binding | undefined; readonly byReason: Map<string, number> }
@@ -78,6 +77,11 @@ export class Journal {
     );
     this.live.add(exchange);
     return exchange;
+  }
+
+  /** How long to hold back the answer to a refusal, and what comes on a new connection: longer the more was refused lately. */
+  get heldMs(): number {
+    return this.#pace.aheadMs(performance.now());
   }
 
   /** Says that records have left the spool; what was refused meanwhile gets one record with its number. */
@@ -128,16 +132,18 @@ export class Journal {
     return count;
   }
 
-  #record(exchange: Exchange, outcome: Outcome | 'intercepted'): Refused | undefined {
+  #record(exchange: Exchange, outcome: Outcome | 'intercepted'): void {
     const { measures, spool } = this.#deps;
     const durationMs = performance.now() - exchange.startedAt;
     this.live.delete(exchange);
     if (outcome === 'intercepted') {
       spool.release();
-      return undefined;
+      return;
     }
-    const told = this.#floods(exchange, outcome);
-    if (told) this.#countOnly(exchange, outcome.reason ?? 'none');
+    // Of what has been sent on, both ends of the hop have a record.
+    const paced = outcome.verdict !== 'allow' && !exchange.forwarded;
+    if (paced && !this.#pace.take(performance.now()))
+      this.#countOnly(exchange, outcome.reason ?? 'none');
     else this.#write(exchange, outcome, durationMs);
     measures.requests.add(1, outcome.verdict);
     measures.duration.observe(durationMs / 1000);
@@ -146,17 +152,6 @@ export class Journal {
     if (outcome.verdict !== 'allow' && outcome.reason !== undefined)
       measures.denials.add(1, outcome.reason);
     if (exchange.binding) this.#count(exchange.binding, exchange, outcome);
-    return told;
-  }
-
-  /** What a program is told whose refused requests are too many to be recorded each. */
-  #floods(exchange: Exchange, outcome: Outcome): Refused | undefined {
-    // Of what has been sent on, both ends of the hop have a record.
-    if (outcome.verdict === 'allow' || exchange.forwarded) return undefined;
-    const place = this.#refusals.take('', REFUSALS, performance.now());
-    if (!place.ok) return new Refused('refusal_flood', { retryAfterMs: place.retryAfterMs });
-    place.release();
-    return undefined;
   }
 
   #countOnly({ binding }: Exchange, reason: string): void {

@@ -21,6 +21,8 @@ export interface ProgramResponse {
   writeContinue(): void;
   /** Names and values in turn. */
   writeHead(status: number, headers: string[]): unknown;
+  /** Sends the head now, and not with the first piece of the body. */
+  flushHeaders(): void;
   /** False: wait for `drain`. */
   write(chunk: Buffer): boolean;
   end(): unknown;

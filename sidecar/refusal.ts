@@ -1,29 +1,35 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
 import { STATUS_CODES } from '#core/node-http';
-import { REASONS, type Reason } from '#policies';
+import { type Near, REASONS, type Reason } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
+import { type RuleQuota, rateLimitFields } from './rate-limit-fields.ts';
 
 /** What a refusal may say besides its reason. */
 export interface RefusalDetails {
   /** The canonical target; shown to the program. */
   readonly target?: string | undefined;
   readonly rule?: string | null | undefined;
+  /** What is allowed near it, asked for where it is told; shown to the program. */
+  readonly allowed?: (() => Near) | undefined;
   /** In place of the reason's own HTTP status. */
   readonly status?: number | undefined;
   readonly cause?: unknown;
   /** Seconds are rounded up; sent as `Retry-After`. */
   readonly retryAfterMs?: number | undefined;
+  readonly quota?: RuleQuota | undefined;
 }
 
 /**
  * A request that goes no further, for one reason of the closed list. Thrown by the steps of the door and turned into an answer
- * and a record at its edge. The message is for the program: it holds no rule text, secret or address of the mesh.
+ * and a record at its edge. The message is for the program: it holds no secret or address of the mesh.
  */
 export class Refused extends OutriderError {
   readonly reason: Reason;
   readonly rule: string | null;
   readonly status: number;
+  readonly quota: RuleQuota | undefined;
+  readonly allowed: (() => Near) | undefined;
 
   constructor(reason: Reason, details: RefusalDetails = {}) {
     const { text, status } = REASONS[reason];
@@ -38,6 +44,8 @@ export class Refused extends OutriderError {
     this.reason = reason;
     this.rule = details.rule ?? null;
     this.status = details.status ?? status;
+    this.quota = details.quota;
+    this.allowed = details.allowed;
   }
 }
 
@@ -88,14 +96,24 @@ function render(
   refused: Refused,
   requestId: string,
 ): { headers: string[]; ours: string[]; body: string } {
-  const { code, message, reason, rule, retryAfterMs } = refused;
-  const body = `${JSON.stringify({ error: { code, message, reason, rule, requestId } })}\n`;
+  const { code, message, reason, rule, retryAfterMs, quota } = refused;
+  const allowed = refused.allowed?.();
+  const body = `${asciiJson({ error: { code, message, reason, rule, requestId, allowed } })}\n`;
   const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
   const ours = ['cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason];
   if (rule !== null) ours.push('x-outrider-rule', rule);
   if (retryAfterMs !== undefined)
     ours.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
+  if (quota) ours.push(...rateLimitFields(quota));
   return { headers: [...headers, ...ours], ours, body };
+}
+
+/** A character of it is a byte. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 const CODE_BY_REASON: Partial<Record<Reason, ErrorCode>> = {

@@ -42,6 +42,9 @@ export class StreamResponse implements ProgramResponse {
     stream.respond([':status', String(status), ...http2Fields(headers)], { waitForTrailers: true });
   }
 
+  /** A head is a frame of its own, and has gone. */
+  flushHeaders(): void {}
+
   /** All of the answer in one frame. */
   writeOnly(headers: string[]): void {
     if (this.#over) return;

@@ -9,6 +9,7 @@ import { linkFailure } from './forward.ts';
 import { headerOf } from './framing.ts';
 import { pour } from './pour.ts';
 import { Refused, toRefused } from './refusal.ts';
+import { TlsRecords } from './tls-records.ts';
 
 /** One allowed tunnel and everything that opening it needs. */
 export interface TunnelCall {
@@ -28,7 +29,8 @@ export interface TunnelCall {
 
 /**
  * Opens a tunnel: says yes to the program, reads its TLS hello, and only when that names the host of the CONNECT asks the
- * proxy for a connection and splices the two. Nothing is sent to the proxy before. Resolves when the tunnel has ended.
+ * proxy for a connection and splices the two. Nothing is sent to the proxy before, and nothing but TLS records of the program after. Resolves when
+ * the tunnel has ended.
  */
 export async function tunnel(call: TunnelCall): Promise<void> {
   const { exchange, socket, head, target, accept, helloTimeoutMs, idleTimeoutMs } = call;
@@ -48,7 +50,9 @@ export async function tunnel(call: TunnelCall): Promise<void> {
       return;
     }
     socket.setTimeout(idleTimeoutMs, () => exchange.cut(new Refused('idle_timeout')));
-    await splice(call, upstream, hello);
+    const records = new TlsRecords();
+    if (!records.take(hello)) throw new Refused('protocol_mismatch');
+    await splice(call, upstream, hello, { isSound: (bytes) => records.take(bytes) });
   } catch (thrown) {
     // The program was told 200 already: all that is left is to end the connection.
     exchange.refuse(toRefused(thrown));
@@ -85,12 +89,19 @@ function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
   });
 }
 
+/** What a splice is to end with, and to look at. */
+interface SpliceOptions {
+  readonly status?: number;
+  /** Whether the next bytes of the program may go on; those that may not end the tunnel. */
+  readonly isSound?: (bytes: Buffer) => boolean;
+}
+
 /** Connects the two ends within the limits of the grant, and ends the exchange with `status` when both are closed. `first` goes out before all. */
 export function splice(
   { exchange, socket, grant }: Pick<TunnelCall, 'exchange' | 'socket' | 'grant'>,
   upstream: Duplex,
   first: Buffer,
-  status = 200,
+  { status = 200, isSound = () => true }: SpliceOptions = {},
 ): Promise<void> {
   const { requestBytes = Infinity, responseBytes = Infinity } = grant.limits;
   return new Promise((resolve) => {
@@ -110,7 +121,12 @@ export function splice(
     };
     socket.on('error', failed).once('close', () => closed(upstream));
     upstream.on('error', failed).once('close', () => closed(socket));
+    // Before the pipe hears of it: what is cut here goes nowhere.
     socket.on('data', (chunk: Buffer) => {
+      if (!isSound(chunk)) {
+        exchange.cut(new Refused('protocol_mismatch'));
+        return;
+      }
       exchange.bytesOut += chunk.length;
       if (exchange.bytesOut > requestBytes) exchange.cut(new Refused('body_too_large'));
     });

@@ -89,7 +89,7 @@ class Handshake extends AnswerRelay {
     });
     socket.setTimeout(idleTimeoutMs, () => exchange.cut(new Refused('idle_timeout')));
     socket.write(switchingProtocols(returnedHeaders(answer)), 'latin1');
-    void splice({ ...this.#call, socket }, upstream, Buffer.alloc(0), 101);
+    void splice({ ...this.#call, socket }, upstream, Buffer.alloc(0), { status: 101 });
   }
 }
 

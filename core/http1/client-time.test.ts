@@ -83,6 +83,20 @@ for (const [what, answer, options, code, calls] of SILENCES)
     await (await server.connection()).closed();
   });
 
+test('BUSY where no connection was free for as long as a head may take; nothing was sent, and the next is served', async (t) => {
+  const server = await exactServer(t, (head) => (head.includes('/stream') ? HELD : OK));
+  const pool = poolTo(t, server, { connections: 1, headersTimeoutMs: 40 });
+  const stream = ask(pool, { path: '/stream' });
+  await until('half an answer', () => stream.calls.includes('data'));
+  const late = await ask(pool, { path: '/late' }).over();
+  assert.deepEqual([late.outcome, late.calls], ['BUSY', ['error']]);
+  const connection = await server.connection();
+  connection.send(' 1234');
+  assert.equal((await stream.over()).body, 'half 1234');
+  assert.equal((await ask(pool).over()).outcome, 200);
+  assert.doesNotMatch(connection.received, /late/);
+});
+
 test('a time-out of 0 is for ever', async (t) => {
   const server = await exactServer(t, (head) => (head.includes('/head') ? undefined : HELD));
   const pool = poolTo(t, server, { headersTimeoutMs: 1_000, bodyTimeoutMs: 1_000 });

@@ -17,7 +17,7 @@ export interface Http1PoolOptions {
   readonly host?: string;
   /** How many at once; default: as many as there are requests. */
   readonly connections?: number;
-  /** For the head of an answer, from when the request is written; 0: for ever. */
+  /** For the head of an answer, from when the request is written, and before that for a connection to be free; 0: for ever. */
   readonly headersTimeoutMs: number;
   /** For silence within its body; 0: for ever. */
   readonly bodyTimeoutMs: number;
@@ -48,6 +48,7 @@ export class Http1Pool {
   readonly #host: string;
   readonly #headMaxBytes: number;
   readonly #tickMs: number;
+  readonly #waitMs: number;
   readonly #all = new Set<Connection>();
   /** The last used at the end. */
   readonly #idle: Connection[] = [];
@@ -72,6 +73,7 @@ export class Http1Pool {
     this.#headMaxBytes = headMaxBytes;
     const shortest = Math.min(...[headersTimeoutMs, bodyTimeoutMs, idleMs].filter(Boolean));
     this.#tickMs = Math.min(TICK_MAX_MS, Math.max(TICK_MIN_MS, Math.floor(shortest / TICKS)));
+    this.#waitMs = headersTimeoutMs || Infinity;
     this.#timeouts = {
       headTicks: Math.ceil(headersTimeoutMs / this.#tickMs) || Infinity,
       bodyTicks: Math.ceil(bodyTimeoutMs / this.#tickMs) || Infinity,
@@ -101,7 +103,9 @@ export class Http1Pool {
       if (idle.isFresh(now)) return idle.begin(exchange);
       idle.destroy(aborted());
     }
+    exchange.waitsUntil = now + this.#waitMs;
     this.#waiting.push(exchange);
+    this.#watch();
     this.#widen();
   }
 
@@ -160,8 +164,12 @@ export class Http1Pool {
       onGone: () => this.#onGone(connection),
     });
     this.#all.add(connection);
-    this.#timer ??= setInterval(() => this.#tick(), this.#tickMs).unref();
+    this.#watch();
     this.#use(connection);
+  }
+
+  #watch(): void {
+    this.#timer ??= setInterval(() => this.#tick(), this.#tickMs).unref();
   }
 
   /**
@@ -198,10 +206,6 @@ export class Http1Pool {
     if (at >= 0) this.#idle.splice(at, 1);
     this.#resting = this.#resting.filter((each) => each !== connection);
     this.#rested = this.#rested.filter((each) => each !== connection);
-    if (this.#all.size === 0) {
-      clearInterval(this.#timer);
-      this.#timer = undefined;
-    }
     this.#widen();
     this.#settle();
   }
@@ -209,9 +213,17 @@ export class Http1Pool {
   #tick(): void {
     const now = performance.now();
     for (const connection of this.#all) connection.tick(now);
+    // Those for whom a connection is being made wait for that, which has a time of its own.
+    while (this.#waiting.length > this.#connecting && (this.#waiting[0]?.waitsUntil ?? now) <= now)
+      this.#waiting.shift()?.fail(allBusy());
+    this.#settle();
   }
 
   #settle(): void {
+    if (this.#all.size + this.#waiting.length === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    }
     // Who destroys it does not wait for a connection that nobody will use.
     const connecting = this.#isDestroyed ? 0 : this.#connecting;
     if (this.#closed && this.#all.size + connecting + this.#waiting.length === 0) this.#onClosed();
@@ -220,6 +232,10 @@ export class Http1Pool {
 
 function dead(): Http1Error {
   return new Http1Error('CLOSED', 'the connection was closed');
+}
+
+function allBusy(): Http1Error {
+  return new Http1Error('BUSY', 'every connection was busy for too long');
 }
 
 function aborted(): Http1Error {

@@ -1,5 +1,7 @@
 /** What an HTTP/1.1 request came to instead of an answer. */
 export type Http1ErrorCode =
+  /** As many connections as there may be were busy for as long as the head of an answer may take: nothing was sent. */
+  | 'BUSY'
   /** No head of an answer in time. */
   | 'HEADERS_TIMEOUT'
   /** Silence within the body of one. */

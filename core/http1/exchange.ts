@@ -19,6 +19,8 @@ export class Exchange implements Http1Controller {
   /** The head as it goes out. */
   readonly head: string;
   readonly framing: Framing;
+  /** Until when it waits for a connection to be free, by `performance.now()`. */
+  waitsUntil = Infinity;
   #connection: Carrier | undefined;
   #over = false;
 

@@ -1,0 +1,30 @@
+/** Fields that name a caller or where it calls from, or carry a credential of its own, by whole words of their names. */
+const WORDS = [
+  'o?auth\\d?|authn|authz|authenticat\\w+|authoriz\\w+|jwt|oidc|saml|sso|dpop',
+  '\\w*tokens?|passw(?:or)?d|secret|credentials?|cookie2?',
+  '(?:api|access|auth|secret|private|subscription|functions)[-_]?key',
+  'users?(?![-_]agent)|user(?:id|name)|login|e?mail|from',
+  '(?:tenant|account|org|scope)(?:s|[-_]?id)?|roles?|groups?',
+  'subject|principal|identity|actor|on-behalf-of|impersonat\\w+|sudo',
+  'forwarded|via|remote[-_](?:addr|host)|external-address|client[-_]?(?:ip|cert|dn|verify)|ip(?:v6)?(?=$)',
+];
+const NAMES_CALLER = new RegExp(`(?:^|[-_])(?:${WORDS.join('|')})(?=$|[-_])`);
+/** Has such a word, and names a state of what is asked for (RFC 4918, 10.5). */
+const LOCK = 'lock-token';
+
+/** Programs send few different names, and some send any. */
+const KNOWN_MAX = 1_024;
+const known = new Map<string, boolean>();
+
+/**
+ * Whether a request header, its name in lower case, tells who calls: by its name alone, since none of the many that servers believe is in a
+ * standard. Not those of one product whose names do not tell.
+ */
+export function namesCaller(name: string): boolean {
+  const told = known.get(name);
+  if (told !== undefined) return told;
+  const names = NAMES_CALLER.test(name) && name !== LOCK;
+  if (known.size >= KNOWN_MAX) known.clear();
+  known.set(name, names);
+  return names;
+}
