@@ -31,7 +31,8 @@ test('the id space of a server of ours passes as it is, in both directions and t
   const said = newId('ids');
   assert.equal((await post({ 'mcp-session-id': said })).status, 200);
   assert.equal(seen.at(-1), said);
-  await post({ 'mcp-session-id': said, 'mcp-protocol-version': '2026-07-28' });
+  const modern = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'ping' };
+  assert.equal((await post({ 'mcp-session-id': said, ...modern })).status, 200);
   assert.equal(seen.at(-1), undefined, 'there are no sessions since 2026-07-28');
   assert.equal((await post({ 'mcp-session-id': `${said}x` })).status, 404, 'no other id does');
 });
