@@ -162,8 +162,9 @@ for (const value of BAD)
 
 test('limits are each principal’s own, and the answer says when to come back', async (t) => {
   const staticTokens = tokenFile(t, { tokens: [{ sha256, subject: 'ci' }] });
-  const gateway = await startGateway(t, [await echo(t)], { staticTokens, principalRate: 20 });
-  for (let n = 0; n < 2; n++) assert.equal((await call(gateway.origin, token)).status, 200);
+  const gateway = await startGateway(t, [await echo(t)], { staticTokens, principalRate: 10 });
+  // Of ten in a minute, ten may come at once.
+  for (let n = 0; n < 10; n++) assert.equal((await call(gateway.origin, token)).status, 200);
   const refused = await call(gateway.origin, token);
   assert.equal(refused.status, 429);
   assert.ok(Number(refused.headers.get('retry-after')) >= 1);
