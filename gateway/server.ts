@@ -1,4 +1,4 @@
-import { type Address, formatAddress, isLoopback } from '#core/address';
+import type { Address } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
@@ -20,7 +20,8 @@ import type { AuthFailure } from './auth/challenge.ts';
 import { resourceMetadata } from './auth/resource-metadata.ts';
 import { createCallRecorder } from './call-record.ts';
 import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
-import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
+import { assertGatewayConfig } from './config-check.ts';
+import { createHostOriginCheck } from './host-origin.ts';
 import { createLimits, type PrincipalLimits } from './limits.ts';
 import { mayRepeat } from './recovery/may-repeat.ts';
 import { openRecovery } from './recovery/open.ts';
@@ -69,10 +70,9 @@ const EVERY_TOOL: ToolRights = { names: 'any' };
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDeps): Gateway {
-  assertServers(config);
+  assertGatewayConfig(config);
   const checkHostAndOrigin = createHostOriginCheck(config.allowedHosts, config.allowedOrigins);
   const authenticator = createAuthenticator(config, log);
-  assertMeantToBeReached(config);
   const signed = createAssertions(readSigningKey(config.signingKey));
   const ours = config.serversAre === 'ours';
   const record = recorder(metrics);
@@ -219,7 +219,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       return listen(http, config.listen);
     },
     async reload(next) {
-      assertServers(next);
+      assertGatewayConfig(next);
       await servers.reload(next);
       const changed = changedKeys(running, next);
       running = next;
@@ -243,26 +243,8 @@ function isEventStream({ method, headers }: HttpRequest): boolean {
   return method === 'GET' || headers['mcp-method'] === 'subscriptions/listen';
 }
 
-/** @throws {OutriderError} CONFIG_INVALID */
-function assertServers({ servers }: GatewayConfig): void {
-  if (servers.length === 0)
-    throw new OutriderError('CONFIG_INVALID', 'gateway.servers must name at least one server');
-}
-
 function limitsOf({ principalRate, principalConcurrent }: GatewayConfig): PrincipalLimits {
   return { perMinute: principalRate, concurrent: principalConcurrent };
-}
-
-/** Who opens the gateway to other machines says by which name, and so thought of it. @throws {OutriderError} CONFIG_INVALID */
-function assertMeantToBeReached({ listen: address, allowedHosts }: GatewayConfig): void {
-  const names = new Set(allowedHosts);
-  const asByDefault =
-    names.size === LOOPBACK_HOSTS.length && LOOPBACK_HOSTS.every((name) => names.has(name));
-  if (!isLoopback(address) && asByDefault)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `gateway.listen: ${formatAddress(address)} can be reached from other machines, and no client there could call it: end TLS in front of the gateway, because tokens reach it in clear, and name what clients call it by in gateway.allowedHosts`,
-    );
 }
 
 function headersOf(error: OutriderError): Record<string, string> {

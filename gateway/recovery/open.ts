@@ -7,7 +7,7 @@ import type { KeyRing } from '../sessions/key-ring.ts';
 import { createMovedSessions } from './moved-sessions.ts';
 import { directoryMoves } from './moves/directory.ts';
 import { redisMoves } from './moves/redis.ts';
-import { redisPlace } from './moves/redis-place.ts';
+import { redisAddress, redisPlace } from './moves/redis-place.ts';
 import type { MoveStore } from './moves/store.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
 
@@ -47,13 +47,19 @@ export function openRecovery(
   return createRecovery({ balancer, moved, log, metrics });
 }
 
-function storeOf(config: RecoveryConfig): MoveStore | undefined {
-  const { recoveryDirectory, recoveryRedis, recoveryRedisPasswordFile, sessionMax } = config;
+/** @throws {OutriderError} CONFIG_INVALID where the configuration alone shows that there cannot be a store */
+export function assertStore({ recoveryDirectory, recoveryRedis }: RecoveryConfig): void {
+  if (recoveryRedis !== undefined) redisAddress(recoveryRedis);
   if (recoveryRedis !== undefined && recoveryDirectory !== undefined)
     throw new OutriderError(
       'CONFIG_INVALID',
       'gateway.recoveryDirectory and gateway.recoveryRedis: only one of them can say where sessions went',
     );
+}
+
+function storeOf(config: RecoveryConfig): MoveStore | undefined {
+  const { recoveryDirectory, recoveryRedis, recoveryRedisPasswordFile, sessionMax } = config;
+  assertStore(config);
   if (recoveryRedis !== undefined)
     return redisMoves(redisPlace(recoveryRedis, recoveryRedisPasswordFile), sessionMax);
   return recoveryDirectory === undefined
