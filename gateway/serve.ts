@@ -45,6 +45,8 @@ export interface Entered {
   readonly response: HttpResponse;
   readonly requestId: string;
   readonly principal: Principal;
+  /** Called once it is read: what comes of its calls is recorded here from then on. */
+  readonly onRead: () => void;
 }
 
 /**
@@ -65,6 +67,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
   const messages = readMessages(body);
+  entered.onRead();
   const calls = messages.some((message) => toolOf(message) !== undefined);
   const facts: CallFacts = {
     requestId,

@@ -1,6 +1,6 @@
 import type { Address } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
-import { OutriderError, toOutriderError } from '#core/errors';
+import { type ErrorCode, OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { PlainServer } from '#core/http1/plain-server';
@@ -27,6 +27,7 @@ import { mayRepeat } from './recovery/may-repeat.ts';
 import { openRecovery } from './recovery/open.ts';
 import type { Recovery } from './recovery/recovery.ts';
 import { refuse } from './refusal.ts';
+import { createRefusalRecorder, isDenial, type RefusalRecorder } from './refusal-record.ts';
 import { type ServeDeps, serveMcp } from './serve.ts';
 import { createServers } from './servers.ts';
 import { openKeyRing } from './sessions/key-ring.ts';
@@ -102,6 +103,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   );
   let recovery: Recovery | undefined;
   let audit: GatewayAudit | undefined;
+  let refusals: RefusalRecorder | undefined;
   let policies: PolicyStore | undefined;
   let serving: ServeDeps | undefined;
   let stopping: Promise<void> | undefined;
@@ -139,12 +141,26 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       const status = response.writableFinished ? response.statusCode : 499;
       record.request(status, (performance.now() - started) / 1_000);
     });
-    serve(request, response, requestId).catch((thrown: unknown) => {
+    const progress: Progress = { isUnread: false, principal: undefined };
+    serve(request, response, requestId, progress).catch((thrown: unknown) => {
       const error = toOutriderError(thrown);
       const durationMs = performance.now() - started;
       const fields = { requestId, code: error.code, durationMs, error };
       if (error.failure.http >= 500) log.warn('a request was not served', fields);
       else log.debug('a request was refused', fields);
+      if (isDenial(error.code, error.failure.http)) record.denied(error.code);
+      const { method, headers } = request;
+      if (progress.isUnread)
+        refusals?.record(
+          {
+            requestId,
+            method,
+            traceparent: headers['traceparent'],
+            principal: progress.principal,
+          },
+          error,
+          durationMs,
+        );
       refuse(request, response, error, { 'x-request-id': requestId, ...headersOf(error) });
     });
   }
@@ -153,6 +169,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     request: HttpRequest,
     response: HttpResponse,
     requestId: string,
+    progress: Progress,
   ): Promise<void> {
     const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
     if (metadata?.paths.has(path) && request.method === 'GET') {
@@ -160,16 +177,22 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       return;
     }
     if (path !== ROUTE || !serving) throw new OutriderError('NOT_FOUND', 'not found');
+    const { method, headers } = request;
+    progress.isUnread = true;
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
-    checkHostAndOrigin(request.headers.host, request.headers.origin);
-    if (!METHODS.includes(request.method ?? ''))
+    checkHostAndOrigin(headers.host, headers.origin);
+    if (!METHODS.includes(method ?? ''))
       throw new OutriderError('METHOD_NOT_ALLOWED', 'use POST, GET or DELETE');
     // Before the body is read: a stranger's bytes are not kept.
-    const admitted = admit(request.headers.authorization);
+    const admitted = admit(headers.authorization);
     const principal = admitted instanceof Promise ? await admitted : admitted;
+    progress.principal = principal;
     const leave = enter(principal);
     try {
-      await serveMcp({ request, response, requestId, principal }, serving);
+      const onRead = () => {
+        progress.isUnread = false;
+      };
+      await serveMcp({ request, response, requestId, principal, onRead }, serving);
     } finally {
       leave();
     }
@@ -186,6 +209,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     await servers.close();
     recovery?.close();
     await policies?.close();
+    refusals?.close();
     await audit?.close();
   }
 
@@ -200,6 +224,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       }
       recovery = openRecovery(config, servers.balancer, ring, log, metrics);
       audit = openAudit(config, log, metrics);
+      refusals = createRefusalRecorder(audit);
       const rightsIn = rightsByPrincipal();
       serving = {
         balancer: servers.balancer,
@@ -238,6 +263,13 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   };
 }
 
+/** How far a request has come. */
+interface Progress {
+  /** Whether it is one of MCP, whose refusal has no other record. */
+  isUnread: boolean;
+  principal: Principal | undefined;
+}
+
 /** Whether a request opens a stream that ends only when one of its sides does. */
 function isEventStream({ method, headers }: HttpRequest): boolean {
   return method === 'GET' || headers['mcp-method'] === 'subscriptions/listen';
@@ -269,11 +301,17 @@ function recorder(metrics: Metrics) {
   const failures = metrics.counter('outrider_auth_failures_total', 'Callers not let in', [
     'reason',
   ]);
+  const denials = metrics.tally(
+    'outrider_denials_total',
+    'Requests refused by the gateway itself, by error code',
+    { label: 'reason' },
+  );
   return {
     request(status: number, seconds: number) {
       requests.add(1, String(status));
       durations.observe(seconds);
     },
+    denied: (code: ErrorCode) => denials.add(1, code.toLowerCase()),
     failover: () => failovers.inc(),
     authFailure: (reason: AuthFailure) => failures.inc({ reason }),
   };
