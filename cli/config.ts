@@ -62,11 +62,11 @@ function readParts(name: string, env: Env): ReadonlyMap<string, Config> {
   const file = { name, text: textOf(name) };
   const configs = new Map<string, Config>();
   const read =
-    <S extends Spec>(part: Part, spec: S, check: (config: ConfigOf<S>) => void = () => {}) =>
+    <S extends Spec>(part: Part, spec: S, check: (loaded: ConfigOf<S>) => void = () => {}) =>
     () => {
-      const config = loadConfig(part, spec, { argv: [], env, file });
-      check(config);
-      configs.set(part, config);
+      const loaded = loadConfig(part, spec, { argv: [], env, file });
+      check(loaded);
+      configs.set(part, loaded);
     };
   assertAll(
     read('gateway', gatewaySpec(paths), assertGatewayConfig),

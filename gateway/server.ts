@@ -17,10 +17,11 @@ import { createAssertions } from './assertions.ts';
 import { type GatewayAudit, openAudit } from './audit.ts';
 import { createAuthenticator } from './auth/authenticator.ts';
 import type { AuthFailure } from './auth/challenge.ts';
-import { resourceMetadata } from './auth/resource-metadata.ts';
+import { resourceMetadata, scopesOf } from './auth/resource-metadata.ts';
 import { createCallRecorder } from './call-record.ts';
 import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
 import { assertGatewayConfig } from './config-check.ts';
+import { answerPreflight, isPreflight, openTo } from './cors.ts';
 import { createHostOriginCheck } from './host-origin.ts';
 import { createLimits, type PrincipalLimits } from './limits.ts';
 import { mayRepeat } from './recovery/may-repeat.ts';
@@ -78,7 +79,11 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   const ours = config.serversAre === 'ours';
   const record = recorder(metrics);
   const metadata = resourceMetadata(config);
-  const admit = createAdmission(authenticator.authenticate, metadata?.url, record.authFailure);
+  const admit = createAdmission(
+    authenticator.authenticate,
+    { metadata: metadata?.url, scopes: scopesOf(config.issuers) },
+    record.authFailure,
+  );
   let running = config;
   let enter = createLimits(limitsOf(config));
   const servers = createServers(config, {
@@ -172,15 +177,26 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     progress: Progress,
   ): Promise<void> {
     const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
-    if (metadata?.paths.has(path) && request.method === 'GET') {
-      answerJson(response, 200, metadata.document);
+    const { method, headers } = request;
+    const { host, origin } = headers;
+    if (metadata?.paths.has(path) && (method === 'GET' || isPreflight(request))) {
+      if (origin !== undefined) {
+        checkHostAndOrigin(host, origin);
+        openTo(response, origin);
+      }
+      if (method === 'GET') answerJson(response, 200, metadata.document);
+      else answerPreflight(request, response);
       return;
     }
     if (path !== ROUTE || !serving) throw new OutriderError('NOT_FOUND', 'not found');
-    const { method, headers } = request;
     progress.isUnread = true;
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
-    checkHostAndOrigin(headers.host, headers.origin);
+    checkHostAndOrigin(host, origin);
+    if (origin !== undefined) openTo(response, origin);
+    if (isPreflight(request)) {
+      answerPreflight(request, response);
+      return;
+    }
     if (!METHODS.includes(method ?? ''))
       throw new OutriderError('METHOD_NOT_ALLOWED', 'use POST, GET or DELETE');
     // Before the body is read: a stranger's bytes are not kept.

@@ -95,7 +95,7 @@ test('a client without a token is told where to get one, at the URL that it was 
   assert.equal(refused.status, 401);
   assert.equal(
     refused.headers.get('www-authenticate'),
-    'Bearer realm="outrider", resource_metadata="https://mcp.example/.well-known/oauth-protected-resource/team/mcp"',
+    'Bearer realm="outrider", resource_metadata="https://mcp.example/.well-known/oauth-protected-resource/team/mcp", scope="mcp:call"',
   );
   const wellKnown = '/.well-known/oauth-protected-resource';
   for (const path of [wellKnown, `${wellKnown}/team/mcp`, `${wellKnown}/mcp`]) {
