@@ -45,6 +45,50 @@ test('a file in order is said to be, and everything wrong with another at once',
   assert.equal((await run(['check', good], { SIZE: 'much' })).code, 1, 'as it would be read here');
 });
 
+const OPEN = 'listen: "0.0.0.0:1", allowedHosts: [mcp.example]';
+const CANNOT_START = [
+  ['gateway: {servers: []}', /gateway\.servers/],
+  ['gateway: {listen: "0.0.0.0:1"}', /gateway\.allowedHosts/],
+  [`gateway: {insecure: true, ${OPEN}}`, /gateway\.insecure/],
+  ['gateway: {allowedHosts: ["http://localhost"]}', /gateway\.allowedHosts/],
+  ['gateway: {allowedOrigins: [localhost]}', /gateway\.allowedOrigins/],
+  ['gateway: {recoveryDirectory: /a, recoveryRedis: "redis://b"}', /gateway\.recoveryRedis/],
+  ['gateway: {recoveryRedis: "http://b"}', /gateway\.recoveryRedis/],
+  ['gateway: {serversDraining: ["http://b:1/mcp"]}', /gateway\.serversDraining/],
+  ['gateway: {issuers: [{issuer: "http://idp.example", audience: a}]}', /https URL/],
+  ['gateway: {issuers: [{issuer: i, audience: a, jwks: "http://idp.example/k"}]}', /https URL/],
+  [
+    'gateway: {issuers: [{issuer: i, audience: a, introspection: "https://idp.example/i"}]}',
+    /introspectionClient/,
+  ],
+  ['server: {runner: []}', /server\.runner/],
+  ['runner: {tcp: "0.0.0.0:1"}', /runner\.tcp/],
+  ['runner: {exchange: {tokenFile: /t}, proxyTls: {cert: /c}}', /runner\.proxyTls/],
+  ['sidecar: {listen: "127.0.0.1:1"}', /sidecar\.listen/],
+  ['sidecar: {proxyTls: {cert: /c}}', /sidecar\.proxyTls/],
+  ['proxy: {tcp: "0.0.0.0:1"}', /proxy\.serverTls/],
+] as const;
+
+for (const [text, problem] of CANNOT_START)
+  test(`what no part could start with is wrong: ${text}`, async (t) => {
+    const [file = ''] = filesOf(t, `${text}\n`);
+    const { code, err } = await run(['check', file]);
+    assert.equal(code, 1);
+    assert.match(err, problem);
+  });
+
+test('what cannot start is told of all parts and keys at once; what can is not wrong: control', async (t) => {
+  const [bad = '', good = ''] = filesOf(
+    t,
+    `gateway: {insecure: true, servers: [], ${OPEN}}\nsidecar: {listen: "127.0.0.1:1"}\n`,
+    `gateway: {${OPEN}, servers: ["http://a:1/mcp", "http://b:1/mcp"], serversDraining: ["http://b:1/mcp"], recoveryRedis: "redis://c"}\n`,
+  );
+  const { err } = await run(['check', bad]);
+  for (const problem of [/gateway\.insecure/, /gateway\.servers/, /sidecar\.listen/])
+    assert.match(err, problem);
+  assert.equal((await run(['check', good])).code, 0);
+});
+
 test('two files are told apart by their keys, and by what can change while it runs', async (t) => {
   const [old = '', next = '', same = ''] = filesOf(
     t,

@@ -1,21 +1,29 @@
 import { readFileSync } from 'node:fs';
-import { type Field, loadConfig, PARTS, type Spec } from '#core/config';
+import { type ConfigOf, type Field, loadConfig, type PARTS, type Spec } from '#core/config';
+import { assertAll } from '#core/config-problems';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { runtimeDir, stateDir } from '#core/runtime-dir';
 import { changedKeys, gatewaySpec, RELOADABLE } from '#gateway/config';
+import { assertGatewayConfig } from '#gateway/config-check';
 import { proxySpec } from '#proxy/config';
+import { assertProxyConfig } from '#proxy/config-check';
 import { runnerSpec } from '#runner/config';
+import { assertRunnerConfig } from '#runner/config-check';
 import { serverSpec } from '#server/config';
+import { assertServerConfig } from '#server/config-check';
 import { sidecarSpec } from '#sidecar/config';
+import { assertSidecarConfig } from '#sidecar/config-check';
 import { upSpec } from './up.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 type Config = Readonly<Record<string, unknown>>;
+type Part = (typeof PARTS)[number];
 
 const USAGE = `usage: outrider config check FILE
        outrider config diff OLD NEW
 
-check  says everything that is wrong with a configuration file, as the parts would read it here
+check  says everything that is wrong with a configuration file, as the parts would read it here and refuse to start with it;
+       whether the files that it names are there is not looked at
 diff   says which keys of two files differ, and which of them a running part takes over; exit 1 where any does
 `;
 
@@ -51,29 +59,28 @@ export async function config(
 function readParts(name: string, env: Env): ReadonlyMap<string, Config> {
   const uid = process.getuid?.() ?? 0;
   const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
-  const specs: Readonly<Record<(typeof PARTS)[number], Spec>> = {
-    gateway: gatewaySpec(paths),
-    server: serverSpec(paths),
-    // What starts these two, `outrider up` or a manifest, names the policies.
-    runner: withPolicies(runnerSpec(paths)),
-    sidecar: sidecarSpec(paths),
-    proxy: withPolicies(proxySpec(paths)),
-    up: upSpec(),
-  };
   const file = { name, text: textOf(name) };
-  const problems = new Set<string>();
   const configs = new Map<string, Config>();
-  for (const part of PARTS)
-    try {
-      configs.set(part, loadConfig(part, specs[part], { argv: [], env, file }));
-    } catch (error) {
-      for (const line of toOutriderError(error).message.split('\n')) problems.add(line);
-    }
-  if (problems.size > 0) throw new OutriderError('CONFIG_INVALID', [...problems].join('\n'));
+  const read =
+    <S extends Spec>(part: Part, spec: S, check: (loaded: ConfigOf<S>) => void = () => {}) =>
+    () => {
+      const loaded = loadConfig(part, spec, { argv: [], env, file });
+      check(loaded);
+      configs.set(part, loaded);
+    };
+  assertAll(
+    read('gateway', gatewaySpec(paths), assertGatewayConfig),
+    read('server', serverSpec(paths), assertServerConfig),
+    // What starts these two, `outrider up` or a manifest, names the policies.
+    read('runner', withPolicies(runnerSpec(paths)), assertRunnerConfig),
+    read('sidecar', sidecarSpec(paths), assertSidecarConfig),
+    read('proxy', withPolicies(proxySpec(paths)), assertProxyConfig),
+    read('up', upSpec()),
+  );
   return configs;
 }
 
-function withPolicies(spec: Spec & { readonly policies: Field<string> }): Spec {
+function withPolicies<S extends Spec & { readonly policies: Field<string> }>(spec: S): S {
   return { ...spec, policies: { ...spec.policies, default: upSpec().policies.default ?? '' } };
 }
 

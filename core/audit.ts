@@ -27,7 +27,7 @@ export { type AuditFinding, type AuditVerification, verifyAudit } from './audit-
 /** What an audit record may say. Every field has one meaning in every part; absent means unknown or not applicable. */
 export interface AuditFields {
   /**
-   * `start` and `end` of a writer; `request` out of a sandbox; `exec`; `call` of a tool; `receipt` of another writer's
+   * `start` and `end` of a writer; `request` out of a sandbox; `exec`; `call` of a tool, or what was refused at the gateway before it was read; `receipt` of another writer's
    * records; `checkpoint` of this chain; `anchor` with which a file begins; `owner` of a sandbox's records; `policy` loaded or refused.
    */
   readonly event:

@@ -77,6 +77,7 @@ export function answerJson(
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(text),
       'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
       ...headers,
     })
     .end(text);

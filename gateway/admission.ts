@@ -10,17 +10,18 @@ import type { TokenVerdict } from './auth/token-claims.ts';
  */
 export type Admit = (authorization: string | undefined) => Principal | Promise<Principal>;
 
-/** `metadata`: the URL that challenges name. */
+/** What challenges name: the URL of the metadata, and the scopes where it is not known whose token it should be. */
 export function createAdmission(
   authenticate: Authenticate,
-  metadata: string | undefined,
+  named: { readonly metadata: string | undefined; readonly scopes: readonly string[] },
   onFailure: (reason: AuthFailure) => void,
 ): Admit {
   const admitted = (verdict: TokenVerdict): Principal => {
     if (verdict.ok) return verdict.principal;
     const { reason, scopes, cause } = verdict;
     onFailure(reason);
-    throw new Refused(reason, challenge(reason, scopes, metadata), cause);
+    const wanted = scopes.length > 0 ? scopes : named.scopes;
+    throw new Refused(reason, challenge(reason, wanted, named.metadata), cause);
   };
   return (authorization) => {
     const verdict = authenticate(authorization);

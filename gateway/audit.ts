@@ -8,7 +8,7 @@ import { givesUpRoot } from '#core/mesh-user';
 import type { Metrics } from '#core/metrics';
 import type { GatewayConfig } from './config.ts';
 
-/** The gateway's chain: one record for each call of a tool, whatever came of it. */
+/** The gateway's chain: one record for each call of a tool, whatever came of it, and for what was refused unread. */
 export interface GatewayAudit {
   /** To be called before a call is sent on. @throws {OutriderError} AUDIT_UNAVAILABLE while what has been is not recorded */
   assertWritable(): void;

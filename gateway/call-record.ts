@@ -151,7 +151,7 @@ function verdictOf(outcome: CallOutcome, error: OutriderError | undefined): Audi
 }
 
 /** W3C Trace Context: version, trace id, parent, flags. */
-function traceIdOf(traceparent: unknown): string | undefined {
+export function traceIdOf(traceparent: unknown): string | undefined {
   return typeof traceparent === 'string'
     ? /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/.exec(traceparent)?.[1]
     : undefined;

@@ -128,7 +128,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'Directory of policy documents, or a bundle of them, whose Roles say who may call which tool; without it the servers say that alone.',
     ),
     principalRate: integer(
-      'Requests that a principal may send in a minute; 0: any number.',
+      'Requests that a principal may send in a minute, all of them at once where it has sent none for a minute; 0: any number.',
       0,
       10_000_000,
       0,

@@ -21,25 +21,25 @@ test('a principal has so many requests at once, whatever its tokens say besides'
   );
 });
 
-test('a rate allows a tenth of its minute at once, then one by one, and says when', () => {
+test('a rate allows its minute at once, then one by one, and says when', () => {
   let now = 0;
   const enter = createLimits({ perMinute: 60, concurrent: 0 }, () => now);
   const sent = () => {
     let count = 0;
     try {
-      for (; count < 100; count++) enter(LOCAL_PRINCIPAL);
+      for (; count < 1_000; count++) enter(LOCAL_PRINCIPAL);
     } catch (error) {
       assert.equal(Object(error).code, 'RATE_LIMITED');
       assert.equal(Object(error).retryAfterMs, 1_000);
     }
     return count;
   };
-  assert.equal(sent(), 6);
+  assert.equal(sent(), 60);
   assert.doesNotThrow(() => enter(OTHER));
   now += 1_000;
   assert.equal(sent(), 1);
   now += 600_000;
-  assert.equal(sent(), 6, 'what was not used is not saved up');
+  assert.equal(sent(), 60, 'what was not used is not saved up');
 });
 
 test('a rate of one in a minute lets one through', () => {

@@ -9,7 +9,7 @@ export interface PrincipalLimits {
 }
 
 interface Use {
-  /** Requests that may be sent now; refilled with time, up to a tenth of a minute's. */
+  /** Requests that may be sent now; refilled with time, up to a minute's. */
   tokens: number;
   filledAt: number;
   running: number;
@@ -22,7 +22,7 @@ const BUSY_RETRY_MS = 1_000;
 
 /**
  * Bounds what each principal sends through this gateway, whatever number of sessions and tokens it has. Returns what gives
- * the place back; a rate allows a tenth of its minute at once, and one request at least.
+ * the place back. Who has not sent for a minute may send a whole minute's at once; what is used comes back evenly, a minute's in a minute.
  */
 export function createLimits(
   { perMinute, concurrent }: PrincipalLimits,
@@ -30,12 +30,11 @@ export function createLimits(
 ): (principal: Principal) => () => void {
   if (perMinute === 0 && concurrent === 0) return () => () => {};
   const uses = new Map<string, Use>();
-  const burst = Math.max(1, perMinute / 10);
 
   /** @throws {OutriderError} RATE_LIMITED | QUOTA_EXCEEDED, with the time after which to try again */
   return (principal) => {
     const key = principalKey(principal);
-    const use = uses.get(key) ?? { tokens: burst, filledAt: now(), running: 0 };
+    const use = uses.get(key) ?? { tokens: perMinute, filledAt: now(), running: 0 };
     uses.delete(key);
     uses.set(key, use);
     forgetOldest(uses);
@@ -45,7 +44,7 @@ export function createLimits(
       });
     if (perMinute > 0) {
       const at = now();
-      use.tokens = Math.min(burst, use.tokens + ((at - use.filledAt) * perMinute) / MINUTE_MS);
+      use.tokens = Math.min(perMinute, use.tokens + ((at - use.filledAt) * perMinute) / MINUTE_MS);
       use.filledAt = at;
       if (use.tokens < 1)
         throw new OutriderError('RATE_LIMITED', 'too many requests in a minute', {

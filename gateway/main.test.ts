@@ -94,7 +94,8 @@ test('L5: a changed file and SIGHUP change the servers without a call lost; a br
   await untilAnsweredBy('first');
   write(second);
   await untilAnsweredBy('second');
-  writeFileSync(file, 'gateway: {servers: []}\n');
+  const unknown = 'serversDraining: ["http://127.0.0.1:1/mcp"]';
+  writeFileSync(file, `gateway: {servers: ["${first}/mcp"], ${unknown}}\n`);
   await logged(/the old one stays/);
   assert.equal(await call(), 'second');
   write(first);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { startGateway, startHttp } from './testing.ts';
 
 interface Sample {
@@ -95,7 +97,9 @@ test('L2: counters equal the number of calls that were made, by what came of the
     assert.equal(after('outrider_tool_calls_total', labels), calls, JSON.stringify(labels));
   assert.equal(after('outrider_auth_failures_total'), 5);
   assert.equal(after('outrider_sessions_total', { event: 'begun' }), 1);
-  assert.equal(after('outrider_audit_records_total'), 12);
+  assert.equal(after('outrider_denials_total', { reason: 'unauthenticated' }), 5);
+  assert.equal(after('outrider_denials_total'), 5, 'what servers refuse is no refusal of ours');
+  assert.equal(after('outrider_audit_records_total'), 12 + 5, 'calls, and what was refused unread');
 });
 
 test('L2: histograms count every request and every call, in buckets that quantiles can be taken of', async (t) => {
@@ -116,5 +120,46 @@ test('L2: histograms count every request and every call, in buckets that quantil
       `${name}: none took a minute`,
     );
     assert.ok(seen(`${name}_sum`, labels) > 0, name);
+  }
+});
+
+/** Names, types and labels, as docs/gateway.md tells them. */
+function documented(): Map<string, readonly [type: string, labels: readonly string[]]> {
+  const page = readFileSync(new URL('../docs/gateway.md', import.meta.url), 'utf8');
+  const rows = page.matchAll(/^\| `(outrider_\w+)` \| (\w+) \|([^|]*)\|/gm);
+  return new Map(
+    [...rows].map(([, name = '', type = '', labels = '']) => [
+      name,
+      [type, [...labels.matchAll(/`(\w+)`/g)].map(([, label = '']) => label)],
+    ]),
+  );
+}
+
+test('docs/gateway.md tells of every metric, with its type and its labels', async (t) => {
+  const server = await startHttp(t, async (request, response) => {
+    request.resume();
+    response.setHeader('mcp-session-id', 's').end('{}');
+  });
+  const policies = fileURLToPath(new URL('../examples/quickstart/policies', import.meta.url));
+  const over = { recovery: true, policies, serversAre: 'foreign' } as const;
+  const { origin, authorization } = await startGateway(t, [server], over);
+  for (const sent of [authorization, 'Bearer wrong'])
+    for (const method of ['tools/call', 'initialize']) {
+      const body = JSON.stringify({ id: 1, method, params: { name: 'x' } });
+      await fetch(`${origin}/mcp`, { method: 'POST', headers: { authorization: sent }, body });
+    }
+  const scraped = await (await fetch(`${origin}/metrics`)).text();
+  const types = [...scraped.matchAll(/^# TYPE (outrider_\w+) (\w+)$/gm)];
+  const known = documented();
+  assert.deepEqual(
+    types.map(([, name, type]) => `${name} ${type}`).toSorted(),
+    [...known].map(([name, [type]]) => `${name} ${type}`).toSorted(),
+  );
+  const samples = parse(scraped).filter(({ name }) => name.startsWith('outrider_'));
+  assert.ok(samples.length > known.size);
+  for (const { name, labels } of samples) {
+    const [, named] = known.get(name) ?? known.get(name.replace(/_(bucket|sum|count)$/, '')) ?? [];
+    const seen = Object.keys(labels).filter((label) => label !== 'part' && label !== 'le');
+    assert.deepEqual(seen.toSorted(), named?.toSorted(), name);
   }
 });

@@ -49,6 +49,8 @@ export interface Entered {
   readonly response: HttpResponse;
   readonly requestId: string;
   readonly principal: Principal;
+  /** Called once it is read: what comes of its calls is recorded here from then on. */
+  readonly onRead: () => void;
 }
 
 /**
@@ -68,6 +70,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const started = performance.now();
   const messages = readMessages(body);
   const asked = askedIn(messages);
+  entered.onRead();
   const calls = messages.some((message) => toolOf(message) !== undefined);
   const facts: CallFacts = {
     requestId,

@@ -1,6 +1,6 @@
-import { type Address, formatAddress, isLoopback } from '#core/address';
+import type { Address } from '#core/address';
 import { giveNotice } from '#core/drain-notice';
-import { OutriderError, toOutriderError } from '#core/errors';
+import { type ErrorCode, OutriderError, toOutriderError } from '#core/errors';
 import { adminRoutes, answerError, answerJson, closeServer, listen } from '#core/http';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { PlainServer } from '#core/http1/plain-server';
@@ -17,14 +17,17 @@ import { createAssertions } from './assertions.ts';
 import { type GatewayAudit, openAudit } from './audit.ts';
 import { createAuthenticator } from './auth/authenticator.ts';
 import type { AuthFailure } from './auth/challenge.ts';
-import { resourceMetadata } from './auth/resource-metadata.ts';
+import { resourceMetadata, scopesOf } from './auth/resource-metadata.ts';
 import { createCallRecorder } from './call-record.ts';
 import { changedKeys, type GatewayConfig, RELOADABLE } from './config.ts';
-import { createHostOriginCheck, LOOPBACK_HOSTS } from './host-origin.ts';
+import { assertGatewayConfig } from './config-check.ts';
+import { answerPreflight, isPreflight, openTo } from './cors.ts';
+import { createHostOriginCheck } from './host-origin.ts';
 import { createLimits, type PrincipalLimits } from './limits.ts';
 import { mayRepeat } from './recovery/may-repeat.ts';
 import { openShared, type Shared } from './recovery/open.ts';
 import { refuse } from './refusal.ts';
+import { createRefusalRecorder, isDenial, type RefusalRecorder } from './refusal-record.ts';
 import { type ServeDeps, serveMcp } from './serve.ts';
 import { createServers } from './servers.ts';
 import { openKeyRing } from './sessions/key-ring.ts';
@@ -68,15 +71,18 @@ const EVERY_TOOL: ToolRights = { names: 'any' };
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDeps): Gateway {
-  assertServers(config);
+  assertGatewayConfig(config);
   const checkHostAndOrigin = createHostOriginCheck(config.allowedHosts, config.allowedOrigins);
   const authenticator = createAuthenticator(config, log);
-  assertMeantToBeReached(config);
   const signed = createAssertions(readSigningKey(config.signingKey));
   const ours = config.serversAre === 'ours';
   const record = recorder(metrics);
   const metadata = resourceMetadata(config);
-  const admit = createAdmission(authenticator.authenticate, metadata?.url, record.authFailure);
+  const admit = createAdmission(
+    authenticator.authenticate,
+    { metadata: metadata?.url, scopes: scopesOf(config.issuers) },
+    record.authFailure,
+  );
   let running = config;
   let enter = createLimits(limitsOf(config));
   const servers = createServers(config, {
@@ -95,6 +101,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   );
   let shared: Shared | undefined;
   let audit: GatewayAudit | undefined;
+  let refusals: RefusalRecorder | undefined;
   let policies: PolicyStore | undefined;
   let serving: ServeDeps | undefined;
   let stopping: Promise<void> | undefined;
@@ -132,12 +139,26 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       const status = response.writableFinished ? response.statusCode : 499;
       record.request(status, (performance.now() - started) / 1_000);
     });
-    serve(request, response, requestId).catch((thrown: unknown) => {
+    const progress: Progress = { isUnread: false, principal: undefined };
+    serve(request, response, requestId, progress).catch((thrown: unknown) => {
       const error = toOutriderError(thrown);
       const durationMs = performance.now() - started;
       const fields = { requestId, code: error.code, durationMs, error };
       if (error.failure.http >= 500) log.warn('a request was not served', fields);
       else log.debug('a request was refused', fields);
+      if (isDenial(error.code, error.failure.http)) record.denied(error.code);
+      const { method, headers } = request;
+      if (progress.isUnread)
+        refusals?.record(
+          {
+            requestId,
+            method,
+            traceparent: headers['traceparent'],
+            principal: progress.principal,
+          },
+          error,
+          durationMs,
+        );
       refuse(request, response, error, { 'x-request-id': requestId, ...headersOf(error) });
     });
   }
@@ -146,23 +167,41 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     request: HttpRequest,
     response: HttpResponse,
     requestId: string,
+    progress: Progress,
   ): Promise<void> {
     const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
-    if (metadata?.paths.has(path) && request.method === 'GET') {
-      answerJson(response, 200, metadata.document);
+    const { method, headers } = request;
+    const { host, origin } = headers;
+    if (metadata?.paths.has(path) && (method === 'GET' || isPreflight(request))) {
+      if (origin !== undefined) {
+        checkHostAndOrigin(host, origin);
+        openTo(response, origin);
+      }
+      if (method === 'GET') answerJson(response, 200, metadata.document);
+      else answerPreflight(request, response);
       return;
     }
     if (path !== ROUTE || !serving) throw new OutriderError('NOT_FOUND', 'not found');
+    progress.isUnread = true;
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
-    checkHostAndOrigin(request.headers.host, request.headers.origin);
-    if (!METHODS.includes(request.method ?? ''))
+    checkHostAndOrigin(host, origin);
+    if (origin !== undefined) openTo(response, origin);
+    if (isPreflight(request)) {
+      answerPreflight(request, response);
+      return;
+    }
+    if (!METHODS.includes(method ?? ''))
       throw new OutriderError('METHOD_NOT_ALLOWED', 'use POST, GET or DELETE');
     // Before the body is read: a stranger's bytes are not kept.
-    const admitted = admit(request.headers.authorization);
+    const admitted = admit(headers.authorization);
     const principal = admitted instanceof Promise ? await admitted : admitted;
+    progress.principal = principal;
     const leave = enter(principal);
     try {
-      await serveMcp({ request, response, requestId, principal }, serving);
+      const onRead = () => {
+        progress.isUnread = false;
+      };
+      await serveMcp({ request, response, requestId, principal, onRead }, serving);
     } finally {
       leave();
     }
@@ -179,6 +218,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     await servers.close();
     shared?.close();
     await policies?.close();
+    refusals?.close();
     await audit?.close();
   }
 
@@ -202,6 +242,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       });
       await news.start();
       audit = openAudit(config, log, metrics);
+      refusals = createRefusalRecorder(audit);
       const rightsIn = rightsByPrincipal();
       serving = {
         balancer: servers.balancer,
@@ -221,7 +262,7 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       return listen(http, config.listen);
     },
     async reload(next) {
-      assertServers(next);
+      assertGatewayConfig(next);
       await servers.reload(next);
       const changed = changedKeys(running, next);
       running = next;
@@ -240,31 +281,20 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
   };
 }
 
+/** How far a request has come. */
+interface Progress {
+  /** Whether it is one of MCP, whose refusal has no other record. */
+  isUnread: boolean;
+  principal: Principal | undefined;
+}
+
 /** Whether a request opens a stream that ends only when one of its sides does. */
 function isEventStream({ method, headers }: HttpRequest): boolean {
   return method === 'GET' || headers['mcp-method'] === 'subscriptions/listen';
 }
 
-/** @throws {OutriderError} CONFIG_INVALID */
-function assertServers({ servers }: GatewayConfig): void {
-  if (servers.length === 0)
-    throw new OutriderError('CONFIG_INVALID', 'gateway.servers must name at least one server');
-}
-
 function limitsOf({ principalRate, principalConcurrent }: GatewayConfig): PrincipalLimits {
   return { perMinute: principalRate, concurrent: principalConcurrent };
-}
-
-/** Who opens the gateway to other machines says by which name, and so thought of it. @throws {OutriderError} CONFIG_INVALID */
-function assertMeantToBeReached({ listen: address, allowedHosts }: GatewayConfig): void {
-  const names = new Set(allowedHosts);
-  const asByDefault =
-    names.size === LOOPBACK_HOSTS.length && LOOPBACK_HOSTS.every((name) => names.has(name));
-  if (!isLoopback(address) && asByDefault)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `gateway.listen: ${formatAddress(address)} can be reached from other machines, and no client there could call it: end TLS in front of the gateway, because tokens reach it in clear, and name what clients call it by in gateway.allowedHosts`,
-    );
 }
 
 function headersOf(error: OutriderError): Record<string, string> {
@@ -289,11 +319,17 @@ function recorder(metrics: Metrics) {
   const failures = metrics.counter('outrider_auth_failures_total', 'Callers not let in', [
     'reason',
   ]);
+  const denials = metrics.tally(
+    'outrider_denials_total',
+    'Requests refused by the gateway itself, by error code',
+    { label: 'reason' },
+  );
   return {
     request(status: number, seconds: number) {
       requests.add(1, String(status));
       durations.observe(seconds);
     },
+    denied: (code: ErrorCode) => denials.add(1, code.toLowerCase()),
     failover: () => failovers.inc(),
     authFailure: (reason: AuthFailure) => failures.inc({ reason }),
   };

@@ -28,6 +28,7 @@ import { type AuditSink, openAuditSink } from './audit-sink.ts';
 import { createAuthority } from './authority.ts';
 import { Breakers } from './breaker.ts';
 import type { ProxyConfig } from './config.ts';
+import { assertProxyConfig } from './config-check.ts';
 import { createCounts } from './counts.ts';
 import { upstreamTrust } from './dial.ts';
 import { createDialer } from './dialer.ts';
@@ -40,7 +41,7 @@ import { createIdentifier } from './identify.ts';
 import { createIssuerVerifier } from './issuers/issuer-token.ts';
 import { configuredLimits, createLimiter } from './limits/index.ts';
 import { Listener } from './listener.ts';
-import { assertMeantToBeReached, tlsAt } from './listeners.ts';
+import { tlsAt } from './listeners.ts';
 import { measureBreakers, proxyMetrics } from './metrics.ts';
 import { createClientTokens } from './oauth2.ts';
 import { OpenExchanges } from './open-exchanges.ts';
@@ -107,7 +108,7 @@ async function start(
   { log, metrics, env, seat }: ProxyDeps,
   lifecycle: Lifecycle,
 ): Promise<ProxyAddresses> {
-  assertMeantToBeReached(config);
+  assertProxyConfig(config);
   const measured = proxyMetrics(metrics);
   const revocations = new Revocations();
   const open = new OpenExchanges(revocations);

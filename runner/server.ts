@@ -1,7 +1,7 @@
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { type Address, formatAddress, isLoopback } from '#core/address';
+import { type Address, formatAddress } from '#core/address';
 import { AuditChain, AuditFile } from '#core/audit';
 import { OutriderError } from '#core/errors';
 import { GrpcHealth } from '#core/grpc-health';
@@ -24,6 +24,7 @@ import { ArtefactStore } from './artefacts.ts';
 import { callersBy, type IdentifyCaller } from './callers.ts';
 import { CancelKeys } from './cancel-keys.ts';
 import type { RunnerConfig } from './config.ts';
+import { assertRunnerConfig, proxyTlsPaths } from './config-check.ts';
 import { Datasources } from './datasources.ts';
 import { exchangedTokens, type TokenSource } from './exchanged-tokens.ts';
 import { becomeUser, policySource } from './give-up-root.ts';
@@ -71,15 +72,7 @@ export interface RunningRunner {
 
 /** Starts the runner as configured. @throws {OutriderError} CONFIG_INVALID, POLICY_INVALID, ADDRESS_IN_USE, BACKEND_UNAVAILABLE */
 export async function startRunner(config: RunnerConfig, deps: RunnerDeps): Promise<RunningRunner> {
-  for (const [key, address] of [
-    ['listen', config.listen],
-    ['tcp', config.tcp],
-  ] as const)
-    if (address && !isLoopback(address))
-      throw new OutriderError(
-        'CONFIG_INVALID',
-        `runner.${key} must be a unix socket or a loopback address: mutual TLS between hosts is not in this version`,
-      );
+  assertRunnerConfig(config);
   const lifecycle = new Lifecycle(deps.log, config.drainTimeout + 15_000);
   try {
     return await start(config, deps, lifecycle);
@@ -291,12 +284,9 @@ function auditFile({ audit, auditMaxBytes, auditFiles, user }: RunnerConfig): Au
 function tokenSource(config: RunnerConfig): TokenSource {
   const tokenFile = config['exchange.tokenFile'];
   if (tokenFile === undefined) return new ExecutionSigner(readSigningKey(config.signingKey));
-  const paths = [config['proxyTls.cert'], config['proxyTls.key'], config['proxyTls.ca']];
-  const given = paths.filter((path) => path !== undefined);
-  if (given.length !== 0 && given.length !== paths.length)
-    throw new OutriderError('CONFIG_INVALID', 'runner.proxyTls needs all of cert, key and ca');
-  const [cert = '', key = '', ca = ''] = given.map((path) => readFileSync(path, 'utf8'));
-  const tls = given.length === 0 ? undefined : { cert, key, ca };
+  const paths = proxyTlsPaths(config);
+  const [cert = '', key = '', ca = ''] = paths.map((path) => readFileSync(path, 'utf8'));
+  const tls = paths.length === 0 ? undefined : { cert, key, ca };
   return exchangedTokens({ proxy: config.proxy, tls, tokenFile });
 }
 

@@ -2,6 +2,7 @@ import { type Address, formatAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import type { Logger } from '#core/log';
 import type { Datasource, RunRequest, RunResponse, Sandbox } from '#proto';
+import { assertSomeRunner } from './config-check.ts';
 import { rendezvous } from './rendezvous.ts';
 import { connectRunner, type RunContext, type Runner, type RunnerClient } from './runner-client.ts';
 
@@ -24,8 +25,8 @@ export function connectRunners(
   log: Logger,
   options: RunnersOptions = {},
 ): Runner {
+  assertSomeRunner(addresses);
   const [first] = addresses;
-  if (!first) throw new OutriderError('CONFIG_INVALID', 'server.runner must name a runner');
   if (addresses.length === 1) return (options.connect ?? connectRunner)(first);
   return new Runners(addresses, log, options);
 }

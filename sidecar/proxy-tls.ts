@@ -24,14 +24,27 @@ const KEYS = ['cert', 'key', 'ca'] as const;
  * @throws {OutriderError} CONFIG_INVALID where it is configured in part, cannot be read, or the proxy is on a unix socket
  */
 export function readProxyTls(config: SidecarConfig): ProxyTls | undefined {
+  const files = proxyTlsFiles(config);
+  if (!files) return undefined;
+  const [cert, key, ca] = KEYS.map((name) => read(name, files[name]));
+  return { cert: cert ?? '', key: key ?? '', ca: ca ?? '', thumbprint: thumbprintOf(cert ?? '') };
+}
+
+/** Where it is; undefined where there is none. @throws {OutriderError} CONFIG_INVALID */
+export function proxyTlsFiles(
+  config: SidecarConfig,
+): Readonly<Record<(typeof KEYS)[number], string>> | undefined {
   const given = KEYS.filter((key) => config[`proxyTls.${key}`] !== undefined);
   if (given.length === 0) return undefined;
   if (given.length < KEYS.length)
     throw invalid('needs all of cert, key and ca: the proxy knows sidecars by their certificates');
   if (config.proxy.kind === 'unix')
     throw invalid('is for a proxy that is called over TCP, and sidecar.proxy is a unix socket');
-  const [cert, key, ca] = KEYS.map((name) => read(name, config[`proxyTls.${name}`] ?? ''));
-  return { cert: cert ?? '', key: key ?? '', ca: ca ?? '', thumbprint: thumbprintOf(cert ?? '') };
+  return {
+    cert: config['proxyTls.cert'] ?? '',
+    key: config['proxyTls.key'] ?? '',
+    ca: config['proxyTls.ca'] ?? '',
+  };
 }
 
 /** Begins a TLS connection to the proxy, which has to show its certificate. */

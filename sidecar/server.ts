@@ -11,6 +11,7 @@ import { SidecarServiceService } from '#proto/sidecar';
 import { Attachment } from './attachment.ts';
 import { CompiledPolicies } from './compiled-policies.ts';
 import { adminAddress, type SidecarConfig } from './config.ts';
+import { assertUnix } from './config-check.ts';
 import { createMeasures } from './measures.ts';
 import { proxyProblem } from './proxy-link.ts';
 import { readProxyTls } from './proxy-tls.ts';
@@ -35,11 +36,7 @@ export function createSidecar(
   },
 ): Sidecar {
   const { listen: address } = config;
-  if (address.kind !== 'unix')
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      'sidecar.listen must be a unix socket: over TCP anybody on this machine could open doors',
-    );
+  assertUnix(address);
   const host = new Host(config, deps);
   const grpc = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 });
   grpc.addService(

@@ -14,9 +14,9 @@ export const AUTH_FAILURES = {
 export type AuthFailure = keyof typeof AUTH_FAILURES;
 
 /**
- * The value of `WWW-Authenticate` (RFC 6750 section 3): bare where no token came, `invalid_token` where one was refused,
- * `insufficient_scope` with the missing scopes; each with the URL of the metadata that names the issuers (RFC 9728 section 5.1),
- * where there is one. Undefined where no other token would help.
+ * The value of `WWW-Authenticate` (RFC 6750 section 3): without an error where no token came, `invalid_token` where one was refused,
+ * `insufficient_scope` where it has too few; each with the scopes that a token must have, and with the URL of the metadata that names the
+ * issuers (RFC 9728 section 5.1), where there are some. Undefined where no other token would help.
  */
 export function challenge(
   reason: AuthFailure,
@@ -24,11 +24,20 @@ export function challenge(
   metadata?: string,
 ): string | undefined {
   if (reason === 'keys_unavailable') return undefined;
-  const named = metadata === undefined ? '' : `, resource_metadata="${metadata}"`;
-  const realm = `Bearer realm="outrider"${named}`;
-  if (reason === 'missing') return realm;
   // RFC 6749 section 3.3 leaves no quote and no backslash in a scope; configuration is not trusted to know.
   const wanted = scopes.join(' ').replaceAll(/["\\]/g, '');
-  if (reason === 'scope') return `${realm}, error="insufficient_scope", scope="${wanted}"`;
-  return `${realm}, error="invalid_token", error_description="${AUTH_FAILURES[reason]}"`;
+  const parts = [
+    'realm="outrider"',
+    ...(metadata === undefined ? [] : [`resource_metadata="${metadata}"`]),
+    ...errorOf(reason),
+    ...(wanted === '' ? [] : [`scope="${wanted}"`]),
+  ];
+  return `Bearer ${parts.join(', ')}`;
+}
+
+function errorOf(reason: AuthFailure): readonly string[] {
+  if (reason === 'missing') return [];
+  return reason === 'scope'
+    ? ['error="insufficient_scope"']
+    : ['error="invalid_token"', `error_description="${AUTH_FAILURES[reason]}"`];
 }

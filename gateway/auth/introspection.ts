@@ -21,8 +21,8 @@ export function createIntrospection(
   issuer: IssuerConfig,
   now: Clock = Date.now,
 ): (token: string) => Promise<TokenVerdict> {
-  const url = introspectionUrl(issuer);
-  const authorization = clientOf(issuer);
+  const { url, client, secretFile } = introspectionOf(issuer);
+  const authorization = basic(client, secretIn(secretFile));
   const circuit = new ProviderCircuit(now);
   const cache = new Map<string, { readonly verdict: TokenVerdict; readonly until: number }>();
 
@@ -58,25 +58,36 @@ export function createIntrospection(
 
 /** Finds out whether the issuer answers this gateway at all. @throws {OutriderError} UPSTREAM_UNREACHABLE | CONFIG_INVALID */
 export async function reachIntrospection(issuer: IssuerConfig): Promise<void> {
-  await fetchJson(introspectionUrl(issuer), {
+  const { url, client, secretFile } = introspectionOf(issuer);
+  await fetchJson(url, {
     ...PROVIDER_BOUNDS,
-    headers: { authorization: clientOf(issuer) },
+    headers: { authorization: basic(client, secretIn(secretFile)) },
     form: new URLSearchParams({ token: 'of nobody', token_type_hint: 'access_token' }),
   });
 }
 
-function introspectionUrl({ introspection, issuer }: IssuerConfig): URL {
-  return providerUrl(introspection ?? '', `introspection of ${issuer}`);
-}
-
-/** How the gateway shows the issuer who asks: HTTP Basic with the two form-encoded (RFC 6749 section 2.3.1). */
-function clientOf({ issuer, introspectionClient, introspectionSecretFile }: IssuerConfig): string {
+/** Where an issuer is asked, and as whom, as the configuration says it. @throws {OutriderError} CONFIG_INVALID */
+export function introspectionOf(issuer: IssuerConfig): {
+  readonly url: URL;
+  readonly client: string;
+  readonly secretFile: string;
+} {
+  const { introspection, introspectionClient, introspectionSecretFile } = issuer;
   if (introspectionClient === undefined || introspectionSecretFile === undefined)
     throw new OutriderError(
       'CONFIG_INVALID',
-      `introspection of ${issuer} needs introspectionClient and introspectionSecretFile`,
+      `introspection of ${issuer.issuer} needs introspectionClient and introspectionSecretFile`,
     );
-  const pair = [introspectionClient, secretIn(introspectionSecretFile)].map(encodeURIComponent);
+  return {
+    url: providerUrl(introspection ?? '', `introspection of ${issuer.issuer}`),
+    client: introspectionClient,
+    secretFile: introspectionSecretFile,
+  };
+}
+
+/** How the gateway shows the issuer who asks: HTTP Basic with the two form-encoded (RFC 6749 section 2.3.1). */
+function basic(client: string, secret: string): string {
+  const pair = [client, secret].map(encodeURIComponent);
   return `Basic ${Buffer.from(pair.join(':')).toString('base64')}`;
 }
 

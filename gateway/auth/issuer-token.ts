@@ -6,8 +6,8 @@ import type { Principal } from '#core/principal';
 import { CLOCK_TOLERANCE_S } from '#core/tokens';
 import type { IssuerConfig } from '../config.ts';
 import type { AuthFailure } from './challenge.ts';
-import { createIntrospection, reachIntrospection } from './introspection.ts';
-import { createKeySource } from './key-source.ts';
+import { createIntrospection, introspectionOf, reachIntrospection } from './introspection.ts';
+import { createKeySource, keysPlace } from './key-source.ts';
 import { grantedTo, type TokenVerdict } from './token-claims.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
@@ -33,12 +33,8 @@ export function createIssuerVerifier(
   issuers: readonly IssuerConfig[],
   log: Logger,
 ): IssuerVerifier {
+  assertIssuers(issuers);
   const asked = issuers.filter(({ introspection }) => introspection !== undefined);
-  if (asked.length > 1)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      'gateway.issuers: one issuer at most can have introspection, since a token that nobody else can read does not say whose it is',
-    );
   const signing = issuers
     .filter(({ introspection }) => introspection === undefined)
     .map((issuer) => ({ issuer, source: createKeySource(issuer, log) }));
@@ -64,6 +60,19 @@ export function createIssuerVerifier(
       ]);
     },
   };
+}
+
+/** What is wrong with issuers, as far as the configuration alone shows it. @throws {OutriderError} CONFIG_INVALID */
+export function assertIssuers(issuers: readonly IssuerConfig[]): void {
+  const asked = issuers.filter(({ introspection }) => introspection !== undefined);
+  if (asked.length > 1)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      'gateway.issuers: one issuer at most can have introspection, since a token that nobody else can read does not say whose it is',
+    );
+  for (const issuer of issuers)
+    if (issuer.introspection === undefined) keysPlace(issuer);
+    else introspectionOf(issuer);
 }
 
 /** @throws {OutriderError} ERR_OAUTH_PROVIDER where it is not the configuration that is wrong */

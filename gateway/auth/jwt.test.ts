@@ -191,6 +191,8 @@ for (const [what, claims, status] of [
         response.headers.get('www-authenticate'),
         'Bearer realm="outrider", error="insufficient_scope", scope="a b"',
       );
+    const { headers } = await gateway.call('not.a.token');
+    assert.match(headers.get('www-authenticate') ?? '', /error="invalid_token".*, scope="a b"$/);
   });
 
 test('an issuer may be given another algorithm, and then has that one only', async (t) => {

@@ -33,17 +33,18 @@ export function createKeySource(
   { issuer, jwks, jwksCooldown }: Pick<IssuerConfig, 'issuer' | 'jwks' | 'jwksCooldown'>,
   log: Logger,
 ): KeySource {
-  const remote = (text: string): JWTVerifyGetKey =>
-    createRemoteJWKSet(providerUrl(text, `the address of the keys of ${issuer}`), {
+  const remote = (url: URL): JWTVerifyGetKey =>
+    createRemoteJWKSet(url, {
       timeoutDuration: FETCH_TIMEOUT_MS,
       cacheMaxAge: CACHE_MAX_AGE_MS,
       cooldownDuration: jwksCooldown,
     });
-  if (jwks !== undefined) {
-    const keys = URL.canParse(jwks) ? remote(jwks) : fileKeys(resolve(jwks), log);
+  const place = keysPlace({ issuer, jwks });
+  if (place.kind !== 'discovered') {
+    const keys = place.kind === 'url' ? remote(place.url) : fileKeys(place.path, log);
     return { keys, ready: async () => {} };
   }
-  const metadata = discoveryUrl(issuer);
+  const { metadata } = place;
   let found: JWTVerifyGetKey | undefined;
   return {
     keys: (header, token) => {
@@ -57,9 +58,26 @@ export function createKeySource(
           'CONFIG_INVALID',
           `gateway.issuers: what ${metadata.href} says is not about ${issuer}`,
         );
-      found = remote(uri);
+      found = remote(keysUrl(uri, issuer));
     },
   };
+}
+
+type KeysPlace =
+  | { readonly kind: 'url'; readonly url: URL }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'discovered'; readonly metadata: URL };
+
+/** Where the keys of an issuer are, as the configuration says it. @throws {OutriderError} CONFIG_INVALID */
+export function keysPlace({ issuer, jwks }: Pick<IssuerConfig, 'issuer' | 'jwks'>): KeysPlace {
+  if (jwks === undefined) return { kind: 'discovered', metadata: discoveryUrl(issuer) };
+  return URL.canParse(jwks)
+    ? { kind: 'url', url: keysUrl(jwks, issuer) }
+    : { kind: 'file', path: resolve(jwks) };
+}
+
+function keysUrl(text: string, issuer: string): URL {
+  return providerUrl(text, `the address of the keys of ${issuer}`);
 }
 
 /** A file that turns unreadable keeps its last keys, and the log says so. */

@@ -17,6 +17,7 @@ export function resourceMetadata({
   issuers,
 }: Pick<GatewayConfig, 'publicUrl' | 'issuers'>): ResourceMetadata | undefined {
   if (!publicUrl || issuers.length === 0) return undefined;
+  const scopes = scopesOf(issuers);
   const path = publicUrl.pathname === '/' ? '' : publicUrl.pathname;
   return {
     url: `${publicUrl.origin}${WELL_KNOWN}${path}`,
@@ -27,12 +28,12 @@ export function resourceMetadata({
       resource: path === '' ? publicUrl.origin : publicUrl.href,
       authorization_servers: issuers.map(({ issuer }) => issuer),
       bearer_methods_supported: ['header'],
-      ...scopesOf(issuers),
+      ...(scopes.length === 0 ? {} : { scopes_supported: scopes }),
     },
   };
 }
 
-function scopesOf(issuers: readonly IssuerConfig[]): Readonly<Record<string, readonly string[]>> {
-  const scopes = [...new Set(issuers.flatMap((issuer) => issuer.scopes))];
-  return scopes.length === 0 ? {} : { scopes_supported: scopes };
+/** What tokens must have, of whatever issuer they are. */
+export function scopesOf(issuers: readonly IssuerConfig[]): readonly string[] {
+  return [...new Set(issuers.flatMap((issuer) => issuer.scopes))];
 }

@@ -8,7 +8,7 @@ import type { KeyRing } from '../sessions/key-ring.ts';
 import { createMovedSessions } from './moved-sessions.ts';
 import { sharedDirectory } from './moves/directory.ts';
 import { sharedRedis } from './moves/redis.ts';
-import { redisPlace } from './moves/redis-place.ts';
+import { redisAddress, redisPlace } from './moves/redis-place.ts';
 import type { SharedStore } from './moves/store.ts';
 import { createNews, type News } from './news.ts';
 import { createRecovery, type Recovery } from './recovery.ts';
@@ -68,13 +68,19 @@ export function openShared(
   };
 }
 
-function storeOf(config: RecoveryConfig): SharedStore | undefined {
-  const { recoveryDirectory, recoveryRedis, recoveryRedisPasswordFile, sessionMax } = config;
+/** @throws {OutriderError} CONFIG_INVALID where the configuration alone shows that there cannot be a store */
+export function assertStore({ recoveryDirectory, recoveryRedis }: RecoveryConfig): void {
+  if (recoveryRedis !== undefined) redisAddress(recoveryRedis);
   if (recoveryRedis !== undefined && recoveryDirectory !== undefined)
     throw new OutriderError(
       'CONFIG_INVALID',
       'gateway.recoveryDirectory and gateway.recoveryRedis: only one of them can say where sessions went and which ended',
     );
+}
+
+function storeOf(config: RecoveryConfig): SharedStore | undefined {
+  const { recoveryDirectory, recoveryRedis, recoveryRedisPasswordFile, sessionMax } = config;
+  assertStore(config);
   if (recoveryRedis !== undefined)
     return sharedRedis(redisPlace(recoveryRedis, recoveryRedisPasswordFile), sessionMax);
   return recoveryDirectory === undefined

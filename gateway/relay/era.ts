@@ -7,47 +7,108 @@ export type Era = 'legacy' | 'modern';
 
 const FIRST_MODERN = '2026-07-28';
 
-/** By the version header alone: the body decides only what the server makes of it. */
+/**
+ * By the version header; `assertHeadersAgree` holds the body against it.
+ * @throws {ProtocolError} INVALID_REQUEST with HeaderMismatch where it came more than once: who reads one of them reads another era
+ */
 export function eraOf(headers: IncomingHttpHeaders): Era {
   const version = headers['mcp-protocol-version'];
   if (version === undefined) return 'legacy';
-  return typeof version === 'string' && /^\d{4}-\d\d-\d\d$/.test(version) && version >= FIRST_MODERN
-    ? 'modern'
-    : 'legacy';
+  if (typeof version !== 'string' || version.includes(','))
+    throw mismatch(null, 'MCP-Protocol-Version came more than once');
+  return isModern(version) ? 'modern' : 'legacy';
+}
+
+function isModern(version: string): boolean {
+  return /^\d{4}-\d\d-\d\d$/.test(version) && version >= FIRST_MODERN;
 }
 
 /**
- * Holds the headers that mirror the body (2026-07-28) against it, where they are sent: whoever routes by them and whoever reads
- * the body must see the same call. That they are missing is for the server to say.
- * @throws {ProtocolError} INVALID_REQUEST with HeaderMismatch
+ * Holds the headers that mirror the body (2026-07-28) against it: whoever routes by them and whoever reads the body must see the same
+ * call, in the same era. What is said must be true in either era; what a modern request must say must be there. A batch has no
+ * headers that could speak for all of it, and is no part of that revision.
+ * @throws {ProtocolError} INVALID_REQUEST, with HeaderMismatch but for a batch
  */
 export function assertHeadersAgree(
   headers: IncomingHttpHeaders,
   messages: readonly Message[],
 ): void {
-  const [message] = messages;
-  if (eraOf(headers) === 'legacy' || !message) return;
-  const method = headers['mcp-method'];
-  if (method !== undefined && method !== message.method) throw mismatch(message, 'Mcp-Method');
-  const name = headers['mcp-name'];
-  if (name !== undefined && !namesOf(message).includes(decoded(String(name))))
-    throw mismatch(message, 'Mcp-Name');
+  const era = eraOf(headers);
+  for (const message of messages) {
+    const { id, batched, version } = message;
+    if (batched && (era === 'modern' || isModern(version ?? '')))
+      throw new ProtocolError(
+        'INVALID_REQUEST',
+        { code: RPC.invalidRequest, id },
+        `a batch holds no messages of revision ${FIRST_MODERN} or later: send each by itself`,
+      );
+    assertSameVersion(headers, message);
+    assertSameMethod(headers, message, era);
+    assertSameName(headers, message, era);
+  }
 }
 
-function namesOf({ params }: Message): readonly unknown[] {
-  return [params['name'], params['uri'], params['taskId']];
+/** Clients of the session era name a version in neither place before theirs is agreed. */
+function assertSameVersion(headers: IncomingHttpHeaders, { id, version }: Message): void {
+  const said = headers['mcp-protocol-version'];
+  if (version === undefined || version === said) return;
+  if (said !== undefined) throw mismatch(id, untrue('MCP-Protocol-Version'));
+  if (isModern(version)) throw mismatch(id, missing('MCP-Protocol-Version'));
 }
 
-/** A value that is no header text comes as `=?base64?...?=`. */
-function decoded(value: string): string {
-  const base64 = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
-  return base64 === undefined ? value : Buffer.from(base64, 'base64').toString('utf8');
+function assertSameMethod(headers: IncomingHttpHeaders, { id, method }: Message, era: Era): void {
+  const said = headers['mcp-method'];
+  if (said === method) return;
+  if (said !== undefined) throw mismatch(id, untrue('Mcp-Method'));
+  if (era === 'modern' && isRequest(method)) throw mismatch(id, missing('Mcp-Method'));
 }
 
-function mismatch({ id }: Message, header: string): ProtocolError {
-  return new ProtocolError(
-    'INVALID_REQUEST',
-    { code: RPC.headerMismatch, id },
-    `the header ${header} does not say what the body says`,
-  );
+function assertSameName(
+  headers: IncomingHttpHeaders,
+  { id, method, params }: Message,
+  era: Era,
+): void {
+  const said = headers['mcp-name'];
+  const named = NAMED_BY.get(method ?? '');
+  if (said === undefined) {
+    if (era === 'modern' && named !== undefined && typeof params[named] === 'string')
+      throw mismatch(id, missing('Mcp-Name'));
+    return;
+  }
+  const names = named === undefined ? ANY_NAME : [named];
+  if (!names.some((name) => stands(String(said), params[name])))
+    throw mismatch(id, untrue('Mcp-Name'));
+}
+
+/** Which parameter `Mcp-Name` repeats: SEP-2243, and SEP-2663 for tasks. */
+const NAMED_BY: ReadonlyMap<string, string> = new Map([
+  ['tools/call', 'name'],
+  ['prompts/get', 'name'],
+  ['resources/read', 'uri'],
+  ['tasks/get', 'taskId'],
+  ['tasks/update', 'taskId'],
+  ['tasks/cancel', 'taskId'],
+]);
+/** For methods that are not known here. */
+const ANY_NAME = ['name', 'uri', 'taskId'] as const;
+
+/** Whether a header stands for `value`: visible ASCII as it is, anything else as `=?base64?...?=` and spelt in one way only. */
+function stands(header: string, value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  const base64 = /^=\?base64\?(.*)\?=$/.exec(header)?.[1];
+  return base64 === undefined
+    ? header === value && /^[\x20-\x7e]*$/.test(header)
+    : base64 === Buffer.from(value, 'utf8').toString('base64');
+}
+
+/** Notifications need not be routed. */
+function isRequest(method: string | undefined): boolean {
+  return method !== undefined && !method.startsWith('notifications/');
+}
+
+const untrue = (header: string) => `the header ${header} does not say what the body says`;
+const missing = (header: string) => `the header ${header} is missing`;
+
+function mismatch(id: Message['id'], message: string): ProtocolError {
+  return new ProtocolError('INVALID_REQUEST', { code: RPC.headerMismatch, id }, message);
 }

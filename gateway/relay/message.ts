@@ -8,7 +8,12 @@ export interface Message {
   /** Undefined for an answer of the client. */
   readonly method: string | undefined;
   readonly params: Readonly<Record<string, unknown>>;
+  /** The revision that it names itself, as messages do since 2026-07-28. */
+  readonly version: string | undefined;
+  readonly batched: boolean;
 }
+
+const VERSION_KEY = 'io.modelcontextprotocol/protocolVersion';
 
 /**
  * The messages in a body: one, or those of a batch (2025-03-26). A message that two parsers could read differently is refused,
@@ -26,7 +31,7 @@ export function readMessages(body: Buffer): readonly Message[] {
   }
   const batch = Array.isArray(parsed);
   const values: readonly unknown[] = Array.isArray(parsed) ? parsed : [parsed];
-  const messages = values.map(messageOf);
+  const messages = values.map((value) => messageOf(value, batch));
   const problem = ambiguity(text, values, batch);
   if (problem !== undefined)
     throw new ProtocolError(
@@ -43,12 +48,18 @@ export function toolOf({ method, params }: Message): string | undefined {
   return typeof params['name'] === 'string' ? params['name'] : '';
 }
 
-function messageOf(value: unknown): Message {
-  if (!isRecord(value)) return { id: null, method: undefined, params: {} };
-  const { id, method, params } = value;
+function messageOf(value: unknown, batched: boolean): Message {
+  const { id, method, params } = isRecord(value) ? value : NOTHING;
+  const given = isRecord(params) ? params : NOTHING;
+  const meta = given['_meta'];
+  const version = isRecord(meta) ? meta[VERSION_KEY] : undefined;
   return {
     id: typeof id === 'string' || typeof id === 'number' ? id : null,
     method: typeof method === 'string' ? method : undefined,
-    params: isRecord(params) ? params : {},
+    params: given,
+    version: typeof version === 'string' ? version : undefined,
+    batched,
   };
 }
+
+const NOTHING: Readonly<Record<string, unknown>> = {};

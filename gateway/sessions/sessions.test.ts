@@ -281,10 +281,13 @@ test('a server whose own id is too long is said to be at fault', async (t) => {
 
 test('the stateless era has no sessions: an id is neither passed on nor shown', async (t) => {
   const { first, servers, alice } = await startReplicas(t);
-  const headers = { 'mcp-protocol-version': '2026-07-28' };
+  const headers = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'ping' };
   const response = await send(first.origin, alice, { id: 'anything', headers });
   assert.equal(response.status, 404, "the server's own: it knows nothing without a session");
   assert.deepEqual([...servers[0].seen, ...servers[1].seen], ['POST undefined']);
-  const begun = await send(first.origin, alice, { body: INITIALIZE, headers });
+  const begun = await send(first.origin, alice, {
+    body: INITIALIZE,
+    headers: { ...headers, 'mcp-method': 'initialize' },
+  });
   assert.equal(begun.headers.get('mcp-session-id'), null);
 });

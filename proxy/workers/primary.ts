@@ -3,13 +3,13 @@ import { adminRoutes, type ReadyCheck, removeStaleSockets } from '#core/http';
 import { Lifecycle } from '#core/lifecycle';
 import { sumMetrics } from '#core/metrics';
 import type { ProxyConfig } from '../config.ts';
+import { assertProxyConfig } from '../config-check.ts';
 import { createCounts } from '../counts.ts';
 import { usedProofs } from '../dpop.ts';
 import { exchangeKeyOf } from '../exchange-key.ts';
 import { usedTokens } from '../identify.ts';
 import { LocalLimits } from '../limits/local.ts';
 import { MemoryLeases } from '../limits/memory-store.ts';
-import { assertMeantToBeReached } from '../listeners.ts';
 import { openSidecarAudit, type ProxyDeps, serveAdmin } from '../server.ts';
 import { CountsOfWorker } from './counts-of-worker.ts';
 import type { Status } from './doors.ts';
@@ -50,7 +50,7 @@ async function start(
   { log, metrics }: Pick<ProxyDeps, 'log' | 'metrics'>,
   lifecycle: Lifecycle,
 ): Promise<string> {
-  assertMeantToBeReached(config);
+  assertProxyConfig(config);
   const exchangeKey = exchangeKeyOf(config['exchange.signingKey']);
   // Each worker listens as if it were alone, but for this.
   await removeStaleSockets([config.listen, config.tcp]);

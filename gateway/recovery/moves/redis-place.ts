@@ -14,12 +14,13 @@ export interface RedisPlace {
  */
 export function redisPlace(text: string, passwordFile: string | undefined): RedisPlace {
   return {
-    address: addressIn(text),
+    address: redisAddress(text),
     password: passwordFile === undefined ? undefined : passwordIn(passwordFile),
   };
 }
 
-function addressIn(text: string): RedisAddress {
+/** @throws {OutriderError} CONFIG_INVALID */
+export function redisAddress(text: string): RedisAddress {
   try {
     return parseRedisUrl(text);
   } catch (error) {

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Outcome, Session } from './session.ts';
 
@@ -40,6 +41,17 @@ export class Load {
   /** Every call that has ended. */
   get outcomes(): readonly Outcome[] {
     return this.#outcomes.flat();
+  }
+
+  /** How long the longest call of each of `sessions` took that was under way then or began. */
+  longest(
+    sessions: ReadonlySet<Session>,
+    { from: since, to: until }: { readonly from: number; readonly to: number },
+  ): readonly number[] {
+    return this.#outcomes
+      .filter((_, index) => sessions.has(this.sessions[index] ?? assert.fail()))
+      .map((calls) => calls.filter(({ from, to }) => to >= since && from <= until))
+      .map((calls) => Math.max(...calls.map(({ from, to }) => to - from)));
   }
 
   /** Sessions of which not one call that began after `since` was answered. */

@@ -45,6 +45,14 @@ export class Session {
     return { from, to: performance.now(), problem };
   }
 
+  /** The process that has the session, of servers that say so. @throws {Error} where it does not answer */
+  async replica(): Promise<number> {
+    const params = { name: 'replica', arguments: {} };
+    const id = ++this.#requests;
+    const said = await (await this.#post({ method: 'tools/call', params, id })).text();
+    return Number(/process (\d+)/.exec(said)?.[1] ?? Number.NaN);
+  }
+
   /** What the session's event stream says, in order, for as long as `wanted` is true; where it breaks, it goes on behind the last event that came. `opened` is called each time that the stream is there. */
   async *events(wanted: () => boolean, opened: () => void): AsyncGenerator {
     let last: string | undefined;

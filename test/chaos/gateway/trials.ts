@@ -10,13 +10,14 @@ import type { Replica } from '../../support/replica.ts';
 import { countOn } from './count.ts';
 import { Load, type Work } from './load.ts';
 import { backendUp } from './metrics.ts';
+import type { Session } from './session.ts';
 
 /** What one trial came to. */
 export interface Verdict {
   readonly calls: number;
   /** Failed, but in flight on what was killed: that much is allowed. */
   readonly inFlight: number;
-  /** How long the slowest 1 % of the calls took that began or were under way when it was killed, in milliseconds; where that counts. */
+  /** Of the sessions at the server that was killed, the 99th percentile of how long the longest call then took, in milliseconds; where that counts. */
   readonly stallP99Ms?: number;
   /** Everything else that should not have been. */
   readonly problems: readonly string[];
@@ -88,20 +89,22 @@ async function killForeign({ sessions, built }: TrialOptions): Promise<Verdict> 
   });
   return underLoad(fleet, FOREIGN, sessions, async (load) => {
     await sleep(WARM_MS);
-    const window = await killed(fleet.backends[0]);
+    const [victim] = fleet.backends;
+    const stalled = await sessionsAt(victim?.pid, load);
+    const window = await killed(victim);
     await sleep(AFTER_MS);
-    const hit = load.outcomes.filter(
-      ({ from, to }) => to >= window.from && from <= window.to + 1_000,
-    );
     return {
       window,
-      problems: [],
-      stallP99Ms: quantile(
-        hit.map(({ from, to }) => to - from),
-        0.99,
-      ),
+      problems: stalled.size > 0 ? [] : ['the server that was killed had no session'],
+      stalled,
     };
   });
+}
+
+/** Sessions that are in the memory of one process. */
+async function sessionsAt(pid: number | undefined, { sessions }: Load): Promise<Set<Session>> {
+  const pids = await Promise.all(sessions.map((session) => session.replica()));
+  return new Set(sessions.filter((_, index) => pids[index] === pid));
 }
 
 async function killServer({ sessions, built }: TrialOptions): Promise<Verdict> {
@@ -176,7 +179,8 @@ interface Hit {
   /** When something was dead or dying: a call that was under way then may fail. */
   readonly window: { readonly from: number; readonly to: number } | undefined;
   readonly problems: readonly string[];
-  readonly stallP99Ms?: number;
+  /** Those whose longest call then counts. */
+  readonly stalled?: ReadonlySet<Session>;
 }
 
 async function underLoad(
@@ -188,7 +192,7 @@ async function underLoad(
   try {
     const load = new Load(fleet.url, sessions, work);
     await load.start();
-    const { window, problems, stallP99Ms } = await hit(load);
+    const { window, problems, stalled } = await hit(load);
     const since = window?.to ?? 0;
     const deadline = performance.now() + LIVES_WITHIN_MS;
     while (load.deadSince(since) > 0 && performance.now() < deadline) await sleep(50);
@@ -201,7 +205,14 @@ async function underLoad(
     return {
       calls: load.outcomes.length,
       inFlight: excused.length,
-      ...(stallP99Ms !== undefined && { stallP99Ms }),
+      // Each has called again within that time.
+      ...(window &&
+        stalled && {
+          stallP99Ms: quantile(
+            load.longest(stalled, { from: window.from, to: window.to + AFTER_MS }),
+            0.99,
+          ),
+        }),
       problems: [
         ...problems,
         ...failed
