@@ -50,7 +50,7 @@ describe('values that look like a secret', () => {
 describe('pairs of a query or form', () => {
   for (const key of vectors.redact)
     test(`${key} is hidden, also where it is encoded`, () => {
-      const encoded = [...key].map((c) => `%${c.charCodeAt(0).toString(16)}`).join('');
+      const encoded = key.replace(/[^]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
       for (const name of [key, encoded])
         assert.equal(redactForm(`a=1&${name}=v%20w&b=2`), `a=1&${name}=[REDACTED]&b=2`);
     });
