@@ -1,5 +1,6 @@
 import type { Clock } from '#core/clock';
 import type { GaugeSeries, Metrics } from '#core/metrics';
+import { OpenList } from '#core/open-list';
 import { Circuit, type ExchangeEnd, type Health } from './circuit.ts';
 import { connectUpstream, type ServerPlace, type Upstream } from './upstream.ts';
 
@@ -56,7 +57,7 @@ interface Member {
   readonly circuit: Circuit;
   inFlight: number;
   /** Of what is in flight: to be told that nothing will come. */
-  readonly waiting: Set<() => void>;
+  readonly waiting: OpenList<() => void>;
   /** No longer in the list. */
   left: boolean;
   usedAt: number;
@@ -101,7 +102,7 @@ export function createBalancer(
           upstream,
           circuit,
           inFlight: 0,
-          waiting: new Set(),
+          waiting: new OpenList(),
           left: false,
           usedAt: now(),
           up: up.labels({ backend: upstream.label }),
