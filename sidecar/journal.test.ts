@@ -28,7 +28,7 @@ function program(door: string) {
   return { ask, end: () => agent.destroy() };
 }
 
-test('of requests that are allowed, denied and limited each has its own answer and its own record, however many they are', async (t) => {
+test('E7: of requests that are allowed, denied and limited each has its own answer and its own record, however many they are', async (t) => {
   const { attach, proxy } = await rig(t);
   const [api] = RULES;
   assert.ok(api);
@@ -67,7 +67,7 @@ test('of requests that are allowed, denied and limited each has its own answer a
   );
 });
 
-test('a flood of refusals is slowed down, and each is told as it is and recorded', async (t) => {
+test('E7: a flood of refusals is slowed down, and each is told as it is and recorded', async (t) => {
   const { attach, proxy } = await rig(t);
   const runner = await attach();
   await runner.bind();

@@ -10,7 +10,9 @@ import type { Identity } from './identity.ts';
 
 const AT_ONCE = 16;
 const ROUNDS = 5;
-const ROUND_MS = 1_500;
+const ROUND_MS = 2_000;
+/** At the start of a turn, after those of all others: what a process that had nothing to do has let go comes back. */
+const WARM_MS = 700;
 const CHILD = [
   process.execPath,
   '--conditions=outrider-source',
@@ -112,15 +114,19 @@ async function entrant(
 async function compete(entrants: readonly Entrant[]): Promise<void> {
   for (let round = 0; round <= ROUNDS; round++)
     for (const { pid, clients, rates, cpuUs } of entrants) {
-      const each = AT_ONCE / clients.length;
-      const { rate, cpuUs: cpu } = await spent(pid, async () => {
-        const got = await Promise.all(clients.map((client) => client.rate(each, ROUND_MS)));
-        return got.reduce((sum, one) => sum + one, 0);
-      });
+      await load(clients, WARM_MS);
+      const { rate, cpuUs: cpu } = await spent(pid, () => load(clients, ROUND_MS));
       if (round === 0) continue; // all get warm
       rates.push(rate);
       cpuUs.push(cpu);
     }
+}
+
+/** Calls in a second of all of them together. */
+async function load(clients: readonly BenchClient[], ms: number): Promise<number> {
+  const each = AT_ONCE / clients.length;
+  const got = await Promise.all(clients.map((client) => client.rate(each, ms)));
+  return got.reduce((sum, one) => sum + one, 0);
 }
 
 function figuresOf(entrants: ReadonlyMap<string, Entrant>): Record<string, number> {

@@ -37,7 +37,7 @@ const recovers = (mesh: RunningMesh) =>
   until('the mesh runs programs again', () => answers(mesh).catch(() => false));
 
 for (const sharing of ['host', 'none'])
-  test(`kill -9 of the sidecar ends the exec and its traffic, and the mesh recovers (sharing ${sharing})`, async () => {
+  test(`E1: kill -9 of the sidecar ends the exec and its traffic, and the mesh recovers (sharing ${sharing})`, async () => {
     const { mesh, api } = await start(sharing);
     try {
       const running = mesh.sdk.run(CALLING, { timeoutMs: 60_000 });

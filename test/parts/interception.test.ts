@@ -153,7 +153,7 @@ except OSError as error: print("self-signed" in str(error))
   assert.deepEqual(stdout.trim().split('\n'), ['True', `hello from ${HOST}`, 'True']);
 });
 
-test('one request has one record of the sidecar and one of the proxy, joined, with rule and credential', async () => {
+test('E7: one request has one record of the sidecar and one of the proxy, joined, with rule and credential', async () => {
   const url = 'https://api.example.com/v1/audited';
   await mesh.sdk.run(
     `import urllib.request; urllib.request.urlopen("${url}", data=b"x", timeout=10)`,

@@ -49,7 +49,7 @@ describe('the battery of attacks', () => {
   });
 
   for (const backend of BACKENDS)
-    test(`nothing escapes from ${backend}, and at least 60 attacks were refused there`, () => {
+    test(`E1: nothing escapes from ${backend}, and at least 60 attacks were refused there`, () => {
       const verdicts = told.attacks.map(({ id, name, targets }) => ({
         id,
         name,
