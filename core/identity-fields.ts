@@ -9,8 +9,11 @@ const WORDS = [
   'forwarded|via|remote[-_](?:addr|host)|external-address|client[-_]?(?:ip|cert|dn|verify)|ip(?:v6)?(?=$)',
 ];
 const NAMES_CALLER = new RegExp(`(?:^|[-_])(?:${WORDS.join('|')})(?=$|[-_])`);
-/** Has such a word, and names a state of what is asked for (RFC 4918, 10.5). */
-const LOCK = 'lock-token';
+/**
+ * Have such a word, and are not for whoever passes a request on to remove: the first names a state of what is asked for (RFC 4918, 10.5),
+ * the others make the proxy refuse a request to a datasource of that type.
+ */
+const OTHERS = /^(?:lock-token|x-scope-orgid|x-clickhouse-.+)$/;
 
 /** Programs send few different names, and some send any. */
 const KNOWN_MAX = 1_024;
@@ -23,7 +26,7 @@ const known = new Map<string, boolean>();
 export function namesCaller(name: string): boolean {
   const told = known.get(name);
   if (told !== undefined) return told;
-  const names = NAMES_CALLER.test(name) && name !== LOCK;
+  const names = NAMES_CALLER.test(name) && !OTHERS.test(name);
   if (known.size >= KNOWN_MAX) known.clear();
   known.set(name, names);
   return names;

@@ -21,6 +21,7 @@ const IDENTITY_PREFIXES = [
   'x-amzn-',
   'x-clickhouse-',
   'x-goog-',
+  'x-scope-orgid',
   'x-webauth-',
   'cf-access-',
 ];

@@ -86,7 +86,7 @@ test('while the issuer is away known keys go on for a bounded time, unknown ones
   assert.equal(await source.problem(), undefined);
 });
 
-test('whoever asks whether there is a problem ends it: keys are fetched without a token, once a cool-down', async () => {
+test('F9: whoever asks whether there is a problem ends it: keys are fetched without a token, once a cool-down', async () => {
   const { state, source } = await rig();
   state.away = true;
   assert.equal(await source.problem(), 'its keys cannot be fetched');
