@@ -8,6 +8,7 @@ export {
   readClientHello,
 } from './client-hello.ts';
 export {
+  copySource,
   type DatasourceCall,
   type Inspection,
   inspectDatasource,
@@ -33,6 +34,7 @@ export {
 } from './grant.ts';
 export { grantedDatasources, type ListedDatasource } from './granted-datasources.ts';
 export { type Host, parseHost } from './host.ts';
+export { inspectAllowed } from './inspect-allowed.ts';
 export { interceptedHosts, requestProtocol, spokenTo } from './interception.ts';
 export { formatIp, parseIp } from './ip.ts';
 export { classifyIp, type IpClass } from './ip-class.ts';

@@ -7,7 +7,7 @@ import {
   type DenyDecision,
   decide,
   grantDatasource,
-  inspectDatasource,
+  inspectAllowed,
   type PolicySet,
   parseIp,
   programTarget,
@@ -41,7 +41,7 @@ export function evaluate(
   const target = programTarget(policy, requested, nowMs);
   const decision = decide(policy, target, nowMs);
   if (decision.verdict === 'deny' || decision.intercept) return { target, decision };
-  const refused = wordsRefusal(decision, target, body);
+  const refused = wordsRefusal(policy, decision, target, body, nowMs);
   if (refused) return { target, decision: refused };
   for (const text of resolve) {
     const reason = refusalOf(set, policy, target, text, nowMs);
@@ -54,16 +54,19 @@ export function evaluate(
 
 /** What a datasource is asked for in a query's own words, the proxy holds against the rule that allows asking. */
 function wordsRefusal(
-  { guard, limits, rule, policy }: AllowDecision,
+  rolePolicy: RolePolicy,
+  decision: AllowDecision,
   target: Target,
   body: string | undefined,
+  nowMs: number,
 ): DenyDecision | undefined {
   if (target.kind !== 'datasource') return undefined;
-  const inspection = inspectDatasource(guard, limits, {
-    ...target,
+  const content = {
     body: body ?? null,
-    header: (name) => HEADERS[target.type]?.[name],
-  });
+    header: (name: string) => HEADERS[target.type]?.[name],
+  };
+  const inspection = inspectAllowed(rolePolicy, decision, target, content, nowMs);
+  const { rule, policy } = decision;
   return inspection.ok ? undefined : { verdict: 'deny', reason: inspection.reason, rule, policy };
 }
 

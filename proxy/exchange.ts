@@ -58,6 +58,7 @@ async function send(
   const { expectsContinue = false, upgrading } = wish;
   const { rawHeaders } = request;
   const inspecting = inspect(request, response, {
+    policy: allowed.caller.policy,
     target,
     upstream,
     open,

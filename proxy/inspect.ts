@@ -5,8 +5,9 @@ import {
   type AllowDecision,
   type DatasourceTarget,
   type HostTarget,
-  inspectDatasource,
+  inspectAllowed,
   REASONS,
+  type RolePolicy,
 } from '#policies';
 import { hasBody } from './forward.ts';
 import { valuesOf } from './headers.ts';
@@ -37,20 +38,25 @@ export function inspect(
   request: HttpRequest,
   response: HttpResponse,
   {
+    policy,
     target,
     upstream,
     open,
     expectsContinue,
     onStatement,
   }: {
+    readonly policy: RolePolicy;
     readonly target: HostTarget | DatasourceTarget;
     readonly upstream: Upstream;
     readonly open: OpenExchange;
     readonly expectsContinue: boolean;
-    /** Told what a body asks for, before it is held against the rule. */
+    /** Told what a body asks for, or a header copies, before it is held against the rule. */
     readonly onStatement: (text: string) => void;
   },
 ): Inspected | Promise<Inspected> {
+  if (target.kind === 'datasource')
+    for (const source of valuesOf(request.rawHeaders, 'x-amz-copy-source'))
+      onStatement(`x-amz-copy-source=${source}`);
   upstream.assertHead(request.rawHeaders);
   if (target.kind === 'host') {
     const { query } = target;
@@ -58,7 +64,7 @@ export function inspect(
     return readBody(request, response, open, expectsContinue).then((body) => ({ query, body }));
   }
   const held = (body: Buffer | undefined): Inspected =>
-    heldAgainst(upstream.decision, target, request.rawHeaders, body);
+    heldAgainst(policy, upstream.decision, target, request.rawHeaders, body);
   if (!upstream.readsBody) return held(undefined);
   const { rule } = upstream.decision;
   // What it says is not to be unpacked here, and nobody can say what another reader would make of it.
@@ -76,19 +82,20 @@ export function inspect(
 }
 
 function heldAgainst(
-  { guard, limits, rule }: AllowDecision,
+  policy: RolePolicy,
+  decision: AllowDecision,
   target: DatasourceTarget,
   rawHeaders: readonly string[],
   body: Buffer | undefined,
 ): Inspected {
-  const inspection = inspectDatasource(guard, limits, {
-    ...target,
+  const content = {
     body: body?.toString('utf8') ?? null,
-    header: (name) => valuesOf(rawHeaders, name)[0],
-  });
+    header: (name: string) => valuesOf(rawHeaders, name)[0],
+  };
+  const inspection = inspectAllowed(policy, decision, target, content, Date.now());
   if (inspection.ok) return { query: inspection.query, body };
   const { reason } = inspection;
-  throw refused('EGRESS_DENIED', REASONS[reason].text, reason, { rule });
+  throw refused('EGRESS_DENIED', REASONS[reason].text, reason, { rule: decision.rule });
 }
 
 function readBody(

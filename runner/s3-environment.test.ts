@@ -43,7 +43,7 @@ before(async () => {
 after(() => rig?.stop());
 
 const PROGRAM = `import json, os
-print(json.dumps({name: value for name, value in os.environ.items() if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"}))`;
+print(json.dumps({name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RCLONE_")) and name != "AWS_CA_BUNDLE"}))`;
 
 /** The variables of S3 clients that a program of somebody's finds, having been started with some. */
 async function found(subject: string, env: Record<string, string> = {}): Promise<unknown> {

@@ -4,8 +4,9 @@ import { type DatasourceCall, type Inspection, pass } from './inspection.ts';
 import { inspectMetrics } from './metrics.ts';
 import { inspectS3 } from './s3.ts';
 
-export type { DatasourceCall, Inspection } from './inspection.ts';
+export { type DatasourceCall, type Inspection, refuse } from './inspection.ts';
 export { s3ShapeRefusal, signedBefore } from './s3.ts';
+export { copySource } from './s3-named.ts';
 
 /**
  * Whether what a rule allows by method and path may also be asked, by the words of the query: tables, labels, keys, times. Pure

@@ -5,6 +5,8 @@ import type { Reason } from '../reason.ts';
 /** A request to a datasource with everything that its meaning depends on. */
 export interface DatasourceCall {
   readonly type: DatasourceType;
+  /** The datasource's. */
+  readonly name: string;
   readonly method: Method;
   readonly path: Path;
   /** Without its question mark. */
@@ -17,11 +19,19 @@ export interface DatasourceCall {
 
 /** What is to be sent in place of the query, or why the call is refused. */
 export type Inspection =
-  | { readonly ok: true; readonly query: string | null }
+  | { readonly ok: true; readonly query: string | null; readonly implied: readonly Implied[] }
   | { readonly ok: false; readonly reason: Reason };
 
-export function pass(query: string | null): Inspection {
-  return { ok: true, query };
+/** Another request to the same datasource, which a call comes down to: it may be made where that may be made, too. */
+export interface Implied {
+  readonly method: Method;
+  readonly path: Path;
+  /** Why the call is refused where that may not be made. */
+  readonly otherwise: Reason;
+}
+
+export function pass(query: string | null, implied: readonly Implied[] = []): Inspection {
+  return { ok: true, query, implied };
 }
 
 export function refuse(reason: Reason): Inspection {

@@ -19,6 +19,7 @@ function call(
   const given = { 'content-type': form, ...headers };
   return {
     type,
+    name: 'data',
     method: method as Method, // what the table has
     path,
     query: mark === -1 ? null : encode(rest.slice(mark + 1)),
@@ -288,7 +289,15 @@ const S3: readonly (readonly [
   ['GET /?list-type=2&prefix=tenantB/', 's3_prefix_not_allowed'],
   ['GET /?list-type=2&prefix=tenantA', 's3_prefix_not_allowed'],
   ['GET /?list-type=2', 's3_prefix_not_allowed'],
-  ['GET /?prefix=tenantA/', 's3_query_forbidden'],
+  ['GET /?prefix=tenantA/&marker=tenantA/k&max-keys=2', 'pass'],
+  ['GET /?uploads&prefix=tenantA/', 'pass'],
+  ['GET /?location', 'pass'],
+  ['HEAD /', 'pass'],
+  ['GET /?prefix=tenantB/', 's3_prefix_not_allowed'],
+  ['GET /?uploads', 's3_prefix_not_allowed'],
+  ['GET /', 's3_prefix_not_allowed'],
+  ['GET /?location&prefix=tenantA/', 's3_subresource_forbidden'],
+  ['HEAD /?prefix=tenantA/', 's3_query_forbidden'],
   ['GET /?list-type=1&prefix=tenantA/', 's3_query_forbidden'],
   ['DELETE /tenantA/k', 'method_not_allowed'],
   ['DELETE /', 'method_not_allowed'],
@@ -299,6 +308,8 @@ const S3: readonly (readonly [
   ['GET /tenantA/k?x-id=GetObject', 'pass'],
   ['GET /tenantA/k?x-idle=GetObject', 's3_query_forbidden'],
   ['PUT /tenantA/k', 's3_copy_source_forbidden', { 'x-amz-copy-source': '/other/secret' }],
+  ['PUT /tenantB/k', 's3_key_not_allowed', { 'x-amz-copy-source': '/data/tenantA/k' }],
+  ['GET /tenantA/k', 's3_copy_source_forbidden', { 'x-amz-copy-source': '/data/tenantA/k' }],
   ['GET /tenantA/k?X-Amz-Signature=x', 'sigv4_presigned_forbidden'],
   ['GET /tenantA/k?Signature=x', 'sigv4_presigned_forbidden'],
 ];

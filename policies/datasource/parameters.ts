@@ -16,7 +16,7 @@ export class Parameters {
     query,
     body,
     header,
-  }: Omit<DatasourceCall, 'type' | 'path'>): Parameters | Reason {
+  }: Omit<DatasourceCall, 'type' | 'name' | 'path'>): Parameters | Reason {
     const text = body ?? '';
     if (method === 'POST' && text !== '') {
       const type = (header('content-type') ?? '').split(';')[0]?.trim().toLowerCase();

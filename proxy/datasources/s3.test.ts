@@ -30,18 +30,23 @@ const RULE = {
   operations: ['get', 'list', 'put'],
 };
 
+const DENIED = [{ id: 'private', datasource: 's3/data', paths: ['/tenantA/private/**'] }];
+
 async function s3Mesh(
   t: TestContext,
   spec: Readonly<Record<string, unknown>> = {},
   answer?: Parameters<typeof startOrigin>[1],
+  at = '/bucket',
+  operations: readonly string[] = RULE.operations,
 ) {
   const origin = await startOrigin(t, answer);
-  const endpoint = `http://127.0.0.1:${origin.port}/bucket`;
+  const endpoint = `http://127.0.0.1:${origin.port}${at}`;
+  const policy = egressPolicy([{ ...RULE, operations }]);
   const mesh = await startMesh(t, {
     documents: [
       ROLE,
       BOUNDARY,
-      egressPolicy([RULE]),
+      { ...policy, spec: { ...Object(policy.spec), deny: DENIED } },
       datasource('s3', 'data', endpoint, { ...AUTH, ...spec }),
     ],
     secrets: SECRETS,
@@ -314,17 +319,61 @@ const REFUSED: readonly (readonly [string, string, string, AskOptions])[] = [
   ['encoded twice', 'path_malformed', '/s3/data/tenantA/%252E%252E/k', {}],
   ['an empty segment', 'path_malformed', '/s3/data/tenantA//k', {}],
   ['deleting', 'method_not_allowed', '/s3/data/tenantA/k', { method: 'DELETE' }],
+  ...[
+    ['of another bucket', '/other/tenantA/k'],
+    ["by the bucket's other name", '/bucket/tenantA/k'],
+    ['of the other prefix', '/data/tenantB/k'],
+    ['of what is denied', '/data/tenantA/private/k'],
+    ['of a version', '/data/tenantA/k?versionId=1'],
+    ['by dots', '/data/tenantA/../tenantB/k'],
+    ['encoded twice', '/data/tenantA/%252E%252E/tenantB/k'],
+    ['with a backslash', '/data/tenantA\\..\\k'],
+  ].map(
+    ([what, source]) =>
+      [
+        `a copy ${what}`,
+        's3_copy_source_forbidden',
+        '/s3/data/tenantA/copy',
+        copyOf(String(source)),
+      ] as const,
+  ),
   [
-    'a copy',
-    's3_copy_source_forbidden',
-    '/s3/data/tenantA/k',
-    put({ 'x-amz-copy-source': '/b/k' }),
+    'two copies in one',
+    'header_value',
+    '/s3/data/tenantA/copy',
+    copyOf(['/data/tenantA/k', '/data/tenantB/k']),
   ],
   [
-    'a part that is a copy',
+    'a copy with a body',
+    'header_value',
+    '/s3/data/tenantA/copy',
+    put({ 'x-amz-copy-source': '/data/tenantA/k' }),
+  ],
+  [
+    'a copy with a key of its own',
+    's3_copy_source_forbidden',
+    '/s3/data/tenantA/copy',
+    copyOf('/data/tenantA/k', {
+      'x-amz-copy-source-server-side-encryption-customer-algorithm': 'AES256',
+    }),
+  ],
+  [
+    'a part of nothing to copy',
     's3_copy_source_forbidden',
     '/s3/data/tenantA/k',
     put({ 'x-amz-copy-source-range': 'bytes=0-1' }),
+  ],
+  [
+    'a copy to the other prefix',
+    's3_key_not_allowed',
+    '/s3/data/tenantB/k',
+    copyOf('/data/tenantA/k'),
+  ],
+  [
+    'deleting many without a grant',
+    's3_subresource_forbidden',
+    '/s3/data/?delete',
+    deleting('tenantA/k'),
   ],
   ['an acl', 's3_subresource_forbidden', '/s3/data/tenantA/k', put({ 'x-amz-acl': 'public-read' })],
   ['tags', 's3_subresource_forbidden', '/s3/data/tenantA/k', put({ 'x-amz-tagging': 'a=b' })],
@@ -407,6 +456,57 @@ const REFUSED: readonly (readonly [string, string, string, AskOptions])[] = [
   ],
 ];
 
+test('F3: a copy of an object, or of a part of one, is sent with its source written anew in the bucket of the endpoint', async (t) => {
+  const { ask, origin, records } = await s3Mesh(t);
+  const headers = {
+    'x-amz-metadata-directive': 'REPLACE',
+    'x-amz-meta-a': 'b',
+    'x-amz-acl': 'private',
+  };
+  const got = await ask('/s3/data/tenantA/copy', copyOf('data%2FtenantA%2Fa%20b', headers));
+  assert.equal(got.status, 200, got.body);
+  const part = { 'x-amz-copy-source-range': 'bytes=0-1' };
+  const target = '/s3/data/tenantA/copy?partNumber=1&uploadId=u';
+  assert.equal((await ask(target, copyOf('/data/tenantA/k', part))).status, 200);
+  const [whole, piece] = origin.seen;
+  assert.ok(whole && isSigned(whole) && piece && isSigned(piece));
+  assert.equal(whole.headers['x-amz-copy-source'], '/bucket/tenantA/a%20b');
+  assert.equal(whole.headers['x-amz-metadata-directive'], 'REPLACE');
+  assert.equal(whole.headers['x-amz-acl'], undefined);
+  assert.equal(piece.headers['x-amz-copy-source'], '/bucket/tenantA/k');
+  assert.equal(piece.headers['x-amz-copy-source-range'], 'bytes=0-1');
+  assert.match(String(records().at(-1)?.['query']), /x-amz-copy-source=\/data\/tenantA\/k/);
+});
+
+for (const [endpoint, bucket] of [
+  ['/a-bucket', 'a-bucket'],
+  ['/two/names', undefined],
+  ['', undefined],
+] as const)
+  test(`of an endpoint at ${JSON.stringify(endpoint)} the bucket to copy from is ${bucket ?? 'in doubt: refused'}`, async (t) => {
+    const { ask, origin } = await s3Mesh(t, {}, undefined, endpoint);
+    const got = await ask('/s3/data/tenantA/copy', copyOf('/data/tenantA/k'));
+    assert.equal(got.error?.reason, bucket === undefined ? 's3_copy_source_forbidden' : undefined);
+    assert.equal(origin.seen.length, bucket === undefined ? 0 : 1);
+  });
+
+test('F3: many keys are deleted at once where each may be, and otherwise none', async (t) => {
+  const { ask, origin } = await s3Mesh(t, {}, undefined, '/bucket', [...RULE.operations, 'delete']);
+  const target = '/s3/data/?delete';
+  for (const key of ['tenantB/k', 'tenantA/private/k']) {
+    const refused = await ask(target, deleting('tenantA/k', key));
+    assert.deepEqual([refused.status, refused.error.reason], [403, 's3_key_not_allowed']);
+  }
+  const unread = await ask(target, { method: 'POST', body: '<Delete/>' });
+  assert.deepEqual([unread.status, unread.error.reason], [403, 's3_subresource_forbidden']);
+  assert.equal(origin.seen.length, 0);
+  const many = deleting('tenantA/k', 'tenantA/l');
+  assert.equal((await ask(target, many)).status, 200);
+  const [seen] = origin.seen;
+  assert.ok(seen && isSigned(seen));
+  assert.deepEqual([seen.url, seen.body], ['/bucket/?delete=', many.body]);
+});
+
 test('F3: what is refused is refused before anything is dialled, and what is next to it works', async (t) => {
   const { ask, origin } = await s3Mesh(t);
   for (const [what, reason, target, options] of REFUSED)
@@ -433,6 +533,14 @@ test('what S3 says of a failure is searched for the credential; an object is not
   assert.match((await ask('/s3/data/tenantA/k')).body, /AKIAREALREALREAL/);
 });
 
+function copyOf(source: string | string[], headers: Record<string, string> = {}): AskOptions {
+  const length = { 'content-length': '0' };
+  return { method: 'PUT', headers: { 'x-amz-copy-source': source, ...length, ...headers } };
+}
+function deleting(...keys: readonly string[]): AskOptions & { body: string } {
+  const objects = keys.map((key) => `<Object><Key>${key}</Key></Object>`);
+  return { method: 'POST', body: `<Delete>${objects.join('')}</Delete>` };
+}
 function put(headers: Record<string, string | string[]>): AskOptions {
   return { method: 'PUT', headers, body: 'x' };
 }

@@ -27,6 +27,8 @@ export interface S3Request {
   /** The value of `Host`. */
   readonly host: string;
   readonly rawHeaders: readonly string[];
+  /** Of a copy: the value of `x-amz-copy-source`, as the endpoint names it. */
+  readonly copySource?: string | undefined;
   /** Where it has been read already. */
   readonly body: Buffer | undefined;
 }
@@ -69,8 +71,10 @@ export function signS3(
   const scope: SigningScope = { time: awsTime(nowMs), region, service: 's3' };
   const sent = bodyOf(request, upload);
   const { sessionToken } = credentials;
+  const { copySource } = request;
   const inject: (readonly [string, string])[] = [
     ...kept,
+    ...(copySource === undefined ? [] : [['x-amz-copy-source', copySource] as const]),
     ...sent.headers,
     ['x-amz-content-sha256', sent.payload],
     ['x-amz-date', scope.time],

@@ -48,9 +48,13 @@ export const CHECKSUM_BYTES: Readonly<Record<string, number>> = {
 /** Headers of the S3 API that store and say no more than what is stored. */
 const KEPT =
   /^x-amz-(?:meta-[!#$%&'*+.^_`|~0-9a-z-]+|checksum-(?:crc32c?|crc64nvme|sha1|sha256|type|mode|algorithm)|sdk-checksum-algorithm|storage-class|mp-object-size|object-size)$/;
+/** What goes with a copy: which of its bytes, on what conditions, and whether the object's own headers come along. */
+const COPY_KEPT =
+  /^x-amz-(?:copy-source-(?:range|if-match|if-none-match|if-modified-since|if-unmodified-since)|metadata-directive)$/;
+const COPY_SOURCE = 'x-amz-copy-source';
 /** Those that are read here and written anew, or mean nothing to anybody. */
 const OURS =
-  /^x-amz-(?:date|content-sha256|decoded-content-length|trailer|security-token|user-agent)$/;
+  /^x-amz-(?:copy-source|date|content-sha256|decoded-content-length|trailer|security-token|user-agent)$/;
 
 /**
  * What a caller says of its signature and its body. Its signature is not verified, since nothing hangs on it: it is the execution
@@ -95,7 +99,7 @@ export function readUpload(raw: readonly string[], method: string, nowMs: number
 
 /** The caller's headers that are sent on, to be signed: no other `x-amz-` header survives. */
 export function keptHeaders(raw: readonly string[]): [name: string, value: string][] {
-  return amzHeaders(raw).filter(([name]) => KEPT.test(name));
+  return amzHeaders(raw).filter(([name]) => KEPT.test(name) || COPY_KEPT.test(name));
 }
 
 function amzHeaders(raw: readonly string[]): [string, string][] {
@@ -109,14 +113,24 @@ function amzHeaders(raw: readonly string[]): [string, string][] {
 
 function assertHeaders(raw: readonly string[]): void {
   const seen = new Set<string>();
-  for (const [name] of amzHeaders(raw)) {
-    if (name.startsWith('x-amz-copy-source'))
-      throw deny('copying is not allowed here', 's3_copy_source_forbidden');
-    if (!KEPT.test(name) && !OURS.test(name))
-      throw deny(`the header ${name} is not allowed here`, 's3_subresource_forbidden');
+  const headers = amzHeaders(raw);
+  for (const [name, value] of headers) {
+    if (!KEPT.test(name) && !OURS.test(name) && !COPY_KEPT.test(name) && !isUsual(name, value))
+      throw name.startsWith(COPY_SOURCE)
+        ? deny('this of a copy is not allowed here', 's3_copy_source_forbidden')
+        : deny(`the header ${name} is not allowed here`, 's3_subresource_forbidden');
     if (seen.has(name)) throw bad(`the header ${name} is given twice`);
     seen.add(name);
   }
+  const copies = seen.has(COPY_SOURCE);
+  if (!copies && headers.some(([name]) => COPY_KEPT.test(name)))
+    throw deny('there is nothing to copy', 's3_copy_source_forbidden');
+  if (copies && one(raw, 'content-length') !== '0') throw bad('a copy has Content-Length: 0');
+}
+
+/** What an object is without this header, which clients send all the same. */
+function isUsual(name: string, value: string): boolean {
+  return name === 'x-amz-acl' && value === 'private';
 }
 
 function callerSignature(raw: readonly string[], nowMs: number): CallerSignature | undefined {

@@ -99,6 +99,7 @@ function passes(query: string): boolean {
     {},
     {
       type: 'prometheus',
+      name: 'main',
       method: 'GET',
       path,
       query: `query=${encodeURIComponent(query)}`,

@@ -3,7 +3,7 @@ import { type ExecFileException, execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { packageRoot } from '#core/package-root';
 import { S3_ENV } from '#runner';
@@ -11,6 +11,7 @@ import { type DataPath, startDataPath } from '../support/data-path.ts';
 import { openDoorPort } from '../support/door-port.ts';
 import { analystPolicies, loopbackDatasource } from '../support/policies.ts';
 import { type Rgw, startRgw } from '../support/rgw.ts';
+import { type S3StandIn, startS3StandIn } from '../support/s3-stand-in.ts';
 
 // Programs' S3 clients through a real sidecar and a real proxy against Ceph RGW, which verifies every signature. OUTRIDER_RGW is the
 // root of a system with radosgw, OUTRIDER_DATASOURCE_CLIENTS the directory that the AWS SDK was installed into, OUTRIDER_AWS_CLI an AWS CLI that knows
@@ -18,7 +19,7 @@ import { type Rgw, startRgw } from '../support/rgw.ts';
 
 const PEERS = process.env['OUTRIDER_DATASOURCE_CLIENTS'] ?? '';
 const CLIENTS = join(packageRoot, 'test/parts/datasources');
-const POLICY = (endpoint: string) =>
+const POLICY = (endpoint: string, standIn: string) =>
   analystPolicies(
     [
       {
@@ -28,6 +29,20 @@ const POLICY = (endpoint: string) =>
         operations: ['get', 'list', 'put'],
         limits: { rate: '6000/min', burst: 1000 },
       },
+      {
+        id: 'work',
+        datasource: 's3/work',
+        prefixes: ['work/'],
+        operations: ['get', 'list', 'put', 'delete'],
+        limits: { rate: '6000/min', burst: 1000 },
+      },
+      {
+        id: 'copies',
+        datasource: 's3/copies',
+        prefixes: ['work/'],
+        operations: ['get', 'put'],
+        limits: { rate: '6000/min', burst: 1000 },
+      },
     ],
     [
       loopbackDatasource('s3', 'data', `${endpoint}/data`, {
@@ -35,21 +50,33 @@ const POLICY = (endpoint: string) =>
         secretRef: 'file:s3',
         publicUrlPrefix: 'https://cdn.example.com/data/',
       }),
+      // The same bucket by another name.
+      loopbackDatasource('s3', 'work', `${endpoint}/data`, {
+        auth: { type: 'sigv4', region: 'us-east-1' },
+        secretRef: 'file:s3',
+      }),
+      loopbackDatasource('s3', 'copies', `${standIn}/data`, {
+        auth: { type: 'sigv4', region: 'us-east-1' },
+        secretRef: 'file:s3',
+      }),
     ],
   );
 
 const home = mkdtempSync(join(tmpdir(), 'o-s3-'));
 let rgw: Rgw;
+let standIn: S3StandIn;
 let path: DataPath;
 let door: Awaited<ReturnType<typeof openDoorPort>>;
 before(async () => {
   rgw = await startRgw(process.env['OUTRIDER_RGW'] ?? '/', 'data');
-  path = await startDataPath(POLICY(rgw.url), {}, { secrets: { s3: rgw.secret } });
+  standIn = await startS3StandIn({ 'work/a b+c=ü.txt': '1.5', 'secret/k': '1.5' });
+  path = await startDataPath(POLICY(rgw.url, standIn.url), {}, { secrets: { s3: rgw.secret } });
   door = await openDoorPort(await path.sandbox('analyst'));
 });
 after(async () => {
   await door?.close();
   await path?.stop();
+  await standIn?.close();
   await rgw?.stop();
   rmSync(home, { recursive: true, force: true });
 });
@@ -165,6 +192,88 @@ test('F3: the AWS CLI, unmodified, copies, streams, lists and synchronises by th
     /credentials/,
     'control',
   );
+});
+
+/** rclone as it comes, told of an S3 that is of no known provider. */
+const rclone = (...argv: readonly string[]) =>
+  client('rclone', '--retries', '1', ...argv, {
+    PATH: process.env['PATH'],
+    HOME: home,
+    RCLONE_CONFIG_O_TYPE: 's3',
+    RCLONE_CONFIG_O_PROVIDER: 'Other',
+    RCLONE_CONFIG_O_ENV_AUTH: 'true',
+    RCLONE_CONFIG_O_ENDPOINT: `${door.url}/s3`,
+    ...S3_ENV,
+  });
+
+test('F3: rclone copies, lists, synchronises and deletes, and nothing outside of what is granted', async () => {
+  const tree = join(home, 'rclone');
+  mkdirSync(join(tree, 'deep'), { recursive: true });
+  const names = ['a b+c=ü.txt', 'deep/d', 'gone'];
+  for (const name of names) writeFileSync(join(tree, name), name);
+  const listed = async (of: string) => (await rclone('lsf', '-R', '--files-only', of)).split('\n');
+  await rclone('copy', tree, 'O:work/work/tree');
+  assert.deepEqual((await listed('O:work/work/tree')).toSorted(), names);
+  rmSync(join(tree, 'gone'));
+  await rclone('sync', tree, 'O:work/work/tree');
+  assert.deepEqual((await listed('O:work/work/tree')).toSorted(), names.slice(0, 2));
+  await rclone('check', '--download', tree, 'O:work/work/tree');
+  await rclone('delete', 'O:work/work/tree');
+  assert.deepEqual(await listed('O:work/work/tree'), ['']);
+  for (const outside of ['O:work/tenantA', 'O:data/tenantB'])
+    await assert.rejects(rclone('copy', tree, outside), /403|Forbidden/, outside);
+});
+
+test('F3: rclone copies at the server, a stand-in, what is granted alone, and sets a time by a copy onto itself', async () => {
+  const name = 'a b+c=ü.txt';
+  await rclone('copyto', `O:copies/work/${name}`, `O:copies/work/deep/${name}`);
+  assert.equal(standIn.objects.get(`work/deep/${name}`), '1.5');
+  await rclone('touch', '--timestamp', '2001-02-03T04:05:06', `O:copies/work/deep/${name}`);
+  assert.equal(standIn.objects.get(`work/deep/${name}`), '981173106');
+  const copy = (source: string) =>
+    client(
+      'curl',
+      '-sS',
+      '-X',
+      'PUT',
+      '-H',
+      'content-length: 0',
+      '-H',
+      `x-amz-copy-source: ${source}`,
+      '-o',
+      '/dev/null',
+      '-w',
+      '%{http_code} %header{x-outrider-reason}',
+      `${door.url}/s3/copies/work/taken`,
+    );
+  assert.equal(await copy('/copies/secret/k'), '403 s3_copy_source_forbidden');
+  assert.equal(await copy('/data/work/k'), '403 s3_copy_source_forbidden', 'its name elsewhere');
+  assert.ok(!standIn.objects.has('work/taken'));
+  assert.match(await copy(`/copies/work/${encodeURIComponent(name)}`), /^200/, 'control');
+});
+
+test('F3: what boto3 is made of copies, and deletes many at once, within what is granted', async () => {
+  const cli = process.env['OUTRIDER_AWS_CLI']; // whose own Python has it
+  const python = cli === undefined ? 'python3' : join(dirname(cli), 'python3');
+  const out = await client(python, join(CLIENTS, 's3_client.py'), {
+    PATH: process.env['PATH'],
+    HOME: home,
+    ...S3_ENV,
+    AWS_ENDPOINT_URL_S3: `${door.url}/s3`,
+  });
+  assert.deepEqual(JSON.parse(out), {
+    head: 200,
+    location: 200,
+    list: ['work/a b&<c>', 'work/d'],
+    uploads: 200,
+    copy: 200,
+    'copy from outside': 403,
+    'copy of a version': 403,
+    'delete outside': 403,
+    left: ['work/a b&<c>', 'work/d'],
+    deleted: ['work/a b&<c>', 'work/d'],
+    gone: [],
+  });
 });
 
 test('F3: the AWS SDK of JavaScript needs no more than that environment', async () => {
