@@ -156,7 +156,7 @@ except OSError as error: print("self-signed" in str(error))
 test('E7: one request has one record of the sidecar and one of the proxy, joined, with rule and credential', async () => {
   const url = 'https://api.example.com/v1/audited';
   await mesh.sdk.run(
-    `import urllib.request; urllib.request.urlopen("${url}", data=b"x", timeout=10)`,
+    `import urllib.request; urllib.request.urlopen("${url}", data=b"x", timeout=10).read()`,
   );
   const recorded = (part: string) => mesh.audit(part).filter(({ target }) => target === url);
   await until('both have it', () =>
