@@ -83,6 +83,16 @@ test('A9: a page of an allowed origin can read answers, refusals and the id of i
     assert.equal(headers.get('access-control-allow-origin'), null);
 });
 
+test('A9: without tokens no page is let in: nothing but its origin would say who it is', async (t) => {
+  const { ask, heard } = await start(t, { insecure: true });
+  const told = await ask('OPTIONS', { origin: PAGE, ...WANTS });
+  assert.equal(told.status, 405);
+  assert.equal(told.headers.get('access-control-allow-origin'), null);
+  const answered = await ask('POST', { origin: PAGE });
+  assert.equal(answered.headers.get('access-control-allow-origin'), null);
+  assert.equal(heard(), 1, 'control: the origin itself is allowed');
+});
+
 test('A9: the page can read where to get a token', async (t) => {
   const jwks = 'https://idp.example/keys';
   const issuer = { issuer: 'https://idp.example', jwks, audience: 'x', scopes: [] };

@@ -185,8 +185,10 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     progress.isUnread = true;
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
     checkHostAndOrigin(host, origin);
-    if (origin !== undefined) openTo(response, origin);
-    if (isPreflight(request)) {
+    // Where nobody needs a token, a page would need nothing but to be open in a browser of this machine.
+    const mayOpen = !config.insecure;
+    if (origin !== undefined && mayOpen) openTo(response, origin);
+    if (mayOpen && isPreflight(request)) {
       answerPreflight(request, response);
       return;
     }
