@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import {
+  answerLate,
   get,
   policyOf,
   RULES,
@@ -532,11 +533,7 @@ test('the head of an answer does not wait for its body, and a body that is there
   const { attach, proxy } = await rig(t);
   const runner = await attach();
   await runner.bind();
-  let tell = (): void => {};
-  proxy.answer = (_, response) => {
-    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    tell = () => void response.end('data: 1\n\n');
-  };
+  const tell = answerLate(proxy);
   const { pieces } = listen(runner.door, OK);
   await until(() => pieces.join('').endsWith('\r\n\r\n'));
   assert.equal(statusOf(pieces.join('')), 200, 'nothing has been said behind the head yet');

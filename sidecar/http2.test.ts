@@ -8,7 +8,16 @@ import {
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
-import { type Rig, type Runner, requestRecords, rig, TOKEN, until, valuesOf } from './test-rig.ts';
+import {
+  answerLate,
+  type Rig,
+  type Runner,
+  requestRecords,
+  rig,
+  TOKEN,
+  until,
+  valuesOf,
+} from './test-rig.ts';
 
 const SEEN = 'seen.allowed.test';
 
@@ -98,11 +107,7 @@ test('every byte of a body comes through as it is, whether or not its length was
 
 test('the head of an answer does not wait for its body', async (t) => {
   const built = await rig(t);
-  let tell = (): void => {};
-  built.proxy.answer = (_, response) => {
-    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    tell = () => void response.end('data: 1\n\n');
-  };
+  const tell = answerLate(built.proxy);
   const { runner, ca } = await bound(built);
   const session = await inside(runner, ca);
   const stream = session.request({ ':authority': SEEN, ':path': '/v1/a' });

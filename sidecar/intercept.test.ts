@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import {
+  answerLate,
   helloFor,
   policyOf,
   type Rig,
@@ -104,11 +105,7 @@ test('a request inside TLS is decided by its path and forwarded as https, with o
 
 test('inside TLS, too, the head of an answer does not wait for its body', async (t) => {
   const built = await rig(t);
-  let tell = (): void => {};
-  built.proxy.answer = (_, response) => {
-    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
-    tell = () => void response.end('data: 1\n\n');
-  };
+  const tell = answerLate(built.proxy);
   const { runner, ca } = await bound(built);
   const connection = await inside(runner, ca);
   connection.tls.write(`GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`);

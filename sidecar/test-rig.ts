@@ -332,6 +332,16 @@ export function reasonOf(answer: string): string | undefined {
   return /\r\nx-outrider-reason: (\S+)/i.exec(answer)?.[1];
 }
 
+/** Makes the proxy answer with a head alone; what is returned sends the body behind it, one event, and ends it. */
+export function answerLate(proxy: RecordingProxy): () => void {
+  let end = (): void => {};
+  proxy.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    end = () => void response.end('data: 1\n\n');
+  };
+  return () => end();
+}
+
 export async function until(condition: () => boolean, withinMs = 60_000): Promise<void> {
   const deadline = Date.now() + withinMs;
   while (!condition()) {
