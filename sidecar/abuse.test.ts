@@ -32,6 +32,8 @@ const RUN = `import('./sidecar/main.ts').then(async ({ main }) => {
 const GROWTH_MAX_MIB = 96;
 /** The longest that the neighbour may wait for one answer. Machines that run tests are busy; a door that is held up answers never. */
 const NEIGHBOUR_MAX_MS = 20_000;
+/** A door that stays shut is shut for good; how long the opening takes is a matter of the machine. */
+const OPENS_AGAIN_WITHIN_MS = 60_000;
 
 const LATER = new Date(Date.now() + 600_000);
 
@@ -367,12 +369,14 @@ test('E8: ten thousand connections that want a tunnel are held to the bound, and
     });
     for (const socket of sockets) socket.destroy();
   });
-  const answer = await send(
-    attacker.door,
-    get('http://api.allowed.test/v1/a', 'api.allowed.test'),
-    1_000,
-  );
-  assert.equal(statusOf(answer), 200);
+  // A program that was refused thousands of times is held back for as long as its refusals are due, 10 s at most.
+  const deadline = performance.now() + OPENS_AGAIN_WITHIN_MS;
+  let status = 0;
+  while (status !== 200 && performance.now() < deadline)
+    status = statusOf(
+      await send(attacker.door, get('http://api.allowed.test/v1/a', 'api.allowed.test'), 1_000),
+    );
+  assert.equal(status, 200);
 });
 
 test('a connection inside TLS that says nothing is closed, and is no request that was late', async () => {
