@@ -99,7 +99,7 @@ export class Delivery {
     return Math.min(BATCH_DELAY_MS * 2 ** this.#failures, RETRY_MAX_MS);
   }
 
-  /** One pass over the spool; several callers share it. Never rejects. */
+  /** One pass over the spool, until less than a batch is left; several callers share it. Never rejects. */
   #run(): Promise<boolean> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -119,6 +119,8 @@ export class Delivery {
         this.#failures = 0;
         this.#refused = false;
         this.#onDelivered();
+        // What came meanwhile waits for more: under a load that never pauses each record would be a request of its own.
+        if (this.#spool.pending < BATCH_RECORDS) break;
       }
       return true;
     } catch (error) {
