@@ -1,10 +1,13 @@
 import type { Reason } from './reason.ts';
 
-/** A path in its one canonical spelling: what is matched is what goes on the wire. */
+/** A path in its one canonical spelling, but for delimiters inside a segment, which programs write plainly or encoded. */
 export interface Path {
-  /** With its leading slash. */
+  /** With its leading slash: what goes on the wire. */
   readonly text: string;
-  /** What stands between the slashes; a trailing slash gives a last segment that is empty. `/` alone has one empty segment. */
+  /**
+   * What is matched: what stands between the slashes, with those delimiters written plainly. A trailing slash gives a last segment that is
+   * empty; `/` alone has one empty segment.
+   */
   readonly segments: readonly string[];
 }
 
@@ -15,6 +18,8 @@ export const QUERY_MAX = 16_384;
 /** RFC 3986 pchar without `;`, which some servers take for a parameter and others for a letter. */
 const SEGMENT = /^(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%[0-9A-F]{2})*$/;
 const ENCODED = /(?:%[0-9A-F]{2})+/g;
+/** RFC 3986 sub-delims without `;`, and `:` and `@`: servers take `%3D` in a segment for `=`, and SDKs of S3 write it. */
+const ENCODED_DELIMITER = /%(?:2[14-9A-C]|3[AD]|40)/g;
 
 /**
  * Reads a path that is canonical already, and refuses any other: dot segments, plain or encoded, `//`, `;`, a backslash,
@@ -24,13 +29,25 @@ const ENCODED = /(?:%[0-9A-F]{2})+/g;
 export function parsePath(text: string): Path | Reason {
   if (text.length > PATH_MAX || !text.startsWith('/')) return 'path_malformed';
   const segments = text.slice(1).split('/');
+  let encoded = false;
   const last = segments.length - 1;
   for (const [i, segment] of segments.entries()) {
     if (segment === '' && i !== last) return 'path_malformed';
     if (segment === '.' || segment === '..' || !SEGMENT.test(segment)) return 'path_malformed';
-    if (segment.includes('%') && !encodingsAreCanonical(segment)) return 'path_malformed';
+    if (!segment.includes('%')) continue;
+    if (!encodingsAreCanonical(segment)) return 'path_malformed';
+    encoded = true;
   }
-  return { text, segments };
+  return { text, segments: encoded ? segments.map(plainDelimiters) : segments };
+}
+
+/** The text of what follows the first `count` segments. */
+export function textBehind({ text }: Path, count: number): string {
+  return `/${text.slice(1).split('/').slice(count).join('/')}`;
+}
+
+function plainDelimiters(segment: string): string {
+  return segment.replace(ENCODED_DELIMITER, decodeURIComponent);
 }
 
 /** Why a query is refused, if it is: it must be visible ASCII. Its parameters are taken apart only where a rule asks for them. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cpuMsOf } from '#core/testing/cpu';
 import { type HostPattern, hostCovers, matchesHost, parseHostPattern } from './host-pattern.ts';
+import { parsePath } from './path.ts';
 import { matchesPath, type PathPattern, parsePathPattern } from './path-pattern.ts';
 import { matchesQueryValue, parseQueryPattern } from './query-pattern.ts';
 import { commonPattern } from './space/path-trie.ts';
@@ -73,10 +74,24 @@ const paths = [
   ['/a/*/**', '/a', false],
   ['/', '/', true],
   ['/', '/a', false],
+  ['/a=b', '/a%3Db', true],
+  ['/a%3Db', '/a=b', true],
+  ['/a%3Db', '/a%3Db', true],
+  ['/@user:1/**', '/%40user%3A1/x', true],
+  ["/!$&'()+,=:@", '/%21%24%26%27%28%29%2B%2C%3D%3A%40', true],
+  ['/a%20b', '/a%20b', true],
+  ['/a%20b', '/a+b', false],
+  ['/%2A', '/*', true],
+  ['/%2A', '/a', false],
+  ['/%2A%2A', '/a', false],
+  ['/*', '/%2A', true],
 ] as const;
 for (const [pattern, text, expected] of paths) {
   test(`${pattern} ${expected ? 'matches' : 'does not match'} ${text}`, () => {
-    assert.equal(matchesPath(path(pattern), text.slice(1).split('/')), expected);
+    const parsed = parsePath(text);
+    assert.ok(typeof parsed !== 'string');
+    assert.equal(parsed.text, text, 'what goes on the wire is what came');
+    assert.equal(matchesPath(path(pattern), parsed.segments), expected);
   });
 }
 

@@ -1,6 +1,6 @@
 import type { DatasourceType, Method, Protocol, Scheme } from './document.ts';
 import { authorityText, type Host, parseHost, splitAuthority } from './host.ts';
-import { type Path, parsePath, queryRefusal } from './path.ts';
+import { type Path, parsePath, queryRefusal, textBehind } from './path.ts';
 import type { Reason } from './reason.ts';
 
 /**
@@ -141,7 +141,7 @@ export function aliasTarget(request: {
   if (name === undefined || name === '') return refuse('datasource_missing');
   if (!NAME.test(name)) return refuse('alias_unknown');
   const segments = behind.length === 0 ? [''] : behind;
-  const path = { text: `/${segments.join('/')}`, segments };
+  const path = { text: textBehind(rest.path, rest.path.segments.length - behind.length), segments };
   return accept({ kind: 'datasource', type, name, ...rest, path });
 }
 

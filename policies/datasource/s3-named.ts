@@ -1,4 +1,4 @@
-import { type Path, parsePath } from '../path.ts';
+import { type Path, parsePath, textBehind } from '../path.ts';
 
 /** What a copy is made of. */
 export interface CopySource {
@@ -17,7 +17,7 @@ export function copySource(value: string): CopySource | undefined {
   if (typeof path === 'string' || path.text.includes('+')) return undefined;
   const [bucket = '', ...segments] = path.segments;
   if (bucket === '' || !segments[0]) return undefined;
-  return { bucket, path: { text: `/${segments.join('/')}`, segments } };
+  return { bucket, path: { text: textBehind(path, 1), segments } };
 }
 
 /** As S3 has it. */

@@ -116,7 +116,8 @@ export function commonPattern(a: PathPattern, b: PathPattern): PathPattern | und
   const open = a.open && b.open;
   // An empty segment stands only at the end of a path.
   if (segments.slice(0, open ? undefined : -1).includes('')) return undefined;
-  const words = segments.map((one) => one ?? '*');
+  // A star that is a letter is written so that it is read as one.
+  const words = segments.map((one) => one?.replaceAll('*', '%2A') ?? '*');
   return { text: `/${[...words, ...(open ? ['**'] : [])].join('/')}`, segments, open };
 }
 

@@ -29,7 +29,7 @@ export function fuzzTargets(cases: number, seed: number): Findings {
 function textOf(target: Target): string {
   if (target.kind === 'tunnel') return `tunnel ${target.host.text} ${target.port}`;
   const { method, path, query, protocol } = target;
-  const request = `${protocol} ${method} /${path.segments.join('/')}${query === null ? '' : `?${query}`}`;
+  const request = `${protocol} ${method} ${path.text}${query === null ? '' : `?${query}`}`;
   if (target.kind === 'datasource') return `${target.type}/${target.name} ${request}`;
   return `${target.scheme} ${target.host.text} ${target.port} ${request}`;
 }

@@ -257,14 +257,18 @@ function isNamed(patterns: readonly string[], host: string): boolean {
 }
 
 function fitsPath(paths: 'any' | readonly string[], path: string): boolean {
-  return paths === 'any' || paths.some((pattern) => pathExpression(pattern).test(path));
+  const plain = decodeURIComponent(path); // there is no encoded slash
+  return paths === 'any' || paths.some((pattern) => pathExpression(pattern).test(plain));
 }
 
 function pathExpression(pattern: string): RegExp {
-  const escaped = pattern.replaceAll('.', '\\.');
-  const open = escaped.endsWith('/**');
-  const body = (open ? escaped.slice(0, -3) : escaped).replaceAll('*', '[^/]+');
-  return expression(`^${body}${open ? '(?:/.*)?' : ''}$`);
+  const open = pattern.endsWith('/**');
+  const words = (open ? pattern.slice(0, -3) : pattern).split('/').map(wordExpression);
+  return expression(`^${words.join('/')}${open ? '(?:/.*)?' : ''}$`);
+}
+
+function wordExpression(word: string): string {
+  return word === '*' ? '[^/]+' : decodeURIComponent(word).replace(/[^\w%]/g, '\\$&');
 }
 
 const EXPRESSIONS = new Map<string, RegExp>();

@@ -63,6 +63,8 @@ const PATH_PATTERNS = [
   '/*/**',
   '/b/**',
   '/a/b/**',
+  '/k=v',
+  '/k%3Dv/**',
   '/**',
 ];
 const PATHS = [
@@ -76,6 +78,10 @@ const PATHS = [
   '/n/a',
   '/n/n',
   '/a/b/n',
+  '/k=v',
+  '/k%3Dv',
+  '/k=v/n',
+  '/k%3Dv/n',
   '/n/',
   '/n/n/n',
 ];
