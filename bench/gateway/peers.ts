@@ -4,15 +4,16 @@ import { join } from 'node:path';
 import { packageRoot } from '#core/package-root';
 import { getPeers, type Peers } from '../../test/support/peers.ts';
 import { freePort, waitFor } from '../../test/support/ports.ts';
+import { CORES, pin } from '../egress/processes.ts';
 import { BenchClient, median } from './client.ts';
 import { membersOf, spent, startGateway } from './fleet.ts';
 import type { Identity } from './identity.ts';
 
 const AT_ONCE = 16;
-const ROUNDS = 5;
-const ROUND_MS = 2_000;
+const ROUNDS = 11;
+const ROUND_MS = 1_000;
 /** At the start of a turn, after those of all others: what a process that had nothing to do has let go comes back. */
-const WARM_MS = 700;
+const WARM_MS = 500;
 const CHILD = [
   process.execPath,
   '--conditions=outrider-source',
@@ -63,11 +64,12 @@ interface Entrant {
 /**
  * Calls in a second through the gateways of others, each before the same server on stdio, which is how they are used, and through ours, in
  * turns. supergateway runs `--stateful`: without it, it starts a process for each request. Sixteen clients have a session each, as
- * clients do; the same in one session is printed as well, since supergateway has a process for each session. The processor time is
- * that of the gateway's process alone.
+ * clients do; the same in one session is printed as well, since supergateway has a process for each session. Each gateway has one core
+ * to itself in its turns, and clients and servers share the other. The processor time is that of the gateway's process alone.
  */
 export async function peersPart(identity: Identity): Promise<Record<string, number>> {
   const peers = getPeers(['supergateway', 'proxy']);
+  pin(process.pid, CORES.rest); // and so all that are started from here on
   const fleet = await startGateway(identity);
   const { gateway } = membersOf(fleet);
   const children: ChildProcess[] = [];
@@ -85,6 +87,7 @@ export async function peersPart(identity: Identity): Promise<Record<string, numb
       await waitFor(port, child);
       await enter(name, child.pid ?? Number.NaN, port);
     }
+    for (const { pid } of entrants.values()) pin(pid, CORES.subject);
     await compete([...entrants.values()]);
     return figuresOf(entrants);
   } finally {
@@ -93,6 +96,7 @@ export async function peersPart(identity: Identity): Promise<Record<string, numb
     await Promise.all(children.map(killed));
     await fleet.stop();
     peers.remove();
+    pin(process.pid, CORES.all);
   }
 }
 
