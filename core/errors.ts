@@ -79,7 +79,7 @@ export const FAILURES = {
     403,
     'PERMISSION_DENIED',
     false,
-    'No Role of this principal names the tool in `tools`.',
+    'No Role of this principal names the tool in `tools`, or none with these arguments.',
   ),
   ROLE_AMBIGUOUS: f(
     400,

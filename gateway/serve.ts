@@ -178,14 +178,14 @@ function clientOf({ method, params }: Message): ClientParameters | undefined {
 
 /** A list comes where it was asked for, or on a stream that was broken off and is resumed. */
 function rewriteFor(
-  { names }: ToolRights,
+  { tools }: ToolRights,
   request: HttpRequest,
   messages: readonly Message[],
 ): Admitted['rewrite'] {
-  if (names === 'any') return undefined;
+  if (tools === 'any') return undefined;
   const lists = messages.some(({ method }) => method === 'tools/list');
   if (!lists && request.method !== 'GET') return undefined;
-  return (headers) => rewriteMessages(headers, onlyCallable(names));
+  return (headers) => rewriteMessages(headers, onlyCallable(tools));
 }
 
 /** The end of a session that no server keeps is for nobody else to say. */

@@ -63,7 +63,7 @@ const ITSELF: Principal = {
   groups: [],
   claims: {},
 };
-const EVERY_TOOL: ToolRights = { names: 'any' };
+const EVERY_TOOL: ToolRights = { tools: 'any' };
 
 /**
  * The front door: authenticates MCP clients and relays `/mcp` to the servers behind it. Keeps nothing between requests but

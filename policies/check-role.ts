@@ -1,6 +1,23 @@
 import type { Checked, Report } from './checked.ts';
 import { isPackageName, PACKAGE_MANAGERS, packageName } from './dependency.ts';
 import type { DependenciesSpec, Role } from './document.ts';
+import { toolName, valuesOf } from './tool-spec.ts';
+
+/** A star amid a text, and a tool that stands there without its arguments as well, would silently mean another thing than they seem to. */
+export function checkTools({ document, report }: Checked<Role>): void {
+  const { tools = [] } = document.spec;
+  if (tools === 'any') return;
+  for (const [index, tool] of tools.entries()) {
+    if (typeof tool === 'string') continue;
+    const path = ['spec', 'tools', index, 'arguments'];
+    if (tools.includes(toolName(tool)))
+      report(path, `"${tool.name}" stands in tools without arguments, too, and so may have any`);
+    for (const [name, values] of Object.entries(tool.arguments))
+      for (const value of valuesOf(values))
+        if (typeof value === 'string' && value.slice(0, -1).includes('*'))
+          report([...path, name], `"*" may only end a text: ${JSON.stringify(value)}`);
+  }
+}
 
 /** Names of packages that no manager of the role could know would silently allow or block nothing. */
 export function checkDependencies({ document, report }: Checked<Role>): void {

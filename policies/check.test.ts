@@ -8,6 +8,7 @@ import type {
   DependenciesSpec,
   PolicyDocuments,
   PolicyTestCase,
+  ToolSpec,
 } from './document.ts';
 import { binding, boundary, datasource, documents, egress, role } from './fixture.ts';
 import { compilePolicySet } from './policy-set.ts';
@@ -71,8 +72,15 @@ const installing = (dependencies: DependenciesSpec): PolicyDocuments =>
     egressPolicies: [egress('packages', [API], [], { phase: 'install' })],
   });
 
+const withTools = (tools: readonly ToolSpec[]): PolicyDocuments =>
+  documents({ roles: [{ ...role('analyst'), spec: { ...role('analyst').spec, tools } }] });
+
 const sound: readonly (readonly [string, PolicyDocuments])[] = [
   ['nothing at all', documents({ roles: [] })],
+  [
+    'tools with arguments',
+    withTools(['a', { name: 'b', arguments: { db: ['x', 'y*', '*'], n: 1, all: true } }]),
+  ],
   ['one plain rule', rule({})],
   ['a credential within its binding', withCredential(['*.example.com'], { paths: ['/**'] })],
   ['a public range', cidrRule('203.0.113.0/24')],
@@ -145,6 +153,16 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
     'a policy for installing whose role may install nothing',
     documents({ egressPolicies: [egress('packages', [API], [], { phase: 'install' })] }),
     /subjects\[0\]\.role: the role "analyst" may install nothing: it has no spec\.sandbox\.dep/,
+  ],
+  [
+    'a star amid an argument',
+    withTools([{ name: 'a', arguments: { db: ['x', 'y*z'] } }]),
+    /tools\[0\]\.arguments\.db: "\*" may only end a text: "y\*z"/,
+  ],
+  [
+    'a tool with arguments beside itself without',
+    withTools([{ name: 'a', arguments: { db: 'x' } }, 'a']),
+    /tools\[0\]\.arguments: "a" stands in tools without arguments, too/,
   ],
   [
     'a package with a version in a list of names',

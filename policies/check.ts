@@ -4,7 +4,7 @@ import { checkDatasource } from './check-datasource.ts';
 import { checkGuardOverlaps } from './check-guard.ts';
 import { checkNever } from './check-never.ts';
 import { checkReferences } from './check-reference.ts';
-import { checkDependencies } from './check-role.ts';
+import { checkDependencies, checkTools } from './check-role.ts';
 import { checkPolicyRules } from './check-rule.ts';
 import type { Checked, Report } from './checked.ts';
 import type { PolicyDocument, PolicyDocuments } from './document.ts';
@@ -39,7 +39,10 @@ export function checkDocuments(
       notInThisVersion(document, report);
     }
   }
-  for (const role of roles) checkDependencies(role);
+  for (const role of roles) {
+    checkDependencies(role);
+    checkTools(role);
+  }
   for (const boundary of boundaries) checkBoundary(boundary);
   for (const test of tests) checkNever(test);
   for (const policy of policies) checkPolicyRules(policy);

@@ -334,6 +334,20 @@ const others: readonly Case[] = [
     ],
   ],
   [
+    'a tool with fewer arguments, one with more of them',
+    withRole({ tools: ['a', { name: 'b', arguments: { db: 'x' } }] }),
+    withRole({
+      tools: [
+        { name: 'a', arguments: { db: 'x' } },
+        { name: 'b', arguments: { db: ['x', 'y'] } },
+      ],
+    }),
+    [
+      '+ tools Role analyst: spec.tools (analyst): null > b {"db":["x","y"]}',
+      '- tools Role analyst: spec.tools (analyst): a > null',
+    ],
+  ],
+  [
     'more memory, less time',
     withRole({ sandbox: { memory: '1GiB', timeout: '60s' } }),
     withRole({ sandbox: { memory: '2GiB', timeout: '30s' } }),

@@ -101,10 +101,19 @@ export interface SandboxSpec {
   readonly dependencies?: DependenciesSpec;
 }
 
+/** What an argument of a tool may be: a text, in which a `*` at the end stands for any rest, a number, true or false. */
+export type ArgumentValue = string | number | boolean;
+
+/** By name, what arguments must be, one of several values each. Those that are named must be given; others may be anything. */
+export type ArgumentRules = Readonly<Record<string, ArgumentValue | readonly ArgumentValue[]>>;
+
+/** An MCP tool by its name, whatever its arguments, or only with some. */
+export type ToolSpec = string | { readonly name: string; readonly arguments: ArgumentRules };
+
 export interface RoleSpec {
   readonly members: readonly Member[];
-  /** MCP tools by name; absent: none but what the server always offers. */
-  readonly tools?: 'any' | readonly string[];
+  /** MCP tools; absent: none but what the server always offers. */
+  readonly tools?: 'any' | readonly ToolSpec[];
   readonly sandbox: SandboxSpec;
   /** What the proxy's audit keeps of requests, beyond what it always does. */
   readonly audit?: {

@@ -92,4 +92,5 @@ export {
   targetText,
   tunnelTarget,
 } from './target.ts';
+export { allowsArguments, argumentRules, toolName } from './tool-spec.ts';
 export { type RateValue, rateOf } from './units.ts';

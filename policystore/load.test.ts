@@ -111,6 +111,24 @@ const broken = [
     'p.yaml:4:81: this must be one of pip, npm (did you mean "pip"?)',
   ],
   [
+    'a tool with a misspelt field',
+    'sandbox: {',
+    'tools: [{name: a, argument: {b: c}}], sandbox: {',
+    'p.yaml:4:63: unknown field "argument" (did you mean "arguments"?)',
+  ],
+  [
+    'a tool whose arguments are none',
+    'sandbox: {',
+    'tools: [{name: a, arguments: {}}], sandbox: {',
+    'p.yaml:4:63: this must be a map of at least one argument, by its name, to what it must be',
+  ],
+  [
+    'an argument that is a map',
+    'sandbox: {',
+    'tools: [{name: a, arguments: {b: {c: d}}}], sandbox: {',
+    'p.yaml:4:75: this must be a text (a * at its end stands for any rest), a number, true or false, or a list',
+  ],
+  [
     'an empty list of managers',
     'sandbox: {',
     'sandbox: {dependencies: {managers: []}, ',

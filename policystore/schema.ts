@@ -103,7 +103,7 @@ function describe(error: ErrorObject, root: unknown): ShapeProblem {
     case 'type':
       return {
         path,
-        message: `this must be ${article(String(params['type']))}${error.data === null ? ', and null never means "all"' : ''}`,
+        message: `this must be ${typeOf(error)}${error.data === null ? ', and null never means "all"' : ''}`,
       };
     case 'minItems':
       return { path, message: 'an empty list is not accepted: it never means "all"' };
@@ -112,6 +112,12 @@ function describe(error: ErrorObject, root: unknown): ShapeProblem {
     default:
       return { path, message: `this must be ${expectation(error)}` };
   }
+}
+
+/** Where there are several types, what they are for says more. */
+function typeOf(error: ErrorObject): string {
+  const { schema, params } = error;
+  return Array.isArray(schema) ? expectation(error) : article(String(params['type']));
 }
 
 function expectation({ schema, parentSchema, message }: ErrorObject): string {

@@ -1,32 +1,43 @@
+import { foldCase } from '#core/fold-case';
+
 /**
  * Why two parsers could take a JSON-RPC message for different ones; undefined where they cannot. `text` is valid JSON, a message or a
  * batch, and `messages` what it was parsed to. JSON leaves open which of two equal keys counts (RFC 8259 section 4), and some parsers match
  * keys whatever their case: so a message's keys, and those of its `params`, must differ in more than case, and `method` has one spelling.
+ * Keys of `arguments` may differ in case alone, but none comes twice.
  */
 export function ambiguity(
   text: string,
   messages: readonly unknown[],
   batch: boolean,
 ): string | undefined {
-  const parsed = { keys: 0, params: 0 };
+  const parsed = { keys: 0, params: 0, arguments: 0 };
   for (const message of messages) {
     const keys = keysOf(message);
     if (sameFolded(keys)) return TWICE.keys;
     if (keys.some((key) => key !== 'method' && folded(key) === 'METHOD'))
       return 'method has another spelling';
     const params = keys.find((key) => folded(key) === 'PARAMS');
-    const inParams = params === undefined ? [] : keysOf(Object(message)[params]);
+    const given = params === undefined ? undefined : Object(message)[params];
+    const inParams = keysOf(given);
     if (sameFolded(inParams)) return TWICE.params;
+    const named = inParams.find((key) => folded(key) === 'ARGUMENTS');
     parsed.keys += keys.length;
     parsed.params += inParams.length;
+    if (named !== undefined) parsed.arguments += keysOf(Object(given)[named]).length;
   }
   // What is there twice has been parsed once.
   const written = countKeys(text, batch ? 2 : 1);
   if (written.keys !== parsed.keys) return TWICE.keys;
-  return written.params === parsed.params ? undefined : TWICE.params;
+  if (written.params !== parsed.params) return TWICE.params;
+  return written.arguments === parsed.arguments ? undefined : TWICE.arguments;
 }
 
-const TWICE = { keys: 'it has a key twice', params: 'its params have a key twice' } as const;
+const TWICE = {
+  keys: 'it has a key twice',
+  params: 'its params have a key twice',
+  arguments: 'its arguments have a key twice',
+} as const;
 
 /** Keys that nearly every message has, spelt as they nearly always are; no two of them differ in case alone. */
 const USUAL = new Map(
@@ -35,9 +46,8 @@ const USUAL = new Map(
   ),
 );
 
-/** Without case, also that of letters that other letters fold to: the Kelvin sign is a k, the long s an s. */
 function folded(key: string): string {
-  return USUAL.get(key) ?? key.toLowerCase().toUpperCase();
+  return USUAL.get(key) ?? foldCase(key);
 }
 
 /** Whether two of different keys differ in case alone. */
@@ -56,12 +66,19 @@ function keysOf(value: unknown): readonly string[] {
 const [QUOTE, COLON, BACKSLASH] = [0x22, 0x3a, 0x5c];
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_ARRAY, CLOSE_ARRAY] = [0x7b, 0x7d, 0x5b, 0x5d];
 
-/** Keys as they are written in valid JSON: those at the depth `top`, and those of the values of `params` there. */
-function countKeys(text: string, top: number): { keys: number; params: number } {
-  const count = { keys: 0, params: 0 };
+interface Counts {
+  keys: number;
+  params: number;
+  arguments: number;
+}
+
+/** Keys as they are written in valid JSON: those at the depth `top`, those of the values of `params` there, and those of `arguments` in these. */
+function countKeys(text: string, top: number): Counts {
+  const count = { keys: 0, params: 0, arguments: 0 };
   let depth = 0;
   let key = 0;
   let inParams = false;
+  let inArguments = false;
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
       // Strings are stepped over whole, so a bracket inside one is none.
@@ -72,8 +89,12 @@ function countKeys(text: string, top: number): { keys: number; params: number } 
       case COLON:
         if (depth === top) {
           count.keys += 1;
-          inParams = isParams(text.slice(key, at));
-        } else if (inParams && depth === top + 1) count.params += 1;
+          inParams = isKey(text.slice(key, at), 'params');
+          inArguments = false;
+        } else if (inParams && depth === top + 1) {
+          count.params += 1;
+          inArguments = isKey(text.slice(key, at), 'arguments');
+        } else if (inArguments && depth === top + 2) count.arguments += 1;
         break;
       case OPEN_OBJECT:
       case OPEN_ARRAY:
@@ -82,7 +103,10 @@ function countKeys(text: string, top: number): { keys: number; params: number } 
       case CLOSE_OBJECT:
       case CLOSE_ARRAY:
         depth -= 1;
-        if (depth < top) inParams = false;
+        if (depth < top) {
+          inParams = false;
+          inArguments = false;
+        }
         break;
     }
   }
@@ -90,8 +114,8 @@ function countKeys(text: string, top: number): { keys: number; params: number } 
 }
 
 /** `token`: a key as it is written, and the space behind it. */
-function isParams(token: string): boolean {
-  return token === '"params"' || folded(String(JSON.parse(token))) === 'PARAMS';
+function isKey(token: string, name: 'params' | 'arguments'): boolean {
+  return token === `"${name}"` || folded(String(JSON.parse(token))) === folded(name);
 }
 
 /** Where the string ends that begins at `start`: at the first quote before which the backslashes are even in number. */

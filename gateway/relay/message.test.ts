@@ -17,6 +17,9 @@ const AMBIGUOUS = [
   ['{"a":"\\\\","params" : {"b":"\\\\\\"","name":"x", "name" :"y"}}', 'behind backslashes'],
   ['{"params":{"\u006eame":"x","name":"y"}}', 'a name and its escape'],
   ['{"params":{"__proto__":1,"__proto__":2}}', 'a key that objects have'],
+  ['{"params":{"name":"t","arguments":{"a":1,"A":2,"a":3}}}', 'an argument twice'],
+  ['{"params":{"Arguments":{"\\u0061":1,"a":2}}}', 'an argument and its escape'],
+  ['[{"params":{"arguments":{"a":{"b":1},"a":1}}}]', 'an argument twice, in a batch'],
   ['{"params":{"a":[{"b":"}"}],"c":"\\"","name":"x","name":"y"}}', 'behind brackets in texts'],
 ] as const;
 
@@ -26,7 +29,10 @@ for (const [text, why] of AMBIGUOUS)
   });
 
 const CLEAR = [
-  ['{"method":"tools/call","params":{"name":"t","arguments":{"a":1,"A":2,"a":3}}}', 't'],
+  ['{"method":"tools/call","params":{"name":"t","arguments":{"a":1,"A":2}}}', 't'],
+  ['{"method":"tools/call","params":{"name":"t","arguments":{"a":{"b":1,"b":2}}}}', 't'],
+  ['{"method":"tools/call","params":{"name":"t","arguments":[{"b":1,"b":2}]}}', 't'],
+  ['{"method":"tools/call","params":{"name":"t","x":{"b":1,"b":2}}}', 't'],
   ['{"method":"tools/call","params":{"name":"t","arguments":{"method":"x","name":"y"}}}', 't'],
   ['{"method":"tools/call","params":{"arguments":{"name":"y"},"name":"t"}}', 't'],
   ['{"method":"tools/call","params":{"name":"\\u0074"}}', 't'],

@@ -32,20 +32,20 @@ test('rights are worked out once for a principal, its policies and the day, and 
   const rightsOf = rightsByPrincipal();
   const set = setOf(['alpha'], DAY);
   const rights = rightsOf(set, LOCAL_PRINCIPAL, at(`${DAY}T00:00:00Z`));
-  assert.deepEqual(rights, { names: new Set(['alpha']) });
+  assert.deepEqual(rights, { tools: new Map([['alpha', [{}]]]) });
   assert.equal(rightsOf(set, LOCAL_PRINCIPAL, at(`${DAY}T23:59:59.999Z`)), rights, 'the same day');
   assert.deepEqual(
     rightsOf(set, LOCAL_PRINCIPAL, at('2026-11-22T00:00:00Z')),
-    { names: new Set() },
+    { tools: new Map() },
     'the Role has ended',
   );
   assert.deepEqual(
     rightsOf(setOf(['beta'], DAY), LOCAL_PRINCIPAL, at(`${DAY}T12:00:00Z`)),
-    { names: new Set(['beta']) },
+    { tools: new Map([['beta', [{}]]]) },
     'other policies',
   );
   const other = { ...LOCAL_PRINCIPAL, subject: 'other' };
-  assert.deepEqual(rightsOf(set, other, at(`${DAY}T12:00:00Z`)), { names: new Set() });
+  assert.deepEqual(rightsOf(set, other, at(`${DAY}T12:00:00Z`)), { tools: new Map() });
   assert.deepEqual(rightsOf(set, LOCAL_PRINCIPAL, at(`${DAY}T12:00:00Z`)), rights);
 });
 

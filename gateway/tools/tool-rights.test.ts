@@ -115,6 +115,42 @@ for (const [body, status, why] of EVASIONS)
     assert.equal(bodies.length, status === 200 ? 1 : 0);
   });
 
+const SOME = 'tools: [beta, {name: alpha, arguments: {database: [sales, web-*], limit: 100}}]';
+const WITH = [
+  [{ database: 'sales', limit: 100, extra: [1] }, 200, 'control: what the Role asks for'],
+  [{ database: 'web-eu', limit: 100 }, 200, 'control: a beginning'],
+  [{ database: 'hr', limit: 100 }, 403, 'another value'],
+  [{ database: 'sales' }, 403, 'one is not given'],
+  [{ database: 'sales', DataBase: 'hr', limit: 100 }, 403, 'in two cases'],
+  [undefined, 403, 'none at all'],
+] as const;
+
+for (const [given, status, why] of WITH)
+  test(`B7: ${status} for arguments of a call: ${why}`, async (t) => {
+    const { send, bodies } = await startPoliced(t, { a: SOME });
+    const response = await send({ ...call('alpha'), params: { name: 'alpha', arguments: given } });
+    assert.equal(response.status, status);
+    assert.equal(bodies.length, status === 200 ? 1 : 0);
+    if (status === 200) return;
+    const { error } = Object(await response.json());
+    assert.equal(error.data.code, 'TOOL_NOT_ALLOWED');
+  });
+
+test('B7: arguments are looked at in a batch, written twice they are refused, and a Role without them is enough', async (t) => {
+  const { send, bodies, policies } = await startPoliced(t, { a: SOME });
+  const wrong = { ...call('alpha'), params: { name: 'alpha', arguments: { database: 'hr' } } };
+  assert.equal((await send([call('beta'), wrong])).status, 403);
+  const twice = '"database":"hr","database":"sales","limit":100';
+  const method = '"jsonrpc":"2.0","id":1,"method":"tools/call"';
+  const body = `{${method},"params":{"name":"alpha","arguments":{${twice}}}}`;
+  assert.equal((await send(body)).status, 400);
+  assert.equal(bodies.length, 0);
+  const listed = await (await send(LIST)).text();
+  assert.deepEqual(listed.match(/"name":"\w+"/g), ['"name":"alpha"', '"name":"beta"']);
+  roleFile(policies, 'b', 'tools: [alpha]');
+  while ((await send(wrong)).status !== 200);
+});
+
 test('a list that comes on a resumed stream is filtered as well', async (t) => {
   const { send } = await startPoliced(t, { a: 'tools: [alpha]' }, true);
   const stream = await (await send('', 'GET')).text();

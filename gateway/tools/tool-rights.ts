@@ -1,6 +1,13 @@
 import { isRecord } from '#core/is-record';
 import type { Principal } from '#core/principal';
-import { type PolicySet, rolesOf } from '#policies';
+import {
+  type ArgumentRules,
+  allowsArguments,
+  argumentRules,
+  type PolicySet,
+  rolesOf,
+  toolName,
+} from '#policies';
 import { type Message, toolOf } from '../relay/message.ts';
 import { ProtocolError, RPC } from '../relay/protocol-error.ts';
 import type { ChangeMessage } from '../relay/rewrite.ts';
@@ -15,19 +22,22 @@ const DAY_MS = 86_400_000;
 
 /** What a principal may call: what it sees in a list is that, and nothing else. */
 export interface ToolRights {
-  /** 'any': nothing is looked at. */
-  readonly names: 'any' | ReadonlySet<string>;
+  /** By name, each with the arguments that one or another Role asks for. 'any': nothing is looked at. */
+  readonly tools: 'any' | ReadonlyMap<string, readonly ArgumentRules[]>;
 }
 
 /** The rights of a principal: those of all its Roles together, since it may choose each of them. Nobody's Role names no tool. */
 export function toolRights(set: PolicySet, principal: Principal, nowMs: number): ToolRights {
-  const names = new Set<string>();
+  const rights = new Map<string, ArgumentRules[]>();
   for (const role of rolesOf(set, principal, nowMs)) {
     const tools = set.roles.get(role)?.spec.tools ?? ALWAYS_OFFERED;
-    if (tools === 'any') return { names: 'any' };
-    for (const tool of tools) names.add(tool);
+    if (tools === 'any') return { tools: 'any' };
+    for (const tool of tools) {
+      const name = toolName(tool);
+      rights.set(name, [...(rights.get(name) ?? []), argumentRules(tool)]);
+    }
   }
-  return { names };
+  return { tools: rights };
 }
 
 /**
@@ -52,19 +62,24 @@ export function rightsByPrincipal(): typeof toolRights {
 }
 
 /**
- * Refuses a call of a tool that no Role of the caller names, alone or in a batch.
+ * Refuses a call of a tool that no Role of the caller names, or of one that none names with these arguments, alone or in a batch.
  * @throws {ProtocolError} TOOL_NOT_ALLOWED
  */
-export function assertMayCall({ names }: ToolRights, messages: readonly Message[]): void {
-  if (names === 'any') return;
+export function assertMayCall({ tools }: ToolRights, messages: readonly Message[]): void {
+  if (tools === 'any') return;
   for (const message of messages) {
     const tool = toolOf(message);
-    if (tool !== undefined && !names.has(tool))
-      throw new ProtocolError(
-        'TOOL_NOT_ALLOWED',
-        { code: RPC.invalidParams, id: message.id },
-        `the tool ${JSON.stringify(tool)} is not one that a Role of yours names`,
-      );
+    if (tool === undefined) continue;
+    const rules = tools.get(tool) ?? [];
+    if (rules.some((one) => allowsArguments(one, message.params['arguments']))) continue;
+    const asked = [...new Set(rules.flatMap((one) => Object.keys(one)))].join(', ');
+    throw new ProtocolError(
+      'TOOL_NOT_ALLOWED',
+      { code: RPC.invalidParams, id: message.id },
+      rules.length === 0
+        ? `the tool ${JSON.stringify(tool)} is not one that a Role of yours names`
+        : `no Role of yours names the tool ${JSON.stringify(tool)} with these arguments; asked for are some values of: ${asked}`,
+    );
   }
 }
 
@@ -73,11 +88,11 @@ export function assertMayCall({ names }: ToolRights, messages: readonly Message[
  * @throws {ProtocolError} INVALID_REQUEST
  */
 export function assertReadable(
-  { names }: ToolRights,
+  { tools }: ToolRights,
   body: Buffer,
   messages: readonly Message[],
 ): void {
-  if (names === 'any' || body.length === 0 || messages.length > 0) return;
+  if (tools === 'any' || body.length === 0 || messages.length > 0) return;
   throw new ProtocolError(
     'INVALID_REQUEST',
     { code: RPC.parseError, id: null },
@@ -85,15 +100,15 @@ export function assertReadable(
   );
 }
 
-/** Takes the tools that may not be called out of a list; every other message passes as it is. */
-export function onlyCallable(names: ReadonlySet<string>): ChangeMessage {
+/** Takes the tools that may not be called, with whatever arguments, out of a list; every other message passes as it is. */
+export function onlyCallable(callable: ReadonlyMap<string, unknown>): ChangeMessage {
   return (message) => {
     if (!isRecord(message) || !isRecord(message['result'])) return undefined;
     const { result } = message;
     if (!Array.isArray(result['tools'])) return undefined;
     const all: unknown[] = result['tools'];
     const tools = all.filter(
-      (tool) => isRecord(tool) && typeof tool['name'] === 'string' && names.has(tool['name']),
+      (tool) => isRecord(tool) && typeof tool['name'] === 'string' && callable.has(tool['name']),
     );
     return tools.length === all.length ? undefined : { ...message, result: { ...result, tools } };
   };

@@ -1,7 +1,8 @@
 import { canonicalJson } from '../canonical-json.ts';
 import type { ChangeKind, PolicyChange } from '../change.ts';
-import type { DependenciesSpec, Member, Role, SandboxSpec, Tier } from '../document.ts';
+import type { DependenciesSpec, Member, Role, SandboxSpec, Tier, ToolSpec } from '../document.ts';
 import type { PolicySet } from '../policy-set.ts';
+import { coversTool } from '../tool-spec.ts';
 import { bytesOf, durationMsOf } from '../units.ts';
 
 /** Who has a role, with which tools, in which sandbox. What a role may reach is not said here. */
@@ -71,31 +72,27 @@ function holds(
   );
 }
 
-type Words = 'any' | readonly string[];
+type Tools = 'any' | readonly ToolSpec[];
 
-function toolChanges(role: string, before: Words, after: Words): PolicyChange[] {
-  return wordChanges(before, after).map(({ widening, words }) =>
-    change(
-      role,
-      'tools',
-      'spec.tools',
-      widening,
-      widening ? null : words.join(', '),
-      widening ? words.join(', ') : null,
-    ),
-  );
+/** What may be called now and could not be before, and the reverse. */
+function toolChanges(role: string, before: Tools, after: Tools): PolicyChange[] {
+  const [added, gone] = [beyond(after, before), beyond(before, after)];
+  return [
+    ...(added === '' ? [] : [change(role, 'tools', 'spec.tools', true, null, added)]),
+    ...(gone === '' ? [] : [change(role, 'tools', 'spec.tools', false, gone, null)]),
+  ];
 }
 
-/** What was added and what is gone. */
-function wordChanges(before: Words, after: Words): { widening: boolean; words: string[] }[] {
-  const beyond = (a: Words, b: Words): string[] => {
-    if (b === 'any') return [];
-    return a === 'any' ? ['any'] : a.filter((word) => !b.includes(word));
-  };
-  return [
-    { widening: true, words: beyond(after, before) },
-    { widening: false, words: beyond(before, after) },
-  ].filter(({ words }) => words.length > 0);
+/** Those of the one that the other does not cover. */
+function beyond(tools: Tools, others: Tools): string {
+  if (others === 'any') return '';
+  if (tools === 'any') return 'any';
+  return tools
+    .filter((tool) => !others.some((wide) => coversTool(wide, tool)))
+    .map((tool) =>
+      typeof tool === 'string' ? tool : `${tool.name} ${canonicalJson(tool.arguments)}`,
+    )
+    .join(', ');
 }
 
 function sandboxChanges(role: string, { spec: old }: Role, { spec: fresh }: Role): PolicyChange[] {
