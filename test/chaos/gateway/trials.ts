@@ -9,7 +9,7 @@ import { untilReady } from '../../support/readiness.ts';
 import type { Replica } from '../../support/replica.ts';
 import { countOn } from './count.ts';
 import { Load, type Work } from './load.ts';
-import { backendUp } from './metrics.ts';
+import { backendUpAt } from './metrics.ts';
 import type { Session } from './session.ts';
 
 /** What one trial came to. */
@@ -151,15 +151,16 @@ async function stopServer({ sessions, built }: TrialOptions): Promise<Verdict> {
   try {
     return await underLoad(fleet, OURS, sessions, async () => {
       await sleep(WARM_MS);
-      const [stopped, gateway] = [fleet.backends[0], fleet.gateways[0]];
-      if (!stopped || !gateway) throw new Error('there are three servers and a gateway');
+      const [stopped] = fleet.backends;
+      if (!stopped) throw new Error('there are three servers');
       const from = performance.now();
       stopped.signal('SIGSTOP');
-      const out = await backendUp(gateway, 0, false);
+      // Each gateway looks for itself, and sends calls there until it has seen.
+      const out = await backendUpAt(fleet.gateways, 0, false);
       const found = performance.now();
       await sleep(AFTER_MS);
       stopped.signal('SIGCONT');
-      const back = await backendUp(gateway, 0, true);
+      const back = await backendUpAt(fleet.gateways, 0, true);
       await sleep(AFTER_MS);
       return {
         // Those that hang in it end when it goes on.
