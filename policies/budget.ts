@@ -63,11 +63,30 @@ interface Account {
 /** From so many accounts on, those whose time is over are looked for. */
 const SWEEP_MIN = 1_024;
 
+/** Whoever counts budgets: a promise only where somebody else has to be asked. */
+export interface BudgetCounter {
+  /** Counts one request in every budget, or in none where one of them is used up. */
+  take(budgets: readonly Budget[], spender: Spender, nowMs: number): Spending | Promise<Spending>;
+}
+
+/** What is counted together of a budget: `endsMs` is the first millisecond behind the period. */
+export interface BudgetAccount {
+  readonly key: string;
+  readonly endsMs: number;
+}
+
+/** Where a request counts. Periods begin and end with the hour, day or month in UTC. */
+export function accountOf(budget: Budget, spender: Spender, nowMs: number): BudgetAccount {
+  const whose = budget.apart.map((dimension) => spender[dimension]);
+  const key = JSON.stringify([budget.policy, budget.id, budget.apart, budget.period, whose]);
+  return { key, endsMs: endOf(budget.period, nowMs) };
+}
+
 /**
  * Counts what budgets allow, in memory: whoever keeps one begins anew after a restart and knows nothing of what others count.
- * Periods begin and end with the hour, day or month in UTC. Times are of the wall clock.
+ * Times are of the wall clock.
  */
-export class Budgets {
+export class Budgets implements BudgetCounter {
   readonly #accounts = new Map<string, Account>();
   #sweepAt = SWEEP_MIN;
 
@@ -102,12 +121,11 @@ export class Budgets {
   }
 
   #accountOf(budget: Budget, spender: Spender, nowMs: number): Account {
-    const whose = budget.apart.map((dimension) => spender[dimension]);
-    const key = JSON.stringify([budget.policy, budget.id, budget.apart, budget.period, whose]);
+    const { key, endsMs } = accountOf(budget, spender, nowMs);
     const known = this.#accounts.get(key);
     if (known && nowMs < known.endsMs) return known;
     if (this.#accounts.size >= this.#sweepAt) this.#sweep(nowMs);
-    const account = { endsMs: endOf(budget.period, nowMs), requests: 0, bytes: 0 };
+    const account = { endsMs, requests: 0, bytes: 0 };
     this.#accounts.set(key, account);
     return account;
   }

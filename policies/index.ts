@@ -1,4 +1,11 @@
-export { type Budget, Budgets, type Spender, type Spending } from './budget.ts';
+export {
+  accountOf,
+  type Budget,
+  type BudgetCounter,
+  Budgets,
+  type Spender,
+  type Spending,
+} from './budget.ts';
 export { canonicalJson } from './canonical-json.ts';
 export {
   CLIENT_HELLO_MAX,

@@ -1,5 +1,12 @@
-import { type Budget, Budgets, RuleLimits, type Spender } from '#policies';
-import type { Dimension, Limit, Limiter } from './limits/limit.ts';
+import {
+  type Budget,
+  type BudgetCounter,
+  Budgets,
+  RuleLimits,
+  type Spender,
+  type Spending,
+} from '#policies';
+import type { Dimension, Limit, Limiter, Taken } from './limits/limit.ts';
 
 /** What one allowed request counts under. Plain data: another process may do the counting. */
 export interface Countable {
@@ -35,22 +42,22 @@ export interface Counts {
   close(): Promise<void> | void;
 }
 
-/** Counts in this process; rates and bytes as `limiter` does. */
-export function createCounts(limiter: Limiter): Counts {
+/** Whoever counts budgets for others as well. */
+export interface ClosableBudgets extends BudgetCounter {
+  close(): Promise<void> | void;
+}
+
+/** Counts in this process; rates and bytes as `limiter` does, and budgets as `shared` does where there is one. */
+export function createCounts(limiter: Limiter, shared?: ClosableBudgets): Counts {
   const running = new RuleLimits();
-  const accounts = new Budgets();
+  const accounts: BudgetCounter = shared ?? new Budgets();
   return {
     take({ limits, concurrent, budgets, spender }) {
       const place = concurrent
         ? running.take(concurrent.key, { concurrent: concurrent.max }, performance.now())
         : UNCOUNTED;
       if (!place.ok) return countedOut('concurrency', place.retryAfterMs);
-      const taken = (counted: Awaited<ReturnType<Limiter['take']>>): CountedIn | CountedOut => {
-        if (!counted.ok) {
-          place.release();
-          return countedOut(counted.limit.dimension, counted.retryAfterMs, counted.limit.unit);
-        }
-        const spending = accounts.take(budgets, spender, Date.now());
+      const spent = (counted: Extract<Taken, { ok: true }>, spending: Spending) => {
         if (!spending.ok) {
           place.release();
           return countedOut('budget', spending.retryAfterMs);
@@ -59,21 +66,34 @@ export function createCounts(limiter: Limiter): Counts {
           counted.spend(bytes);
           return spending.spend(bytes);
         };
-        return { ok: true, spend, release: place.release };
+        return { ok: true, spend, release: place.release } as const;
+      };
+      const taken = (counted: Taken): ReturnType<Counts['take']> => {
+        if (!counted.ok) {
+          place.release();
+          return countedOut(counted.limit.dimension, counted.retryAfterMs, counted.limit.unit);
+        }
+        const spending = accounts.take(budgets, spender, Date.now());
+        return spending instanceof Promise
+          ? spending.then((one) => spent(counted, one))
+          : spent(counted, spending);
+      };
+      const failed = (error: unknown): never => {
+        place.release();
+        throw error;
       };
       try {
         const taking = limiter.take(limits);
-        if (!(taking instanceof Promise)) return taken(taking);
-        return taking.then(taken, (error: unknown) => {
-          place.release();
-          throw error;
-        });
+        const counting = taking instanceof Promise ? taking.then(taken) : taken(taking);
+        return counting instanceof Promise ? counting.catch(failed) : counting;
       } catch (error) {
-        place.release();
-        throw error;
+        return failed(error);
       }
     },
-    close: () => limiter.close(),
+    async close() {
+      await shared?.close();
+      await limiter.close();
+    },
   };
 }
 

@@ -1,7 +1,7 @@
 import type { ReadyCheck } from '#core/http';
 import type { SigningKey } from '#core/tokens';
 import type { AuditStore } from './audit-sink.ts';
-import type { Counts } from './counts.ts';
+import type { ClosableBudgets, Counts } from './counts.ts';
 import type { LeaseStore } from './limits/lease-store.ts';
 import type { Limiter } from './limits/limit.ts';
 import type { OnceStore } from './used-once.ts';
@@ -21,8 +21,8 @@ export interface Seat {
   readonly sink: AuditStore;
   /** Where all workers keep rates together. */
   readonly leases: LeaseStore;
-  /** Counts what is not a rate where all do, and rates as `limiter` does. */
-  readonly counts: (limiter: Limiter) => Counts;
+  /** Counts what is not a rate where all do, rates as `limiter` does, and budgets as `budgets` where there are any. */
+  readonly counts: (limiter: Limiter, budgets: ClosableBudgets | undefined) => Counts;
   /** Is told what /readyz would say: it answers that for all workers. */
   readonly readiness: (
     checks: readonly ReadyCheck[],

@@ -39,7 +39,7 @@ import { createHandler } from './handler.ts';
 import { HeldSecrets } from './held-secrets.ts';
 import { createIdentifier } from './identify.ts';
 import { createIssuerVerifier } from './issuers/issuer-token.ts';
-import { configuredLimits, createLimiter } from './limits/index.ts';
+import { configuredLimits, createLimiter, createSharedBudgets } from './limits/index.ts';
 import { Listener } from './listener.ts';
 import { tlsAt } from './listeners.ts';
 import { measureBreakers, proxyMetrics } from './metrics.ts';
@@ -209,7 +209,8 @@ async function start(
   lifecycle.add('sessions', () => sessions.close());
   const workers = seat && { leases: seat.leases, count: config.workers };
   const limiter = createLimiter(config, { secrets, log, metrics, workers });
-  const counts = (seat?.counts ?? createCounts)(limiter);
+  const budgets = createSharedBudgets(config, { secrets, workers });
+  const counts = (seat?.counts ?? createCounts)(limiter, budgets);
   lifecycle.add('limits', () => counts.close());
 
   const handler = createHandler({

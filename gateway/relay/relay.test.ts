@@ -170,7 +170,8 @@ test('a slow client slows the server down instead of filling the gateway', async
     });
     source.pipe(response);
   });
-  const { origin, authorization } = await startGateway(t, [server]);
+  // A check of its health would be answered from the same source.
+  const { origin, authorization } = await startGateway(t, [server], { healthInterval: 600_000 });
   const client = httpRequest(`${origin}/mcp`, { method: 'POST', headers: { authorization } });
   client.end(BODY);
   const [response]: IncomingMessage[] = await once(client, 'response');

@@ -27,13 +27,13 @@ export function limitsSpec() {
     'limits.principalBytes': volume('Bytes of one principal, both ways.'),
     'limits.datasourceBytes': volume('Bytes of one principal from and to one datasource.'),
     'limits.redis': redis(
-      'Where several proxies keep rates together: `redis://[user@]host[:port][/database]`, `rediss://` with TLS. Without it each counts for itself.',
+      'Where several proxies keep rates and budgets together: `redis://[user@]host[:port][/database]`, `rediss://` with TLS. Without it each counts for itself.',
     ),
     'limits.redisPassword': optionalText(
       'The secretRef of the password: `env:NAME`, `file:name` or `store:<instance>:<NAME>`.',
     ),
     'limits.proxies': integer(
-      'How many proxies share the limits. While Redis is away each lets through an equal part.',
+      'How many proxies share the limits. While Redis is away each lets through an equal part of a rate, and what it holds of a budget.',
       1,
       1_000,
       1,

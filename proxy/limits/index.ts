@@ -4,16 +4,20 @@ import type { Logger } from '#core/log';
 import type { Metrics } from '#core/metrics';
 import { limitStoreMetric } from '../metrics.ts';
 import type { Secrets } from '../secrets.ts';
+import { createBudgetRedis } from './budget-redis.ts';
 import type { limitsSpec } from './config.ts';
 import type { LeaseStore } from './lease-store.ts';
 import type { Limiter } from './limit.ts';
 import { LocalLimits } from './local.ts';
 import { createRedisStore } from './redis-store.ts';
 import { SharedLimits } from './shared.ts';
+import { SharedBudgets } from './shared-budgets.ts';
 
 export { configuredLimits, limitsSpec } from './config.ts';
 export type { Limiter } from './limit.ts';
 export type { ConfiguredLimits } from './limits-of.ts';
+
+type LimitsConfig = ConfigOf<ReturnType<typeof limitsSpec>>;
 
 export interface LimiterDeps {
   readonly secrets: Secrets;
@@ -25,7 +29,7 @@ export interface LimiterDeps {
 
 /** Who counts: this process for itself, or with the other workers of its proxy, or with all proxies in the Redis of the configuration. */
 export function createLimiter(
-  config: ConfigOf<ReturnType<typeof limitsSpec>>,
+  config: LimitsConfig,
   { secrets, log, metrics, workers }: LimiterDeps,
 ): Limiter {
   const address = config['limits.redis'];
@@ -34,12 +38,11 @@ export function createLimiter(
     return workers
       ? new SharedLimits({ store: workers.leases, proxies: count, exact: true })
       : new LocalLimits();
-  const passwordRef = config['limits.redisPassword'];
   const isUp = limitStoreMetric(metrics);
   isUp.set(0);
   const store = createRedisStore(randomBytes(9).toString('base64url'), {
     address,
-    password: () => (passwordRef === undefined ? undefined : secrets.read(passwordRef)),
+    password: passwordOf(config, secrets),
     onAvailable(available, error) {
       isUp.set(available ? 1 : 0);
       if (available) log.info('limits are shared through Redis');
@@ -47,4 +50,22 @@ export function createLimiter(
     },
   });
   return new SharedLimits({ store, proxies: config['limits.proxies'] * count });
+}
+
+/** Budgets that all proxies keep in the Redis of the configuration; undefined where there is none, and each counts for itself. */
+export function createSharedBudgets(
+  config: LimitsConfig,
+  { secrets, workers }: Pick<LimiterDeps, 'secrets' | 'workers'>,
+): SharedBudgets | undefined {
+  const address = config['limits.redis'];
+  if (!address) return undefined;
+  const password = passwordOf(config, secrets);
+  const store = createBudgetRedis(randomBytes(9).toString('base64url'), { address, password });
+  const proxies = config['limits.proxies'] * (workers?.count ?? 1);
+  return new SharedBudgets({ store, proxies });
+}
+
+function passwordOf(config: LimitsConfig, secrets: Secrets): () => string | undefined {
+  const ref = config['limits.redisPassword'];
+  return () => (ref === undefined ? undefined : secrets.read(ref));
 }

@@ -1,4 +1,5 @@
-import type { Countable, CountedIn, CountedOut, Counts } from '../counts.ts';
+import type { Spender } from '#policies';
+import type { ClosableBudgets, Countable, CountedIn, CountedOut, Counts } from '../counts.ts';
 import type { Limiter, Taken } from '../limits/limit.ts';
 import type { CountAnswer, Counting } from './doors.ts';
 
@@ -12,21 +13,24 @@ export interface CountingPrimary {
 }
 
 /**
- * The counts of one of several workers: rates and bytes are those of `limiter`, which leases them; how many run at once and budgets are
- * counted in the primary, so that a request that one of these limits waits for an answer from there.
+ * The counts of one of several workers: rates and bytes are those of `limiter`, which leases them, and budgets those of `budgets` where other
+ * proxies count them, too; how many run at once and other budgets are counted in the primary, so that a request that one of these
+ * limits waits for an answer from there.
  */
 export class RemoteCounts implements Counts {
   readonly #primary: CountingPrimary;
   readonly #limiter: Limiter;
+  readonly #budgets: ClosableBudgets | undefined;
   readonly #usedUp = new Set<number>();
   readonly #open = new Set<number>();
   #spent = new Map<number, number>();
   #released: number[] = [];
   #telling: NodeJS.Timeout | undefined;
 
-  constructor(primary: CountingPrimary, limiter: Limiter) {
+  constructor(primary: CountingPrimary, limiter: Limiter, budgets?: ClosableBudgets) {
     this.#primary = primary;
     this.#limiter = limiter;
+    this.#budgets = budgets;
   }
 
   take(countable: Countable): ReturnType<Counts['take']> {
@@ -49,7 +53,7 @@ export class RemoteCounts implements Counts {
     try {
       const rates = leased(await this.#limiter.take(limits));
       const spending =
-        rates.ok && budgets.length > 0 ? await this.#count({ ...none, budgets }) : UNCOUNTED;
+        rates.ok && budgets.length > 0 ? await this.#spend(budgets, spender) : UNCOUNTED;
       if (rates.ok && spending.ok) return together(place, rates, spending);
       place.release();
       return rates.ok ? spending : rates;
@@ -57,6 +61,14 @@ export class RemoteCounts implements Counts {
       place.release();
       throw error;
     }
+  }
+
+  async #spend(budgets: Countable['budgets'], spender: Spender): Promise<CountedIn | CountedOut> {
+    if (!this.#budgets) return this.#count({ limits: [], budgets, concurrent: undefined, spender });
+    const spending = await this.#budgets.take(budgets, spender, Date.now());
+    if (spending.ok) return { ...spending, release: () => {} };
+    const { retryAfterMs } = spending;
+    return { ok: false, dimension: 'budget', unit: 'requests', retryAfterMs };
   }
 
   async #count(countable: Countable): Promise<CountedIn | CountedOut> {
@@ -71,9 +83,10 @@ export class RemoteCounts implements Counts {
   }
 
   /** Says what has not been said yet. */
-  close(): Promise<void> | void {
+  async close(): Promise<void> {
     this.#tell();
-    return this.#limiter.close();
+    await this.#budgets?.close();
+    await this.#limiter.close();
   }
 
   #counted(id: number): CountedIn {

@@ -4,6 +4,7 @@ import { failingChecks, type ReadyCheck } from '#core/http';
 import type { Logger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import type { ProxyConfig } from '../config.ts';
+import type { ClosableBudgets } from '../counts.ts';
 import type { LeaseAsk } from '../limits/lease-store.ts';
 import type { Limiter } from '../limits/limit.ts';
 import { createProxy } from '../server.ts';
@@ -71,13 +72,14 @@ export async function takeSeat(): Promise<Worker> {
         usedProofs: remembered('proof'),
         sink,
         leases,
-        counts: (limiter: Limiter) =>
+        counts: (limiter: Limiter, budgets: ClosableBudgets | undefined) =>
           (counts = new RemoteCounts(
             {
               count: (countable) => primary.ask('count', countable),
               counting: (news) => primary.tell('counting', news),
             },
             limiter,
+            budgets,
           )),
         readiness(checks: Readiness['checks'], info: Readiness['info']) {
           readiness = { checks, info };
