@@ -13,6 +13,7 @@ const GROUPS: readonly Group[] = [forwarding, interception, path, tunnels, weigh
 const RATIOS: Ratios = {
   sidecar_over_squid: ['sidecar_cpu_us', 'squid_cpu_us'],
   sidecar_tls_over_mitmproxy: ['sidecar_tls_cpu_us', 'mitmproxy_cpu_us'],
+  path_over_floor: ['path_added_p50_ms', 'path_floor_added_p50_ms'],
   tunnel_over_squid: ['tunnel_mb_s', 'squid_tunnel_mb_s'],
   tunnel_relay_over_squid: ['tunnel_relay_mb_s', 'squid_tunnel_mb_s'],
   sidecar_rss_over_node: ['sidecar_rss_mib', 'empty_node_rss_mib'],
