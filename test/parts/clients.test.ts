@@ -94,6 +94,22 @@ print(answer.status_code, answer.text)' "$1"`,
     distrusts: /SSLError.*certificate verify failed/,
   },
   {
+    name: 'Python urllib that checks certificates as Python 3.13 does',
+    program: `python3 -c '
+import ssl, sys, urllib.error, urllib.request
+context = ssl.create_default_context()
+context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+try: answer = urllib.request.urlopen(sys.argv[1], timeout=10, context=context)
+except urllib.error.HTTPError as error: answer = error
+print(answer.status, answer.read().decode())' "$1"`,
+    site: 'api.example.com',
+    open: '/open/hello.txt',
+    works: /^200 hello\n/,
+    hostRefused: /Tunnel connection failed: 403 Forbidden \(Outrider: host_not_allowed\)/,
+    pathRefused: /^403 .*no rule allows this path of the host/,
+    distrusts: /certificate verify failed/,
+  },
+  {
     name: 'Python httpx',
     program: `python3 -c '
 import sys, httpx
