@@ -3,8 +3,13 @@ export type Reply = string | number | null | RedisError | readonly Reply[];
 
 /** What Redis refuses, by its kind alone: the rest of its words may hold what was asked. */
 export class RedisError extends Error {
+  /** `NOSCRIPT`, `WRONGTYPE`, `OOM` and so on. */
+  readonly kind: string;
+
   constructor(words: string) {
-    super(`Redis refused: ${words.split(' ', 1)[0]}`);
+    const [kind = ''] = words.split(' ', 1);
+    super(`Redis refused: ${kind}`);
+    this.kind = kind;
   }
 }
 
@@ -56,7 +61,7 @@ function readReply(bytes: Buffer, at: number): Read | undefined {
   if (kind === '+') return { reply: text, end };
   if (kind === '-') return { reply: new RedisError(text), end };
   const number = Number(text);
-  if (!/^-?\d+$/.test(text) || number > REPLY_MAX_BYTES * 1_024)
+  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(number))
     throw new Error('not a reply of Redis');
   if (kind === ':') return { reply: number, end };
   if (kind === '$') return readBulk(bytes, end, number);
@@ -72,6 +77,7 @@ function readBulk(bytes: Buffer, at: number, length: number): Read | undefined {
 }
 
 function readArray(bytes: Buffer, at: number, length: number): Read | undefined {
+  if (length > REPLY_MAX_BYTES) throw new Error('a reply without end');
   const items: Reply[] = [];
   let end = at;
   for (let index = 0; index < length; index++) {

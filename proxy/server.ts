@@ -209,7 +209,7 @@ async function start(
   lifecycle.add('sessions', () => sessions.close());
   const workers = seat && { leases: seat.leases, count: config.workers };
   const limiter = createLimiter(config, { secrets, log, metrics, workers });
-  const budgets = createSharedBudgets(config, { secrets, workers });
+  const budgets = createSharedBudgets(config, { secrets, log, workers });
   const counts = (seat?.counts ?? createCounts)(limiter, budgets);
   lifecycle.add('limits', () => counts.close());
 

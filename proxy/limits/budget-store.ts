@@ -2,13 +2,21 @@
 export interface BudgetAsk {
   /** Names the account, its unit and its period everywhere, and nobody. */
   readonly key: string;
-  /** When the period is over, of the wall clock. */
-  readonly endsMs: number;
+  /** Names who asks, among all who ever ask for this account. */
+  readonly by: string;
+  /** Grows with each ask of `by`: one that comes late changes nothing. */
+  readonly turn: number;
+  /** So long what is said is kept, in milliseconds. */
+  readonly keepMs: number;
   readonly limit: number;
-  /** All that this proxy has used of it so far, and what it holds unused: said anew each time, so that no answer can be lost. */
+  /** All that `by` has used of it so far: said anew each time, so that no answer can be lost. */
+  readonly used: number;
+  /** That, and what it holds unused. */
   readonly total: number;
   /** So many more. */
   readonly want: number;
+  /** What all others had at least, where the store may have forgotten it. */
+  readonly others: number;
 }
 
 export interface BudgetAnswer {
@@ -16,15 +24,21 @@ export interface BudgetAnswer {
   readonly granted: number;
   /** What nobody holds. */
   readonly left: number;
+  /** What all others have, used or held. */
+  readonly others: number;
+  /** Whether everything is used, not only held. */
+  readonly isUsedUp: boolean;
+  /** Whether the store knew what `by` has said before. */
+  readonly isKnown: boolean;
 }
 
 /** Where the proxies' one view of each budget is kept. */
 export interface BudgetStore {
   /** False: there is no use in asking now. */
   readonly available: boolean;
-  /** How often it has become available: each time it may have forgotten everything. */
-  readonly connections: number;
-  /** One answer for each, in order. Rejects where the store does not answer, soon. */
-  ask(asks: readonly BudgetAsk[]): Promise<readonly BudgetAnswer[]>;
+  /** Tells `listener`, and nobody else from then on, each time that the store becomes available: it may have forgotten everything. */
+  watch(listener: () => void): void;
+  /** One answer for each, in order; undefined where there is none for that one. Rejects where the store does not answer, soon. */
+  ask(asks: readonly BudgetAsk[]): Promise<readonly (BudgetAnswer | undefined)[]>;
   close(): Promise<void> | void;
 }

@@ -55,14 +55,20 @@ export function createLimiter(
 /** Budgets that all proxies keep in the Redis of the configuration; undefined where there is none, and each counts for itself. */
 export function createSharedBudgets(
   config: LimitsConfig,
-  { secrets, workers }: Pick<LimiterDeps, 'secrets' | 'workers'>,
+  { secrets, log, workers }: Omit<LimiterDeps, 'metrics'>,
 ): SharedBudgets | undefined {
   const address = config['limits.redis'];
   if (!address) return undefined;
-  const password = passwordOf(config, secrets);
-  const store = createBudgetRedis(randomBytes(9).toString('base64url'), { address, password });
+  const store = createBudgetRedis({
+    address,
+    password: passwordOf(config, secrets),
+    onRefused(error) {
+      if (error) log.warn('Redis refuses to count budgets', { error });
+      else log.info('Redis counts budgets again');
+    },
+  });
   const proxies = config['limits.proxies'] * (workers?.count ?? 1);
-  return new SharedBudgets({ store, proxies });
+  return new SharedBudgets({ store, member: randomBytes(9).toString('base64url'), proxies });
 }
 
 function passwordOf(config: LimitsConfig, secrets: Secrets): () => string | undefined {

@@ -1,27 +1,19 @@
 import { createHash } from 'node:crypto';
 import { accountOf, type Budget, type BudgetCounter, type Spender, type Spending } from '#policies';
-import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';
+import { Holding } from './budget-holding.ts';
+import type { BudgetStore } from './budget-store.ts';
 
-/** Held ahead is this part of a proxy's share of what is left: what one that dies holds is nobody's until the period is over. */
-const AHEAD_SHARE = 4;
-/** Bytes are fetched at least so many at a time, if that is not more than such a part of the whole budget, */
-const BYTES_AHEAD = 65_536;
-/** and so many may pass while an answer is under way. */
-const BYTES_OVER = 1_048_576;
-/** Who is refused because nothing was left is not asked for again before this time is over. */
-const EMPTY_MS = 100;
-/** What is in use is asked about this often, so that what is held follows what is left. */
-const REFRESH_MS = 1_000;
-/** What nobody used for so long is given back. */
-const IDLE_MS = 5_000;
 const SWEEP_MS = 250;
+/** Of one round: as many answers are soon there. */
 const ASKS_MAX = 500;
 /** Of the hash that stands for an account in the store, which learns no names. */
 const KEY_LENGTH = 24;
-/** While nobody can be asked: soon enough to be tried again. */
-const AWAY_RETRY_MS = 1_000;
+/** What others hold, or who keeps it, may be back by then. */
+const RETRY_MS = 1_000;
 /** Others may have what was fetched before whoever waited for it; nobody is that unlucky so often. */
 const ASKED_MAX = 100;
+/** So often in a row there may be no answer before a request is refused. */
+const UNANSWERED_MAX = 3;
 
 /**
  * Budgets that several proxies keep together. Each holds some of what is left, and asks for more before it is used up, so that only the
@@ -31,24 +23,34 @@ const ASKED_MAX = 100;
  */
 export class SharedBudgets implements BudgetCounter {
   readonly #store: BudgetStore;
+  readonly #member: string;
   readonly #proxies: number;
   readonly #now: () => number;
+  readonly #wall: () => number;
   readonly #holdings = new Map<string, Holding>();
+  /** Somebody waits for these, */
+  readonly #urgent = new Set<Holding>();
+  /** and nobody for these. */
   readonly #dirty = new Set<Holding>();
   readonly #sweep: NodeJS.Timeout;
+  #made = 0;
   #running: Promise<void> | undefined;
-  #connections = 0;
 
-  /** `proxies`: how many share the budgets. */
+  /** `member`: a name that no proxy has ever had. `proxies`: how many share the budgets. */
   constructor(options: {
     readonly store: BudgetStore;
+    readonly member: string;
     readonly proxies: number;
     readonly now?: () => number;
+    readonly wall?: () => number;
   }) {
-    const { store, proxies, now = () => performance.now() } = options;
+    const { store, member, proxies, now = () => performance.now(), wall = Date.now } = options;
     this.#store = store;
+    this.#member = member;
     this.#proxies = proxies;
     this.#now = now;
+    this.#wall = wall;
+    store.watch(() => this.#tellAgain());
     this.#sweep = setInterval(() => this.#tidy(), SWEEP_MS).unref();
   }
 
@@ -66,33 +68,33 @@ export class SharedBudgets implements BudgetCounter {
   /** Gives back what is held. */
   async close(): Promise<void> {
     clearInterval(this.#sweep);
-    await this.#running;
-    for (const holding of this.#holdings.values()) {
-      holding.giveBack();
-      this.#dirty.add(holding);
-    }
-    while (this.#dirty.size > 0 && this.#store.available) await this.#round();
+    this.#store.watch(() => {});
+    while (this.#running) await this.#running;
+    for (const holding of this.#holdings.values()) if (holding.giveBack()) this.#dirty.add(holding);
+    while (this.#dirty.size > 0 && this.#store.available) await this.#wake();
+    while (this.#running) await this.#running;
     await this.#store.close();
   }
 
   async #afterAsking(holdings: readonly Holding[], nowMs: number): Promise<Spending> {
+    let unanswered = 0;
     for (let asked = 0; ; asked++) {
       const short = holdings.filter((holding) => !holding.has());
       const [first] = short;
       if (!first) return this.#letThrough(holdings);
       const empty = short.find((holding) => holding.isEmpty(this.#now()));
-      if (empty) return refused(empty, Math.max(1, empty.endsMs - nowMs));
-      if (!this.#store.available || asked === ASKED_MAX)
-        return refused(first, Math.min(AWAY_RETRY_MS, Math.max(1, first.endsMs - nowMs)));
+      const isHopeless = asked === ASKED_MAX || unanswered === UNANSWERED_MAX;
+      if (empty || isHopeless || !this.#store.available) return refused(empty ?? first, nowMs);
       for (const holding of short) holding.waits();
-      await this.#ask(short);
+      await this.#askNow(short);
       for (const holding of short) holding.waitsNoLonger();
+      unanswered = short.every((holding) => holding.isAnswered) ? 0 : unanswered + 1;
     }
   }
 
   #letThrough(holdings: readonly Holding[]): Spending {
-    for (const holding of holdings) if (holding.unit === 'requests') this.#use(holding, 1);
-    const bytesOf = holdings.filter(({ unit }) => unit === 'bytes');
+    for (const holding of holdings) if (holding.account.unit === 'requests') this.#use(holding, 1);
+    const bytesOf = holdings.filter(({ account }) => account.unit === 'bytes');
     return {
       ok: true,
       spend: (bytes) => {
@@ -103,37 +105,49 @@ export class SharedBudgets implements BudgetCounter {
   }
 
   #use(holding: Holding, amount: number): void {
-    if (holding.use(amount, this.#now())) void this.#ask([holding]);
+    if (!holding.use(amount, this.#now())) return;
+    this.#dirty.add(holding);
+    void this.#wake();
   }
 
-  #ask(holdings: readonly Holding[]): Promise<void> {
-    for (const holding of holdings) this.#dirty.add(holding);
-    return this.#wake();
+  /** Resolves when all of these were asked for, or nobody can be asked. */
+  async #askNow(holdings: readonly Holding[]): Promise<void> {
+    for (const holding of holdings) this.#urgent.add(holding);
+    do await this.#wake();
+    while (this.#store.available && holdings.some((holding) => this.#urgent.has(holding)));
   }
 
-  /** Starts asking where nobody does; resolves when the round that is under way has ended. */
+  /** Starts asking where nobody does; resolves when the round that is under way has ended. Never rejects. */
   #wake(): Promise<void> {
     this.#running ??= this.#round().finally(() => {
       this.#running = undefined;
-      if (this.#dirty.size > 0 && this.#store.available) void this.#wake();
+      if (this.#urgent.size + this.#dirty.size > 0 && this.#store.available) void this.#wake();
     });
     return this.#running;
   }
 
-  /** Asks for all that is wanted, together. */
+  /** Asks for what is wanted, together. */
   async #round(): Promise<void> {
     // What else the same turn of the event loop wants comes along.
     await new Promise((resolve) => setImmediate(resolve));
-    if (!this.#store.available) return;
-    this.#tellAgain();
-    const asking = [...this.#dirty].slice(0, ASKS_MAX);
-    for (const holding of asking) this.#dirty.delete(holding);
+    if (!this.#store.available) {
+      this.#urgent.clear(); // whoever waits finds out
+      return;
+    }
+    const holdings = [...new Set([...this.#urgent, ...this.#dirty].slice(0, ASKS_MAX))];
+    for (const holding of holdings) {
+      this.#urgent.delete(holding);
+      this.#dirty.delete(holding);
+    }
+    const asks = holdings.map((holding) => holding.ask(this.#now(), this.#wall()));
     try {
-      const answers = await this.#store.ask(asking.map((holding) => holding.ask()));
-      for (const [index, holding] of asking.entries()) {
-        const answer = answers[index];
-        if (answer) holding.answered(answer, this.#now());
+      const answers = await this.#store.ask(asks);
+      let isForgotten = false;
+      for (const [index, holding] of holdings.entries()) {
+        const [ask, answer] = [asks[index], answers[index]];
+        if (ask && answer && holding.answered(ask, answer, this.#now())) isForgotten = true;
       }
+      if (isForgotten) this.#tellAgain();
     } catch {
       // The store says by `available` that it is away; whoever waits finds that out. All is said again with the next ask.
     }
@@ -144,15 +158,22 @@ export class SharedBudgets implements BudgetCounter {
     return (['requests', 'bytes'] as const).flatMap((unit) => {
       const limit = budget[unit];
       if (limit === undefined) return [];
-      const name = `${unit} ${endsMs} ${key}`;
+      // What was granted under another limit is nothing to go by: two policies may be in force, one of them on trial.
+      const name = `${limit} ${unit} ${endsMs} ${key}`;
       const known = this.#holdings.get(name);
-      if (known) {
-        // A policy that has changed the budget counts on in the same account.
-        known.limit = limit;
-        return [known];
-      }
-      const told = createHash('sha256').update(name).digest('base64url').slice(0, KEY_LENGTH);
-      const holding = new Holding(told, budget.id, unit, limit, endsMs, this.#proxies, this.#now());
+      if (known) return [known];
+      const holding = new Holding(
+        {
+          key: hashOf(`${unit} ${endsMs} ${key}`),
+          budget: budget.id,
+          unit,
+          limit,
+          endsMs,
+          proxies: this.#proxies,
+        },
+        `${this.#member}:${++this.#made}`,
+        this.#now(),
+      );
       this.#holdings.set(name, holding);
       return [holding];
     });
@@ -160,144 +181,38 @@ export class SharedBudgets implements BudgetCounter {
 
   /** Follows what is left, gives back what is not used, and forgets what is over. */
   #tidy(): void {
-    const nowMs = this.#now();
+    const [nowMs, wallMs] = [this.#now(), this.#wall()];
     for (const [name, holding] of this.#holdings) {
-      if (holding.endsMs <= Date.now()) this.#holdings.delete(name);
-      else if (holding.isIdle(nowMs)) {
-        if (holding.giveBack()) this.#dirty.add(holding);
-      } else if (holding.isStale(nowMs)) this.#dirty.add(holding);
+      if (holding.isOver(wallMs)) {
+        this.#holdings.delete(name);
+        this.#dirty.delete(holding);
+      } else if (
+        holding.isStale(nowMs) ||
+        // Nobody can be told while the store is away: it is of use here then.
+        (this.#store.available && holding.isIdle(nowMs) && holding.giveBack())
+      )
+        this.#dirty.add(holding);
     }
-    this.#tellAgain();
     if (this.#store.available && this.#dirty.size > 0) void this.#wake();
   }
 
-  /** A store behind a new connection may know nothing, also not of what nobody uses now. */
+  /** A store behind a new connection, or one that shows that it has forgotten, may know nothing, also not of what nobody uses now. */
   #tellAgain(): void {
-    if (this.#connections === this.#store.connections) return;
-    this.#connections = this.#store.connections;
-    for (const holding of this.#holdings.values()) this.#dirty.add(holding);
+    for (const holding of this.#holdings.values()) {
+      holding.doubt(this.#now());
+      this.#dirty.add(holding);
+    }
+    if (this.#dirty.size > 0) void this.#wake();
   }
 }
 
-function refused({ budget }: Holding, retryAfterMs: number): Spending {
-  return { ok: false, budget, retryAfterMs };
+/** Until the end of the period, unless something may come back before that. */
+function refused({ account, isUsedUp }: Holding, nowMs: number): Spending {
+  const endsInMs = Math.max(1, account.endsMs - nowMs);
+  const retryAfterMs = isUsedUp ? endsInMs : Math.min(RETRY_MS, endsInMs);
+  return { ok: false, budget: account.budget, retryAfterMs };
 }
 
-/** What one proxy has of one budget. */
-class Holding {
-  readonly budget: string;
-  readonly unit: 'requests' | 'bytes';
-  readonly endsMs: number;
-  limit: number;
-  readonly #key: string;
-  readonly #proxies: number;
-  /** Granted and not used; of bytes below 0 where more was used than granted. */
-  #held = 0;
-  #used = 0;
-  /** What nobody held when the store last answered; undefined: it never has. */
-  #left: number | undefined;
-  #answeredAtMs = Number.NEGATIVE_INFINITY;
-  #usedAtMs: number;
-  #waiting = 0;
-  /** Until it is used again, nothing is held. */
-  #isGivenBack = false;
-
-  constructor(
-    key: string,
-    budget: string,
-    unit: 'requests' | 'bytes',
-    limit: number,
-    endsMs: number,
-    proxies: number,
-    nowMs: number,
-  ) {
-    this.#key = key;
-    this.budget = budget;
-    this.unit = unit;
-    this.limit = limit;
-    this.endsMs = endsMs;
-    this.#proxies = proxies;
-    this.#usedAtMs = nowMs;
-  }
-
-  /** Whether one more request may be let through now. */
-  has(): boolean {
-    return this.#held >= 1;
-  }
-
-  /** Whether what is under way may go on: until nothing is left anywhere, or too much was used without an answer. */
-  isOpen(): boolean {
-    return this.#held >= 0 || (this.#left !== 0 && -this.#held <= BYTES_OVER);
-  }
-
-  /** Whether the store has just said that nothing is left. */
-  isEmpty(nowMs: number): boolean {
-    return this.#left === 0 && nowMs - this.#answeredAtMs < EMPTY_MS;
-  }
-
-  isIdle(nowMs: number): boolean {
-    return this.#waiting === 0 && nowMs - this.#usedAtMs > IDLE_MS;
-  }
-
-  isStale(nowMs: number): boolean {
-    return nowMs - this.#answeredAtMs > REFRESH_MS;
-  }
-
-  waits(): void {
-    this.#waiting += 1;
-    this.#isGivenBack = false;
-  }
-
-  waitsNoLonger(): void {
-    this.#waiting -= 1;
-  }
-
-  /** Whether it is time to ask for more. */
-  use(amount: number, nowMs: number): boolean {
-    this.#held -= amount;
-    this.#used += amount;
-    this.#usedAtMs = nowMs;
-    this.#isGivenBack = false;
-    return this.#left !== 0 && this.#held < this.#ahead() / 2;
-  }
-
-  /** Whether there was anything to give back; the next ask does it. */
-  giveBack(): boolean {
-    const had = this.#held > 0;
-    this.#held = Math.min(0, this.#held);
-    this.#isGivenBack = true;
-    return had;
-  }
-
-  /** What was used beyond what was granted is said as used, and then is neither owed nor held. */
-  ask(): BudgetAsk {
-    const target = this.#isGivenBack ? 0 : this.#ahead() + this.#waiting;
-    // What is more than twice of it is of use to others.
-    this.#held = Math.max(0, Math.min(this.#held, 2 * target));
-    return {
-      key: this.#key,
-      endsMs: this.endsMs,
-      limit: this.limit,
-      total: this.#used + this.#held,
-      want: Math.max(0, target - this.#held),
-    };
-  }
-
-  answered({ granted, left }: BudgetAnswer, nowMs: number): void {
-    this.#held += granted;
-    this.#left = left;
-    this.#answeredAtMs = nowMs;
-  }
-
-  #ahead(): number {
-    const left = (this.#left ?? this.limit) + Math.max(0, this.#held);
-    const share = this.#shareOf(left);
-    return this.unit === 'bytes'
-      ? Math.max(share, Math.min(BYTES_AHEAD, this.#shareOf(this.limit)))
-      : share;
-  }
-
-  #shareOf(amount: number): number {
-    return Math.floor(amount / (AHEAD_SHARE * this.#proxies));
-  }
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64url').slice(0, KEY_LENGTH);
 }

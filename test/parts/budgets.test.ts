@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseRedisUrl } from '#core/redis';
+import { parseRedisUrl, Redis, type RedisCommand } from '#core/redis';
 import type { Budget } from '#policies';
 import { type BudgetStore, createBudgetRedis, SharedBudgets } from '#proxy';
 import { boundary, egress } from '../../policies/fixture.ts';
@@ -17,31 +17,48 @@ function budget(most: Pick<Budget, 'requests' | 'bytes'>, id = 'daily'): Budget 
   return { policy: 'p', id, apart: ['tenant'], period: 'month', ...most };
 }
 
-type Change = (store: BudgetStore) => BudgetStore;
+interface MeshOptions {
+  readonly redis?: TestRedis;
+  readonly change?: (store: BudgetStore) => BudgetStore;
+  readonly now?: () => number;
+  readonly wall?: () => number;
+}
+
+let members = 0;
 
 /** The budgets of so many proxies in one Redis. */
-async function meshOf(
-  t: TestContext,
-  count: number,
-  redis?: TestRedis,
-  change: Change = (store) => store,
-  now = () => performance.now(),
-) {
-  const own = redis ?? (await startRedis());
-  if (!redis) t.after(() => own.stop());
+async function meshOf(t: TestContext, count: number, options: MeshOptions = {}) {
+  const { change = (store) => store, redis = await startRedis(), ...clocks } = options;
+  if (!options.redis) t.after(() => redis.stop());
   const each = await Promise.all(
-    Array.from({ length: count }, async (_, at) => {
-      const store = createBudgetRedis(`${performance.now()}-${at}`, {
-        address: parseRedisUrl(`redis://127.0.0.1:${own.port}`),
-        password: () => undefined,
-      });
+    Array.from({ length: count }, async () => {
+      const store = createBudgetRedis(at(redis));
       await until(() => Promise.resolve(store.available));
-      const budgets = new SharedBudgets({ store: change(store), proxies: count, now });
+      const member = `m${++members}`;
+      const budgets = new SharedBudgets({
+        store: change(store),
+        member,
+        proxies: count,
+        ...clocks,
+      });
       t.after(() => budgets.close());
       return { store, budgets };
     }),
   );
-  return { redis: own, each, budgets: each.map((one) => one.budgets) };
+  return { redis, each, budgets: each.map((one) => one.budgets) };
+}
+
+function at({ port }: TestRedis) {
+  return { address: parseRedisUrl(`redis://127.0.0.1:${port}`), password: () => undefined };
+}
+
+/** As an operator would. */
+async function operate(redis: TestRedis, ...commands: RedisCommand[]) {
+  const operator = new Redis({ ...at(redis), greet: [['PING']] });
+  await until(() => Promise.resolve(operator.available));
+  const replies = await operator.send(commands);
+  operator.close();
+  return replies;
 }
 
 async function take(budgets: SharedBudgets, most: readonly Budget[], spender = ANN) {
@@ -144,11 +161,11 @@ test('a proxy that was restarted knows what it has used', async (t) => {
   const redis = await startRedis();
   t.after(() => redis.stop());
   const most = [budget({ requests: 100 })];
-  const [first] = (await meshOf(t, 1, redis)).budgets;
+  const [first] = (await meshOf(t, 1, { redis })).budgets;
   assert.ok(first);
   assert.equal(await through(first, most, 60), 60);
   await first.close();
-  const [second] = (await meshOf(t, 1, redis)).budgets;
+  const [second] = (await meshOf(t, 1, { redis })).budgets;
   assert.ok(second);
   assert.equal(await through(second, most, 60), 40);
 });
@@ -188,40 +205,198 @@ test('Redis killed under way: each goes on with what it holds, refuses soon what
 
 test('a Redis that comes back empty is told what was used by those who use nothing now, too', async (t) => {
   let later = 0;
-  const { redis, each } = await meshOf(t, 2, undefined, undefined, () => performance.now() + later);
+  const { redis, each } = await meshOf(t, 2, { now: () => performance.now() + later });
   const [one, two] = each;
   assert.ok(one && two);
-  const most = [budget({ requests: 100 })];
-  assert.equal(await through(one.budgets, most, 60), 60);
-  later = 3_600_000;
+  const most = [budget({ requests: 1_000 })];
+  assert.equal(await through(one.budgets, most, 600), 600);
+  assert.equal(await through(two.budgets, most, 10), 10);
+  later = 3_600_000; // whoever uses nothing for an hour
   await sleep(1_000);
   await redis.kill();
   await until(() => Promise.resolve(!one.store.available && !two.store.available));
   await redis.again();
-  await until(() => Promise.resolve(one.store.available && two.store.available));
-  await sleep(1_000);
-  assert.equal(await through(two.budgets, most, 100), 40);
+  // At once, also before the other has told anything.
+  await until(() => Promise.resolve(two.store.available));
+  let ok = 0;
+  const end = performance.now() + 30_000;
+  while (ok < 390 && performance.now() < end) ok += await through(two.budgets, most, 10);
+  for (let round = 0; round < 8; round++) {
+    ok += await through(two.budgets, most, 50);
+    await sleep(150);
+  }
+  assert.equal(ok, 390);
+});
+
+test('what is forgotten behind a connection that stands is told again as soon as it shows', async (t) => {
+  const { redis, budgets } = await meshOf(t, 2);
+  const [one, two] = budgets;
+  assert.ok(one && two);
+  const most = [budget({ requests: 1_000 })];
+  const counts = [await through(one, most, 600), await through(two, most, 300)];
+  await operate(redis, ['FLUSHALL']);
+  const more = async (count: number) => {
+    for (const [index, proxy] of budgets.entries())
+      counts[index] = (counts[index] ?? 0) + (await through(proxy, most, count));
+  };
+  for (let round = 0; round < 60; round++) {
+    await more(10);
+    await sleep(20);
+  }
+  const sum = counts.reduce((a, b) => a + b);
+  assert.equal(sum, 1_000, `${counts}`);
 });
 
 test('an answer that got lost costs nobody anything', async (t) => {
   let lose = 0;
-  const { budgets } = await meshOf(t, 1, undefined, (store) => ({
-    get available() {
-      return store.available;
-    },
-    async ask(asks) {
-      const answers = await store.ask(asks);
-      if (lose++ % 2 === 0) throw new Error('lost');
-      return answers;
-    },
-    get connections() {
-      return store.connections;
-    },
-    close: () => store.close(),
-  }));
-  const [one] = budgets;
+  const [one] = (
+    await meshOf(t, 1, {
+      change: (store) => ({
+        get available() {
+          return store.available;
+        },
+        watch: (listener) => store.watch(listener),
+        async ask(asks) {
+          const answers = await store.ask(asks);
+          if (lose++ % 2 === 0) throw new Error('lost');
+          return answers;
+        },
+        close: () => store.close(),
+      }),
+    })
+  ).budgets;
   assert.ok(one);
   assert.equal(await through(one, [budget({ requests: 50 })], 100), 50);
+});
+
+test('what was asked before and comes later changes nothing', async (t) => {
+  const redis = await startRedis();
+  t.after(() => redis.stop());
+  const store = createBudgetRedis(at(redis));
+  t.after(() => store.close());
+  await until(() => Promise.resolve(store.available));
+  const ask = { key: 'k', keepMs: 60_000, limit: 100, others: 0 };
+  const [first, late, other] = await store.ask([
+    { ...ask, by: 'a', turn: 2, used: 60, total: 60, want: 20 },
+    { ...ask, by: 'a', turn: 1, used: 0, total: 0, want: 30 },
+    { ...ask, by: 'b', turn: 1, used: 0, total: 0, want: 100 },
+  ]);
+  assert.deepEqual([first?.granted, late?.granted, other?.granted], [20, 0, 20]);
+});
+
+test('budgets are as large as they may be written, and none disturbs another', async (t) => {
+  const { redis, budgets } = await meshOf(t, 2);
+  const [one, two] = budgets;
+  assert.ok(one && two);
+  for (const bytes of [5 * 2 ** 30, 2 ** 41, Number.MAX_SAFE_INTEGER]) {
+    const most = [budget({ bytes }, `b${bytes}`), budget({ requests: 1_000 })];
+    const taken = await take(one, most);
+    assert.ok(taken.ok && taken.spend(2 ** 20), `${bytes}`);
+    assert.ok((await take(two, most)).ok, `${bytes}`);
+  }
+  // What somebody has put in the place of one account.
+  const poisoned = [budget({ requests: 10 }, 'poisoned')];
+  const before = new Set(
+    JSON.stringify(await operate(redis, ['KEYS', '*'])).match(/outrider:budget:[\w-]+/g),
+  );
+  assert.ok((await take(one, poisoned)).ok);
+  const [keys] = await operate(redis, ['KEYS', '*']);
+  const key = Array.isArray(keys) ? keys.find((name) => !before.has(String(name))) : undefined;
+  assert.ok(typeof key === 'string');
+  await operate(redis, ['SET', key, 'x']);
+  assert.ok((await through(one, poisoned, 20)) <= 9);
+  assert.equal(await through(one, [budget({ requests: 30 }, 'sound')], 40), 30);
+});
+
+test('a clock that goes past the end of a period and back gives no budget anew', async (t) => {
+  let later = 0;
+  const [one] = (await meshOf(t, 1, { wall: () => Date.now() + later })).budgets;
+  assert.ok(one);
+  const most = [budget({ requests: 100 })];
+  assert.equal(await through(one, most, 60), 60);
+  later = 40 * 86_400_000;
+  await sleep(600);
+  later = 0;
+  const ok = await through(one, most, 100);
+  // What was held when the clock jumped is nobody's.
+  assert.ok(ok <= 40 && ok >= 30, `${ok}`);
+});
+
+test('where Redis takes nothing more, bytes stop after 1 MiB', async (t) => {
+  const { redis, budgets } = await meshOf(t, 1);
+  const [one] = budgets;
+  assert.ok(one);
+  const limit = 10_000_000;
+  const taken = await take(one, [budget({ bytes: limit })]);
+  assert.ok(taken.ok);
+  await operate(redis, ['CONFIG', 'SET', 'maxmemory', '1']);
+  let bytes = 0;
+  while (taken.spend(100_000)) {
+    bytes += 100_000;
+    assert.ok(bytes < limit, `${bytes}`);
+    await sleep(20);
+  }
+  // A quarter of them was held.
+  assert.ok(bytes <= limit / 4 + 2 ** 20, `${bytes}`);
+});
+
+test('a limit that a policy lowers holds at once, for what was held under the other one, too', async (t) => {
+  const [one] = (await meshOf(t, 1)).budgets;
+  assert.ok(one);
+  assert.equal(await through(one, [budget({ requests: 100_000 })], 10), 10);
+  const lower = [budget({ requests: 1_000 })];
+  let ok = 0;
+  // What is held under the other one is given back when nobody has used it for 5 s.
+  await until(async () => (ok += await through(one, lower, 500)) >= 990);
+  assert.equal(ok + (await through(one, lower, 500)), 990);
+});
+
+test('who finds nothing because others hold it is told to come again soon', async (t) => {
+  const { budgets } = await meshOf(t, 2);
+  const [one, two] = budgets;
+  assert.ok(one && two);
+  const most = [budget({ requests: 100 })];
+  assert.equal(await through(one, most, 1), 1);
+  assert.ok((await through(two, most, 100)) < 99);
+  const refused = await take(two, most);
+  assert.ok(!refused.ok && refused.retryAfterMs <= 1_000);
+});
+
+test('while Redis is away, who asks rarely still has what they held', async (t) => {
+  let later = 0;
+  const { redis, each } = await meshOf(t, 1, { now: () => performance.now() + later });
+  const [one] = each;
+  assert.ok(one);
+  const most = [budget({ requests: 1_000 })];
+  assert.equal(await through(one.budgets, most, 5), 5);
+  await redis.kill();
+  await until(() => Promise.resolve(!one.store.available));
+  for (let hour = 1; hour <= 5; hour++) {
+    later = hour * 3_600_000;
+    await sleep(300);
+    assert.equal(await through(one.budgets, most, 1), 1);
+  }
+});
+
+test('each of very many accounts is told again, and who comes meanwhile does not wait for them', async (t) => {
+  const { redis, each } = await meshOf(t, 1);
+  const [one] = each;
+  assert.ok(one);
+  const most = [budget({ requests: 1 })];
+  const accounts = Array.from({ length: 5_000 }, (_, index) => ({ ...ANN, tenant: `t${index}` }));
+  for (const { ok } of await Promise.all(
+    accounts.map((spender) => take(one.budgets, most, spender)),
+  ))
+    assert.ok(ok);
+  await redis.kill();
+  await until(() => Promise.resolve(!one.store.available));
+  await redis.again();
+  await until(() => Promise.resolve(one.store.available));
+  assert.ok((await take(one.budgets, most, { ...ANN, tenant: 'new' })).ok);
+  const [two] = (await meshOf(t, 1, { redis })).budgets;
+  assert.ok(two);
+  await until(async () => Number((await operate(redis, ['DBSIZE']))[0]) >= 5_001);
+  for (const spender of accounts.slice(0, 50)) assert.ok(!(await take(two, most, spender)).ok);
 });
 
 for (const workers of [1, 2])
