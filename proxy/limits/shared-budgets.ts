@@ -69,11 +69,16 @@ export class SharedBudgets implements BudgetCounter {
   async close(): Promise<void> {
     clearInterval(this.#sweep);
     this.#store.watch(() => {});
-    while (this.#running) await this.#running;
+    await this.#settled();
     for (const holding of this.#holdings.values()) if (holding.giveBack()) this.#dirty.add(holding);
     while (this.#dirty.size > 0 && this.#store.available) await this.#wake();
-    while (this.#running) await this.#running;
+    await this.#settled();
     await this.#store.close();
+  }
+
+  /** Resolves when nothing is asked. */
+  async #settled(): Promise<void> {
+    for (let running = this.#running; running; running = this.#running) await running;
   }
 
   async #afterAsking(holdings: readonly Holding[], nowMs: number): Promise<Spending> {

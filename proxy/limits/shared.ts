@@ -1,3 +1,4 @@
+import { afterTime } from '#core/http1/after-time';
 import { Lease } from './lease.ts';
 import type { LeaseStore } from './lease-store.ts';
 import { type Limit, type Limiter, type Taken } from './limit.ts';
@@ -128,7 +129,7 @@ export class SharedLimits implements Limiter {
     for (const lease of short) lease.waits();
     const round = this.#ask(short);
     if (this.#exact) await round;
-    else await (later > 0 ? sleep(later) : Promise.race([round, sleep(forMs)]));
+    else await (later > 0 ? sleep(later) : withinTime(round, forMs));
     for (const lease of short) lease.waitsNoLonger();
   }
 
@@ -219,5 +220,16 @@ function sameLimit(a: Limit, b: Limit): boolean {
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, ms);
+  });
+}
+
+/** Resolves with what is waited for, or after `ms`. */
+function withinTime(waited: Promise<void>, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const inTime = afterTime(ms, resolve);
+    void waited.then(() => {
+      inTime();
+      resolve();
+    });
   });
 }

@@ -32,7 +32,7 @@ async function meshOf(t: TestContext, count: number, options: MeshOptions = {}) 
   if (!options.redis) t.after(() => redis.stop());
   const each = await Promise.all(
     Array.from({ length: count }, async () => {
-      const store = createBudgetRedis(at(redis));
+      const store = createBudgetRedis(atPort(redis));
       await until(() => Promise.resolve(store.available));
       const member = `m${++members}`;
       const budgets = new SharedBudgets({
@@ -48,13 +48,13 @@ async function meshOf(t: TestContext, count: number, options: MeshOptions = {}) 
   return { redis, each, budgets: each.map((one) => one.budgets) };
 }
 
-function at({ port }: TestRedis) {
+function atPort({ port }: TestRedis) {
   return { address: parseRedisUrl(`redis://127.0.0.1:${port}`), password: () => undefined };
 }
 
 /** As an operator would. */
 async function operate(redis: TestRedis, ...commands: RedisCommand[]) {
-  const operator = new Redis({ ...at(redis), greet: [['PING']] });
+  const operator = new Redis({ ...atPort(redis), greet: [['PING']] });
   await until(() => Promise.resolve(operator.available));
   const replies = await operator.send(commands);
   operator.close();
@@ -244,7 +244,7 @@ test('what is forgotten behind a connection that stands is told again as soon as
     await sleep(20);
   }
   const sum = counts.reduce((a, b) => a + b);
-  assert.equal(sum, 1_000, `${counts}`);
+  assert.equal(sum, 1_000, counts.join(' and '));
 });
 
 test('an answer that got lost costs nobody anything', async (t) => {
@@ -272,7 +272,7 @@ test('an answer that got lost costs nobody anything', async (t) => {
 test('what was asked before and comes later changes nothing', async (t) => {
   const redis = await startRedis();
   t.after(() => redis.stop());
-  const store = createBudgetRedis(at(redis));
+  const store = createBudgetRedis(atPort(redis));
   t.after(() => store.close());
   await until(() => Promise.resolve(store.available));
   const ask = { key: 'k', keepMs: 60_000, limit: 100, others: 0 };
@@ -296,12 +296,12 @@ test('budgets are as large as they may be written, and none disturbs another', a
   }
   // What somebody has put in the place of one account.
   const poisoned = [budget({ requests: 10 }, 'poisoned')];
-  const before = new Set(
+  const known = new Set(
     JSON.stringify(await operate(redis, ['KEYS', '*'])).match(/outrider:budget:[\w-]+/g),
   );
   assert.ok((await take(one, poisoned)).ok);
   const [keys] = await operate(redis, ['KEYS', '*']);
-  const key = Array.isArray(keys) ? keys.find((name) => !before.has(String(name))) : undefined;
+  const key = Array.isArray(keys) ? keys.find((name) => !known.has(String(name))) : undefined;
   assert.ok(typeof key === 'string');
   await operate(redis, ['SET', key, 'x']);
   assert.ok((await through(one, poisoned, 20)) <= 9);
