@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { OutriderError } from './errors.ts';
+import { afterTime } from './http1/after-time.ts';
 import { encode, RedisError, type Reply, ReplyReader } from './resp.ts';
 
 /** Where a Redis is. */
@@ -54,7 +55,7 @@ const RETRY_MAX_MS = 2_000;
 interface Waiting {
   readonly replies: Reply[];
   readonly wanted: number;
-  readonly timer: NodeJS.Timeout;
+  readonly inTime: () => void;
   readonly resolve: (replies: readonly Reply[]) => void;
   readonly reject: (error: Error) => void;
 }
@@ -110,8 +111,9 @@ export class Redis {
   #exchange(commands: readonly RedisCommand[]): Promise<readonly Reply[]> {
     if (commands.length === 0) return Promise.resolve([]);
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#drop(new Error('no answer in time')), this.#answerMs);
-      this.#waiting.push({ replies: [], wanted: commands.length, timer, resolve, reject });
+      const late = () => this.#drop(new Error('no answer in time'));
+      const inTime = afterTime(this.#answerMs, late);
+      this.#waiting.push({ replies: [], wanted: commands.length, inTime, resolve, reject });
       this.#socket?.write(commands.map(encode).join(''));
     });
   }
@@ -123,7 +125,9 @@ export class Redis {
       : connect({ host, port, noDelay: true });
     this.#socket = socket;
     this.#reader = new ReplyReader();
-    const late = setTimeout(() => this.#drop(new Error('no connection in time')), this.#answerMs);
+    const inTime = afterTime(this.#answerMs, () =>
+      this.#drop(new Error('no connection in time'), socket),
+    );
     socket.unref();
     socket.on('error', (error) => this.#drop(error, socket));
     socket.on('close', () => this.#drop(new Error('the connection broke'), socket));
@@ -131,8 +135,8 @@ export class Redis {
     socket.once(tls ? 'secureConnect' : 'connect', () => {
       void this.#greet().catch((error: unknown) => this.#drop(error, socket));
     });
-    socket.once('close', () => clearTimeout(late));
-    socket.once(tls ? 'secureConnect' : 'connect', () => clearTimeout(late));
+    socket.once('close', inTime);
+    socket.once(tls ? 'secureConnect' : 'connect', inTime);
   }
 
   async #greet(): Promise<void> {
@@ -168,7 +172,7 @@ export class Redis {
     first.replies.push(reply);
     if (first.replies.length < first.wanted) return;
     this.#waiting.shift();
-    clearTimeout(first.timer);
+    first.inTime();
     first.resolve(first.replies);
   }
 
@@ -181,8 +185,8 @@ export class Redis {
     const was = this.#available;
     this.#available = false;
     const error = new OutriderError('UPSTREAM_LOST', 'Redis did not answer', { cause: why });
-    for (const { timer, reject } of this.#waiting.splice(0)) {
-      clearTimeout(timer);
+    for (const { inTime, reject } of this.#waiting.splice(0)) {
+      inTime();
       reject(error);
     }
     if (was) this.#options.onAvailable?.(false, why);

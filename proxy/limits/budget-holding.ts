@@ -8,16 +8,12 @@ const BYTES_AHEAD = 65_536;
 const BYTES_OVER = 1_048_576;
 /** Who is refused because nothing was left is not asked for again before this time is over. */
 const EMPTY_MS = 100;
-/** What is in use is asked about this often, so that what is held follows what is left; */
+/** What is in use is asked about this often, so that what is held follows what is left. */
 const REFRESH_MS = 1_000;
-/** what is not, this often, should the store have forgotten it. */
-const REFRESH_IDLE_MS = 300_000;
 /** What nobody used for so long is given back. */
 const IDLE_MS = 5_000;
 /** Clocks differ: what has ended for one goes on for another for a moment. */
 const KEPT_MS = 60_000;
-/** A store that may have forgotten is not believed for so long that the others have less than they had: they tell it meanwhile. */
-const DOUBT_MS = 5_000;
 
 /** What is counted: of a budget, for somebody, in one period and under one limit. */
 export interface Account {
@@ -43,12 +39,13 @@ export class Holding {
   #granted = 0;
   #last: BudgetAnswer | undefined;
   #answeredAtMs = Number.NEGATIVE_INFINITY;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+  /** What it has used, as the store knows it. */
+  #told = 0;
   #usedAtMs: number;
   #isAnswered = false;
   #waiting = 0;
   #doubtsUntilMs = Number.NEGATIVE_INFINITY;
-  /** What others had when the store may have forgotten it. */
-  #othersHad = 0;
   /** Until it is used again, nothing is held. */
   #isGivenBack = false;
 
@@ -91,8 +88,7 @@ export class Holding {
   }
 
   isStale(nowMs: number): boolean {
-    const refreshMs = this.isIdle(nowMs) ? REFRESH_IDLE_MS : REFRESH_MS;
-    return nowMs - this.#answeredAtMs > refreshMs;
+    return !this.isIdle(nowMs) && nowMs - this.#askedAtMs > REFRESH_MS;
   }
 
   /** Whether no clock counts in its period any more. `wallMs` is of the wall clock. */
@@ -114,7 +110,8 @@ export class Holding {
     this.#used += amount;
     this.#usedAtMs = nowMs;
     this.#isGivenBack = false;
-    return this.#last?.left !== 0 && this.#granted - this.#used < this.#ahead() / 2;
+    if (this.#last?.left === 0 || this.isInDoubt(nowMs)) return false;
+    return this.#granted - this.#used < this.#ahead() / 2;
   }
 
   /** Whether there is anything to give back; the next ask does it. */
@@ -123,10 +120,23 @@ export class Holding {
     return this.#granted > this.#used;
   }
 
-  /** The store may have forgotten everything. */
-  doubt(nowMs: number): void {
-    this.#doubtsUntilMs = nowMs + DOUBT_MS;
-    this.#othersHad = Math.max(this.#othersHad, this.#last?.others ?? 0);
+  /** Whether the store does not know all that was used. */
+  get isUntold(): boolean {
+    return this.#used !== this.#told;
+  }
+
+  /** Until then nothing more is taken: the store may have forgotten what others have, and they tell it meanwhile. */
+  doubt(untilMs: number): void {
+    this.#doubtsUntilMs = Math.max(this.#doubtsUntilMs, untilMs);
+  }
+
+  isInDoubt(nowMs: number): boolean {
+    return nowMs < this.#doubtsUntilMs;
+  }
+
+  /** It has forgotten nothing. */
+  believe(): void {
+    this.#doubtsUntilMs = Number.NEGATIVE_INFINITY;
   }
 
   /** What is held beyond twice of what is wanted is given up as this is said. `wallMs` is of the wall clock. */
@@ -135,9 +145,8 @@ export class Holding {
     const used = this.#used;
     this.#granted = Math.min(this.#granted, used + 2 * target);
     const total = Math.max(used, this.#granted);
-    const isInDoubt = nowMs < this.#doubtsUntilMs;
-    if (!isInDoubt) this.#othersHad = 0;
     this.#turn += 1;
+    this.#askedAtMs = nowMs;
     this.#isAnswered = false;
     return {
       key: this.account.key,
@@ -147,21 +156,29 @@ export class Holding {
       limit: this.account.limit,
       used,
       total,
-      want: Math.max(0, target - (total - used)),
-      others: this.#othersHad,
+      want: this.isInDoubt(nowMs) ? 0 : Math.max(0, target - (total - used)),
     };
   }
 
-  /** Whether the store has forgotten what it was told. */
-  answered({ total }: BudgetAsk, answer: BudgetAnswer, nowMs: number): boolean {
-    const isForgotten = this.#last !== undefined && !answer.isKnown;
-    if (isForgotten) this.doubt(nowMs);
-    // What was used meanwhile was used of this, too. What a store gives that knew nothing is said to it as not taken.
+  /**
+   * Whether the store had forgotten what it was told, or all that it was told by anybody (`isStoreNew`): what it gives then is not taken,
+   * which the next ask says.
+   */
+  answered(
+    { total, used }: BudgetAsk,
+    answer: BudgetAnswer,
+    isStoreNew: boolean,
+    nowMs: number,
+  ): boolean {
+    const isForgotten = isStoreNew || (this.#last !== undefined && !answer.isKnown);
+    // What was used meanwhile was used of this, too.
     this.#granted = total + (isForgotten ? 0 : answer.granted);
+    this.#told = used;
+    this.#isAnswered = true;
+    if (isForgotten) return true;
     this.#last = answer;
     this.#answeredAtMs = nowMs;
-    this.#isAnswered = true;
-    return isForgotten;
+    return false;
   }
 
   #ahead(): number {

@@ -15,8 +15,6 @@ export interface BudgetAsk {
   readonly total: number;
   /** So many more. */
   readonly want: number;
-  /** What all others had at least, where the store may have forgotten it. */
-  readonly others: number;
 }
 
 export interface BudgetAnswer {
@@ -24,12 +22,12 @@ export interface BudgetAnswer {
   readonly granted: number;
   /** What nobody holds. */
   readonly left: number;
-  /** What all others have, used or held. */
-  readonly others: number;
   /** Whether everything is used, not only held. */
   readonly isUsedUp: boolean;
   /** Whether the store knew what `by` has said before. */
   readonly isKnown: boolean;
+  /** Another one than before: the store has forgotten everything meanwhile. */
+  readonly epoch: string;
 }
 
 /** Where the proxies' one view of each budget is kept. */

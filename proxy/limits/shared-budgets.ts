@@ -4,6 +4,10 @@ import { Holding } from './budget-holding.ts';
 import type { BudgetStore } from './budget-store.ts';
 
 const SWEEP_MS = 250;
+/** Whoever has used anything asks this often at least, and hears whether the store has forgotten. */
+const HEAR_MS = 1_000;
+/** So long nobody takes more of a store that has forgotten: within it all others hear that, too, and tell what they have. */
+const DOUBT_MS = 5_000;
 /** Of one round: as many answers are soon there. */
 const ASKS_MAX = 500;
 /** Of the hash that stands for an account in the store, which learns no names. */
@@ -18,7 +22,7 @@ const UNANSWERED_MAX = 3;
 /**
  * Budgets that several proxies keep together. Each holds some of what is left, and asks for more before it is used up, so that only the
  * first request of an account waits for the store, and its last ones, of which nothing is held ahead. Everything is counted there
- * before it is used, so that all together never let more requests through than the budget has; of bytes each proxy may let 1 MiB more
+ * before it is used, so that all together never let more requests through than the budget has; of bytes each process may let 1 MiB more
  * through. While the store is away each goes on with what it holds, and refuses what is beyond.
  */
 export class SharedBudgets implements BudgetCounter {
@@ -34,6 +38,11 @@ export class SharedBudgets implements BudgetCounter {
   readonly #dirty = new Set<Holding>();
   readonly #sweep: NodeJS.Timeout;
   #made = 0;
+  #epoch: string | undefined;
+  #heardAtMs = Number.NEGATIVE_INFINITY;
+  /** A connection is new, and nothing was heard over it. */
+  #isNew = false;
+  #doubtsUntilMs = Number.NEGATIVE_INFINITY;
   #running: Promise<void> | undefined;
 
   /** `member`: a name that no proxy has ever had. `proxies`: how many share the budgets. */
@@ -50,7 +59,7 @@ export class SharedBudgets implements BudgetCounter {
     this.#proxies = proxies;
     this.#now = now;
     this.#wall = wall;
-    store.watch(() => this.#tellAgain());
+    store.watch(() => this.#begin());
     this.#sweep = setInterval(() => this.#tidy(), SWEEP_MS).unref();
   }
 
@@ -70,8 +79,12 @@ export class SharedBudgets implements BudgetCounter {
     clearInterval(this.#sweep);
     this.#store.watch(() => {});
     await this.#settled();
-    for (const holding of this.#holdings.values()) if (holding.giveBack()) this.#dirty.add(holding);
-    while (this.#dirty.size > 0 && this.#store.available) await this.#wake();
+    this.#dirty.clear();
+    for (const holding of this.#holdings.values())
+      if (holding.giveBack() || holding.isUntold) this.#dirty.add(holding);
+    for (let rounds = Math.ceil(this.#dirty.size / ASKS_MAX); rounds > 0; rounds--)
+      await this.#wake();
+    this.#dirty.clear();
     await this.#settled();
     await this.#store.close();
   }
@@ -88,7 +101,8 @@ export class SharedBudgets implements BudgetCounter {
       const [first] = short;
       if (!first) return this.#letThrough(holdings);
       const empty = short.find((holding) => holding.isEmpty(this.#now()));
-      const isHopeless = asked === ASKED_MAX || unanswered === UNANSWERED_MAX;
+      const isInDoubt = !this.#isNew && short.some((holding) => holding.isInDoubt(this.#now()));
+      const isHopeless = isInDoubt || asked === ASKED_MAX || unanswered === UNANSWERED_MAX;
       if (empty || isHopeless || !this.#store.available) return refused(empty ?? first, nowMs);
       for (const holding of short) holding.waits();
       await this.#askNow(short);
@@ -139,7 +153,11 @@ export class SharedBudgets implements BudgetCounter {
       this.#urgent.clear(); // whoever waits finds out
       return;
     }
-    const holdings = [...new Set([...this.#urgent, ...this.#dirty].slice(0, ASKS_MAX))];
+    // Of a new connection one answer tells whether the others are to be in doubt.
+    const wanted = this.#isNew
+      ? [...this.#dirty, ...this.#urgent].slice(0, 1)
+      : [...this.#urgent, ...this.#dirty].slice(0, ASKS_MAX);
+    const holdings = [...new Set(wanted)];
     for (const holding of holdings) {
       this.#urgent.delete(holding);
       this.#dirty.delete(holding);
@@ -147,15 +165,54 @@ export class SharedBudgets implements BudgetCounter {
     const asks = holdings.map((holding) => holding.ask(this.#now(), this.#wall()));
     try {
       const answers = await this.#store.ask(asks);
-      let isForgotten = false;
+      const isForgotten = this.#hear(answers.find((answer) => answer !== undefined)?.epoch);
       for (const [index, holding] of holdings.entries()) {
         const [ask, answer] = [asks[index], answers[index]];
-        if (ask && answer && holding.answered(ask, answer, this.#now())) isForgotten = true;
+        if (!ask || !answer || !holding.answered(ask, answer, isForgotten, this.#now())) continue;
+        holding.doubt(this.#now() + DOUBT_MS);
+        this.#dirty.add(holding);
       }
-      if (isForgotten) this.#tellAgain();
+      if (answers.some((answer) => answer !== undefined)) this.#heardAtMs = this.#now();
     } catch {
       // The store says by `available` that it is away; whoever waits finds that out. All is said again with the next ask.
     }
+  }
+
+  /** The store behind a new connection may be another one, or have forgotten. */
+  #begin(): void {
+    if (this.#epoch === undefined) return;
+    this.#isNew = true;
+    this.#doubtAll();
+    this.#askAny();
+  }
+
+  /** Whether the store has forgotten everything since it was heard last. */
+  #hear(epoch: string | undefined): boolean {
+    if (epoch === undefined) return false;
+    const isForgotten = this.#epoch !== undefined && this.#epoch !== epoch;
+    if (isForgotten) {
+      this.#doubtAll();
+      for (const holding of this.#holdings.values()) this.#dirty.add(holding);
+    } else if (this.#isNew) {
+      this.#doubtsUntilMs = Number.NEGATIVE_INFINITY;
+      for (const holding of this.#holdings.values()) holding.believe();
+    }
+    this.#isNew = false;
+    this.#epoch = epoch;
+    return isForgotten;
+  }
+
+  #doubtAll(): void {
+    this.#doubtsUntilMs = this.#now() + DOUBT_MS;
+    for (const holding of this.#holdings.values()) holding.doubt(this.#doubtsUntilMs);
+  }
+
+  /** Asks about one account: the answer tells of the store. */
+  #askAny(): void {
+    const [any] = this.#holdings.values();
+    if (!any) return;
+    this.#dirty.add(any);
+    void this.#wake();
   }
 
   #holdingsOf(budget: Budget, spender: Spender, nowMs: number): Holding[] {
@@ -179,6 +236,7 @@ export class SharedBudgets implements BudgetCounter {
         `${this.#member}:${++this.#made}`,
         this.#now(),
       );
+      holding.doubt(this.#doubtsUntilMs);
       this.#holdings.set(name, holding);
       return [holding];
     });
@@ -198,15 +256,8 @@ export class SharedBudgets implements BudgetCounter {
       )
         this.#dirty.add(holding);
     }
-    if (this.#store.available && this.#dirty.size > 0) void this.#wake();
-  }
-
-  /** A store behind a new connection, or one that shows that it has forgotten, may know nothing, also not of what nobody uses now. */
-  #tellAgain(): void {
-    for (const holding of this.#holdings.values()) {
-      holding.doubt(this.#now());
-      this.#dirty.add(holding);
-    }
+    if (!this.#store.available) return;
+    if (nowMs - this.#heardAtMs > HEAR_MS) this.#askAny();
     if (this.#dirty.size > 0) void this.#wake();
   }
 }

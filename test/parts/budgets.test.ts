@@ -228,23 +228,78 @@ test('a Redis that comes back empty is told what was used by those who use nothi
   assert.equal(ok, 390);
 });
 
-test('what is forgotten behind a connection that stands is told again as soon as it shows', async (t) => {
-  const { redis, budgets } = await meshOf(t, 2);
-  const [one, two] = budgets;
-  assert.ok(one && two);
+test('what is forgotten behind a connection that stands is told again, also by those who use nothing now', async (t) => {
+  let later = 0;
+  const { redis, each } = await meshOf(t, 3, { now: () => performance.now() + later });
+  const [one, two, three] = each.map(({ budgets }) => budgets);
+  assert.ok(one && two && three);
   const most = [budget({ requests: 1_000 })];
-  const counts = [await through(one, most, 600), await through(two, most, 300)];
+  assert.equal(await through(one, most, 600), 600);
+  assert.equal(await through(two, most, 10), 10);
+  later = 60_000; // whoever uses nothing for a minute
+  await sleep(600);
+  assert.equal(await through(three, most, 100), 100);
   await operate(redis, ['FLUSHALL']);
-  const more = async (count: number) => {
-    for (const [index, proxy] of budgets.entries())
-      counts[index] = (counts[index] ?? 0) + (await through(proxy, most, count));
-  };
-  for (let round = 0; round < 60; round++) {
-    await more(10);
-    await sleep(20);
-  }
-  const sum = counts.reduce((a, b) => a + b);
-  assert.equal(sum, 1_000, counts.join(' and '));
+  let ok = 710;
+  await until(async () => {
+    for (const proxy of [two, three]) ok += await through(proxy, most, 50);
+    await sleep(50);
+    return ok >= 1_000;
+  });
+  for (const proxy of [one, two, three]) ok += await through(proxy, most, 50);
+  assert.equal(ok, 1_000);
+});
+
+test('one account that Redis has dropped is told again, and no other is asked about for that', async (t) => {
+  let asks = 0;
+  let later = 0;
+  const { redis, budgets } = await meshOf(t, 1, {
+    change: (store) => ({
+      get available() {
+        return store.available;
+      },
+      watch: (listener) => store.watch(listener),
+      ask(some) {
+        asks += some.length;
+        return store.ask(some);
+      },
+      close: () => store.close(),
+    }),
+    now: () => performance.now() + later,
+  });
+  const [one] = budgets;
+  assert.ok(one);
+  const most = [budget({ requests: 100 }, 'dropped')];
+  assert.equal(await through(one, most, 60), 60);
+  const accounts = Array.from({ length: 1_000 }, (_, index) => ({ ...ANN, tenant: `t${index}` }));
+  await Promise.all(accounts.map((spender) => take(one, [budget({ requests: 1 })], spender)));
+  const [keys] = await operate(redis, ['KEYS', 'outrider:budget:*']);
+  assert.ok(Array.isArray(keys) && keys.length === 1_001);
+  const names = keys.map(String);
+  const values = await operate(redis, ...names.map((key): RedisCommand => ['HVALS', key]));
+  const dropped = names.find((_, index) => Number(String(values[index]).split(' ')[2]) > 1);
+  later = 60_000; // the others are used no more
+  await sleep(600);
+  assert.equal((await operate(redis, ['DEL', dropped ?? '']))[0], 1);
+  asks = 0;
+  let ok = 0;
+  await until(async () => (ok += await through(one, most, 50)) >= 40);
+  assert.equal(ok + (await through(one, most, 50)), 40);
+  assert.ok(asks < 500, `${asks}`);
+});
+
+test('a Redis that has become a copy of another is left for the one in its place', async (t) => {
+  const redis = await startRedis();
+  const other = await startRedis();
+  t.after(() => Promise.all([redis.stop(), other.stop()]));
+  const [one] = (await meshOf(t, 1, { redis })).budgets;
+  assert.ok(one);
+  const most = [budget({ requests: 1_000 })];
+  assert.equal(await through(one, most, 10), 10);
+  await operate(redis, ['REPLICAOF', '127.0.0.1', String(other.port)]);
+  while ((await take(one, most)).ok);
+  await operate(redis, ['REPLICAOF', 'NO', 'ONE']);
+  await until(async () => (await take(one, most)).ok);
 });
 
 test('an answer that got lost costs nobody anything', async (t) => {
@@ -275,7 +330,7 @@ test('what was asked before and comes later changes nothing', async (t) => {
   const store = createBudgetRedis(atPort(redis));
   t.after(() => store.close());
   await until(() => Promise.resolve(store.available));
-  const ask = { key: 'k', keepMs: 60_000, limit: 100, others: 0 };
+  const ask = { key: 'k', keepMs: 60_000, limit: 100 };
   const [first, late, other] = await store.ask([
     { ...ask, by: 'a', turn: 2, used: 60, total: 60, want: 20 },
     { ...ask, by: 'a', turn: 1, used: 0, total: 0, want: 30 },
@@ -320,6 +375,21 @@ test('a clock that goes past the end of a period and back gives no budget anew',
   const ok = await through(one, most, 100);
   // What was held when the clock jumped is nobody's.
   assert.ok(ok <= 40 && ok >= 30, `${ok}`);
+});
+
+test('a clock that is ahead does not make the account of others end', async (t) => {
+  const { redis, budgets } = await meshOf(t, 1, { wall: () => Date.now() + 40 * 86_400_000 });
+  const [ahead] = budgets;
+  const [right] = (await meshOf(t, 1, { redis })).budgets;
+  assert.ok(ahead && right);
+  const most = [budget({ requests: 100 })];
+  assert.equal(await through(right, most, 60), 60);
+  await take(ahead, most);
+  const [keys] = await operate(redis, ['KEYS', 'outrider:budget:*']);
+  const [ttl] = await operate(redis, ['PTTL', String(Array.isArray(keys) ? keys[0] : '')]);
+  const end = new Date();
+  const endsMs = Date.UTC(end.getUTCFullYear(), end.getUTCMonth() + 1);
+  assert.ok(Number(ttl) > endsMs - Date.now(), `${ttl?.toString()}`);
 });
 
 test('where Redis takes nothing more, bytes stop after 1 MiB', async (t) => {
@@ -392,7 +462,7 @@ test('each of very many accounts is told again, and who comes meanwhile does not
   await until(() => Promise.resolve(!one.store.available));
   await redis.again();
   await until(() => Promise.resolve(one.store.available));
-  assert.ok((await take(one.budgets, most, { ...ANN, tenant: 'new' })).ok);
+  await until(async () => (await take(one.budgets, most, { ...ANN, tenant: 'new' })).ok);
   const [two] = (await meshOf(t, 1, { redis })).budgets;
   assert.ok(two);
   await until(async () => Number((await operate(redis, ['DBSIZE']))[0]) >= 5_001);
