@@ -81,20 +81,26 @@ export class Program {
     const send = Buffer.from(
       `GET http://marker.battery.test/${path} HTTP/1.1\r\nHost: marker.battery.test\r\n\r\n`,
     );
-    const reply = await this.order([
-      { connect: 'relay' },
-      { send: send.toString('base64') },
-      { read: { want: 1, last: true } },
-    ]);
-    if (!Buffer.from(reply.data, 'base64').toString('latin1').startsWith('HTTP/1.1 200 '))
-      throw new Error(`a good request no longer works: ${JSON.stringify(reply)}`);
-    return reply.firstMs ?? reply.ms;
+    for (let tries = 1; ; tries++) {
+      const reply = await this.order([
+        { connect: 'relay' },
+        { send: send.toString('base64') },
+        { read: { want: 1, last: true } },
+      ]);
+      const said = Buffer.from(reply.data, 'base64').toString('latin1');
+      if (said.startsWith('HTTP/1.1 200 ')) return reply.firstMs ?? reply.ms;
+      // Its name is told by the process of the test, which a busy machine may hold up.
+      if (tries === MARKED_MAX || !said.includes('"reason":"dns_timeout"'))
+        throw new Error(`a good request no longer works: ${JSON.stringify(reply)}`);
+    }
   }
 
   end(): void {
     this.#sender.end();
   }
 }
+
+const MARKED_MAX = 3;
 
 interface Waiting<T> {
   readonly promise: Promise<T>;
