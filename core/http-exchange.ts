@@ -7,10 +7,10 @@ export interface HttpRequest extends AsyncIterable<Buffer> {
   readonly url?: string | undefined;
   readonly httpVersion: string;
   /** Names and values in turn, as they came. */
-  readonly rawHeaders: string[];
+  readonly rawHeaders: readonly string[];
   readonly rawTrailers: string[];
   /** By their lower-case names, several of one name as Node joins them. */
-  readonly headers: IncomingHttpHeaders;
+  readonly headers: Readonly<IncomingHttpHeaders>;
   readonly socket: Socket;
   /** Whether all of it has been read from the connection. */
   readonly complete: boolean;

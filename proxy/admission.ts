@@ -15,7 +15,7 @@ import { authorizeUpstream, type Upstream } from './upstream.ts';
 
 /** The head of a request, whichever version of HTTP carried it: names and values in turn. */
 export interface RequestHead {
-  readonly rawHeaders: string[];
+  readonly rawHeaders: readonly string[];
   /** What it came over. */
   readonly socket: Socket;
   readonly method?: string | undefined;

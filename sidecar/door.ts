@@ -8,6 +8,7 @@ import type { Address } from '#core/address';
 import type { Clock } from '#core/clock';
 import { listen } from '#core/http';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
+import { afterTime } from '#core/http1/after-time';
 import { PlainServer } from '#core/http1/plain-server';
 import { http2Head } from '#core/http2-head';
 import { createServer, ServerResponse } from '#core/node-http';
@@ -543,10 +544,11 @@ function refusalOf(error: ParseFailure, insideBody: boolean): Refused {
 
 /** Waits for the first bytes of a connection, which stay in it; one that says nothing for so long is closed, and nothing is recorded. */
 function firstBytes(socket: Socket, silenceMs: number, then: (bytes: Buffer) => void): void {
-  const silent = (): void => void socket.destroy();
-  socket.setTimeout(silenceMs, silent);
+  const heard = afterTime(silenceMs, () => void socket.destroy());
+  socket.once('close', heard);
   socket.once('data', (bytes: Buffer) => {
-    socket.setTimeout(0).off('timeout', silent).pause();
+    heard();
+    socket.off('close', heard).pause();
     socket.unshift(bytes);
     then(bytes);
   });

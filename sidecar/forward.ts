@@ -71,20 +71,21 @@ export function authority(target: HostTarget | DatasourceTarget): {
   return { origin: `http://${host}`, host };
 }
 
-/** What this hop removes is gone before what it adds is added: each injected header stands exactly once. */
+/** What this hop adds is removed from what the program says: each such header stands exactly once. */
 export function wireHeaders(
   { request, target, grant, exchange }: ForwardCall,
   token: string,
   hasBody: boolean,
 ): string[] {
   const ours = grant.credential !== null || target.kind === 'datasource';
-  const headers = forwardedHeaders(request.rawHeaders, ours);
-  const length = headerOf(request.rawHeaders, 'content-length');
-  if (hasBody && length !== undefined) headers.push('content-length', length);
+  // The proxy does not read again what is said again at the beginning: what differs from request to request comes last.
+  const headers = ['proxy-authorization', `Bearer ${token}`, 'host', authority(target).host];
+  headers.push(...forwardedHeaders(request.rawHeaders, ours));
   // What goes on is HTTP/1.1, and the decision is about what the program speaks.
   if (target.protocol === 'http2') headers.push('x-outrider-protocol', 'http2');
-  headers.push('host', authority(target).host, 'x-request-id', exchange.requestId);
-  headers.push('proxy-authorization', `Bearer ${token}`);
+  const length = headerOf(request.rawHeaders, 'content-length');
+  if (hasBody && length !== undefined) headers.push('content-length', length);
+  headers.push('x-request-id', exchange.requestId);
   return headers;
 }
 

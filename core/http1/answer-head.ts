@@ -4,8 +4,8 @@ import { FIELDS, fieldsOf as fieldsFrom, isNamed, TEXT } from './fields.ts';
 /** The head of one answer. */
 export interface AnswerHead {
   readonly status: number;
-  /** Name, value, name, value, as they came; values without the space around them. */
-  readonly headers: string[];
+  /** Name, value, name, value, as they came; values without the space around them. Frozen, since several answers may have them. */
+  readonly headers: readonly string[];
   readonly chunked: boolean;
   /** What `Content-Length` says; undefined where there is none. */
   readonly length: number | undefined;
@@ -23,12 +23,31 @@ const LENGTH = /^\d{1,15}$/;
 const PROTOCOL = 'HTTP/1.';
 const STATUS_AT = 'HTTP/1.1 '.length;
 
+/** A longer head, or one with more fields, is not kept: there may be thousands of connections. */
+const KEPT_MAX_CHARACTERS = 4_096;
+const KEPT_MAX_FIELDS = 64;
+
+/** Reads the heads of the answers on one connection: one that is, byte for byte, the one before is not read again. */
+export class AnswerHeads {
+  #last: { readonly text: string; readonly head: AnswerHead } | undefined;
+
+  /** As `readHead` does. @throws {Http1Error} MALFORMED */
+  read(text: string): AnswerHead {
+    if (text === this.#last?.text) return this.#last.head;
+    const head = readHead(text);
+    const isSmall =
+      text.length <= KEPT_MAX_CHARACTERS && head.headers.length <= 2 * KEPT_MAX_FIELDS;
+    this.#last = isSmall ? { text, head } : undefined;
+    return head;
+  }
+}
+
 /**
  * Reads a head, from its status line to the line end of its last field, as RFC 9112 writes it: no folding, no line end but CR LF, one
  * meaning of where the body ends.
  * @throws {Http1Error} MALFORMED
  */
-export function readHead(text: string): AnswerHead {
+function readHead(text: string): AnswerHead {
   if (!HEAD.test(text)) throw malformed('the head of an answer is malformed');
   const status = Number(text.slice(STATUS_AT, STATUS_AT + 3));
   const isLatest = text.charCodeAt(STATUS_AT - 2) === ONE;
@@ -61,7 +80,7 @@ export function readHead(text: string): AnswerHead {
   if (status < 200 && !persists) throw malformed('an interim answer ends the connection');
   return {
     status,
-    headers,
+    headers: Object.freeze(headers),
     chunked,
     length: length === undefined ? undefined : Number(length),
     persists,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { AnswerHeads } from './answer-head.ts';
 import { AnswerParser } from './answer-parser.ts';
 import { Http1Error } from './error.ts';
 
@@ -386,6 +387,31 @@ test('one answer after the other is read where each is expected', () => {
   }
   assert.deepEqual(told, ['200', 'hi', 'end', '200', 'end', '200', 'hi', 'end']);
 });
+
+test('a head behind another on its connection is read as one that is alone; what is said again is not read again', () => {
+  const heads = [...READ, ...MALFORMED].map(([text]) =>
+    text.slice(0, text.indexOf('\r\n\r\n') + 2),
+  );
+  for (const first of heads) {
+    const reader = new AnswerHeads();
+    const before = headOr(reader, first);
+    const again = headOr(reader, first);
+    assert.ok(typeof again === 'string' || again === before, first);
+    for (const second of heads)
+      assert.deepEqual(headOr(reader, second), headOr(new AnswerHeads(), second), second);
+  }
+  const { headers } = new AnswerHeads().read('HTTP/1.1 200 OK\r\na: b\r\n');
+  assert.throws(() => Object.assign(headers, { 1: 'c' }), TypeError);
+});
+
+/** Or the code of what is wrong with it. */
+function headOr(reader: AnswerHeads, text: string) {
+  try {
+    return reader.read(text);
+  } catch (error) {
+    return error instanceof Http1Error ? error.code : assert.fail(String(error));
+  }
+}
 
 test('bytes before any request was written are no answer to the next one', () => {
   const parser = new AnswerParser(

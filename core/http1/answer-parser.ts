@@ -1,4 +1,4 @@
-import { type AnswerHead, mayBegin, readHead, readTrailers } from './answer-head.ts';
+import { type AnswerHead, AnswerHeads, mayBegin, readTrailers } from './answer-head.ts';
 import { Http1Error } from './error.ts';
 
 /** Who is told what comes. After `onEnd` or `onUpgrade` nothing more comes of this answer. */
@@ -41,6 +41,7 @@ const CHUNK_LINE = new RegExp(
 export class AnswerParser {
   readonly #events: AnswerEvents;
   readonly #headMaxBytes: number;
+  readonly #heads = new AnswerHeads();
   #state: State = 'nothing';
   #method = '';
   #upgrades = false;
@@ -133,7 +134,7 @@ export class AnswerParser {
       if (!mayBegin(this.#held)) throw new Http1Error('MALFORMED', 'an answer is no HTTP');
       return undefined;
     }
-    const head = readHead(whole.text);
+    const head = this.#heads.read(whole.text);
     const { status } = head;
     if (status === 101 ? this.#upgrades : this.#method === 'CONNECT' && status >= 200) {
       this.#state = 'foreign';

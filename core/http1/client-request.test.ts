@@ -200,6 +200,11 @@ const UNSENDABLE: readonly [string, Partial<Http1Request>][] = [
   ['CRLF in a value', { headers: ['x-a', 'b\r\nx-evil: c'] }],
   ['LF in a value', { headers: ['x-a', 'b\nx-evil: c'] }],
   ['CR in a value', { headers: ['x-a', 'b\rc'] }],
+  ['CRLF far in a long value', { headers: ['x-a', `${'b'.repeat(400)}\r\nx-evil: c`] }],
+  [
+    'a long value like one that can be sent, but for its end',
+    { headers: ['x-a', 'b'.repeat(400), 'x-b', `${'b'.repeat(399)}\n`] },
+  ],
   ['LF at the end of a value', { headers: ['x-a', 'b\n'] }],
   ['NUL in a value', { headers: ['x-a', 'b\0'] }],
   ['what is not Latin-1 in a value', { headers: ['x-a', '\u010d\u010a'] }],

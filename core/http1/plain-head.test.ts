@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type TestContext, test } from 'node:test';
-import { readPlainHead } from './plain-head.ts';
+import type { HttpRequest } from '../http-exchange.ts';
+import { PlainHeads } from './plain-head.ts';
 import { get, type Lane, post, type Served, served } from './testing/plain.ts';
 
 // Whatever is taken as plain must be what llhttp reads: the same bytes go to a server with the lane and to one without.
@@ -177,10 +178,7 @@ class Reader {
       httpVersion,
       rawHeaders,
       headers,
-    }: Pick<
-      IncomingMessage,
-      'socket' | 'method' | 'url' | 'httpVersion' | 'rawHeaders' | 'headers'
-    >,
+    }: Pick<HttpRequest, 'socket' | 'method' | 'url' | 'httpVersion' | 'rawHeaders' | 'headers'>,
     takesOver: string,
   ) {
     const head = { method, url, httpVersion, rawHeaders, headers };
@@ -239,10 +237,117 @@ test('2000 requests with bytes changed here and there are read as Node reads the
 test('a head is read in time that grows with its length alone', () => {
   const lines = 'a: b\r\n'.repeat(900);
   const long = `GET /${'a'.repeat(30_000)} HTTP/1.1\r\nHost: a\r\n${lines}`;
-  assert.equal(readPlainHead(long)?.rawHeaders.length, 1_802);
+  assert.equal(new PlainHeads().read(long)?.fields.rawHeaders.length, 1_802);
   for (const odd of ['\0', '\r\n', ' ', ': '])
-    assert.equal(readPlainHead(`${long}${odd}`), undefined);
+    assert.equal(new PlainHeads().read(`${long}${odd}`), undefined);
 });
+
+test('a head behind others on its connection is read as one that is alone', () => {
+  const heads = CASES.map(([, , text]) => text.slice(0, text.indexOf('\r\n\r\n') + 2));
+  const random = numbers(20_261_122);
+  let [repeated, different] = [0, 0];
+  for (let connection = 0; connection < 2_000; connection++) {
+    const reader = new PlainHeads();
+    const said = heads[random(heads.length)] ?? '';
+    let before: unknown;
+    for (let request = 0; request < 8; request++) {
+      const text = next(said, random);
+      const [head, alone] = [reader.read(text), new PlainHeads().read(text)];
+      assert.deepEqual(sayingOf(head), sayingOf(alone), JSON.stringify(text));
+      if (head && head.fields === before) repeated += 1;
+      else if (head) different += 1;
+      before = head?.fields;
+    }
+  }
+  assert.ok(repeated > 300, `${repeated} were not read again`);
+  assert.ok(different > 1_000, `${different} were not what came before`);
+});
+
+test('what a client says again is not read again, whatever its length and its target; nobody can change it', () => {
+  const reader = new PlainHeads();
+  const head = (target: string, ...lines: readonly string[]) =>
+    `POST ${target} HTTP/1.1\r\n${['Host: a', 'X-Content-Length: 75', 'a: b', ...lines, ''].join('\r\n')}`;
+  const first = reader.read(head('/a', 'Content-Length: 7'));
+  assert.ok(first);
+  assert.equal(reader.read(head('/b', 'Content-Length: 7'))?.fields, first.fields);
+  for (const length of ['7', '123', '0']) {
+    const { fields } = reader.read(head('/c', `Content-Length: ${length}`, `b: ${length}`)) ?? {};
+    assert.deepEqual(fields?.rawHeaders.slice(4), [
+      'a',
+      'b',
+      'Content-Length',
+      length,
+      'b',
+      length,
+    ]);
+    assert.deepEqual(
+      { ...fields?.headers },
+      { host: 'a', 'x-content-length': '75', a: 'b', 'content-length': length, b: length },
+    );
+    assert.equal(fields?.length, Number(length));
+  }
+  assert.equal(first.fields.headers['content-length'], '7');
+  for (const odd of ['', '+7', '07', '7 ', '7, 7', '-1', '9'.repeat(10), '7\r\nContent-Length: 7'])
+    assert.equal(reader.read(head('/a', `Content-Length: ${odd}`)), undefined, odd);
+  for (const odd of ['Host: a', 'Transfer-Encoding: chunked', 'Connection: upgrade', ' b', 'b : c'])
+    assert.equal(reader.read(head('/a', odd)), undefined, odd);
+  assert.equal(reader.read(head('/a', 'Connection: close'))?.fields.persists, false);
+  assert.equal(reader.read(head('/a', 'A: c', 'X-Content-Length:'))?.fields.headers['a'], 'b, c');
+  const again = [reader.read(head('/a')), reader.read(head('/b'))];
+  assert.equal(again[0]?.fields, again[1]?.fields);
+  for (const { fields } of [again[0] ?? first]) {
+    assert.throws(() => Object.assign(fields.headers, { host: 'b' }), TypeError);
+    assert.throws(() => Object.assign(fields.rawHeaders, { 1: 'b' }), TypeError);
+  }
+});
+
+test('of a large head nothing is kept', () => {
+  const isKept = (head: string) => {
+    const reader = new PlainHeads();
+    return reader.read(head)?.fields === reader.read(head)?.fields;
+  };
+  const head = (target: string, ...lines: readonly string[]) =>
+    `GET /${target} HTTP/1.1\r\n${['Host: a', ...lines, ''].join('\r\n')}`;
+  const many = (count: number) => Array.from({ length: count }, () => 'a:');
+  assert.ok(isKept(head('a'.repeat(4_000))) && isKept(head('', ...many(63))));
+  assert.ok(!isKept(head('a'.repeat(4_100))) && !isKept(head('', ...many(64))));
+  assert.ok(!isKept(head('', `a: ${'b'.repeat(4_100)}`)));
+});
+
+/** The fields without what several may have in common. */
+function sayingOf(head: ReturnType<PlainHeads['read']>) {
+  if (!head) return undefined;
+  const { rawHeaders, headers, length, persists } = head.fields;
+  return { method: head.method, target: head.target, rawHeaders, headers, length, persists };
+}
+
+/** Lines that may come last. */
+const MORE = [
+  'Content-Length: 5',
+  'content-length: 60',
+  'A: b',
+  'Host: b',
+  'Cookie: c',
+  'Age: 7',
+  'Connection: close',
+  'Transfer-Encoding: chunked',
+  '__proto__: d',
+];
+
+/** What a client may say next: the same, with more behind it, or something else. */
+function next(head: string, random: (bound: number) => number): string {
+  const lines = MORE.map((line) => `${line}\r\n`).filter(() => random(4) === 0);
+  switch (random(4)) {
+    case 0:
+      return head;
+    case 1:
+      return head + lines.join('');
+    case 2:
+      return head + changed(lines.join('') || '\r\n', random);
+    default:
+      return changed(head, random);
+  }
+}
 
 const BYTES = '\r\n\0\t\x0b\x0c\x7f\x80\xa0\xff :;,/\\?#@%&=+-._"\'()<>[]{}|^`~019aAfFxX';
 

@@ -2,29 +2,8 @@ import { EventEmitter } from 'node:events';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import type { HttpRequest } from '../http-exchange.ts';
-import type { PlainHead } from './plain-head.ts';
+import type { PlainFields, PlainHead } from './plain-head.ts';
 
-/** Of these Node keeps the first where there are several. */
-const FIRST: ReadonlySet<string> = new Set([
-  'age',
-  'authorization',
-  'content-length',
-  'content-type',
-  'etag',
-  'expires',
-  'from',
-  'host',
-  'if-modified-since',
-  'if-unmodified-since',
-  'last-modified',
-  'location',
-  'max-forwards',
-  'proxy-authorization',
-  'referer',
-  'retry-after',
-  'server',
-  'user-agent',
-]);
 const NOTHING = Buffer.alloc(0);
 
 /**
@@ -34,27 +13,28 @@ export class PlainRequest extends EventEmitter implements HttpRequest {
   readonly method: string;
   readonly url: string;
   readonly httpVersion = '1.1';
-  readonly rawHeaders: string[];
+  readonly rawHeaders: readonly string[];
   readonly rawTrailers: string[] = [];
   readonly complete = true;
   readonly whole: Buffer;
   readonly socket: Socket;
   destroyed = false;
-  #headers: IncomingHttpHeaders | undefined;
+  readonly #fields: PlainFields;
   #flows = false;
   #isOver = false;
 
-  constructor({ method, target, rawHeaders }: PlainHead, body: Buffer, socket: Socket) {
+  constructor({ method, target, fields }: PlainHead, body: Buffer, socket: Socket) {
     super();
     this.method = method;
     this.url = target;
-    this.rawHeaders = rawHeaders;
+    this.rawHeaders = fields.rawHeaders;
+    this.#fields = fields;
     this.whole = body.length === 0 ? NOTHING : body;
     this.socket = socket;
   }
 
-  get headers(): IncomingHttpHeaders {
-    return (this.#headers ??= joined(this.rawHeaders));
+  get headers(): Readonly<IncomingHttpHeaders> {
+    return this.#fields.headers;
   }
 
   override on(event: string, listener: Parameters<EventEmitter['on']>[1]): this {
@@ -104,21 +84,4 @@ function flow(request: PlainRequest): void {
   if (request.destroyed) return;
   if (request.whole.length > 0) request.emit('data', request.whole);
   if (!request.destroyed) request.emit('end');
-}
-
-/** As `IncomingMessage.headers` has them; so `__proto__` is none. */
-function joined(rawHeaders: readonly string[]): IncomingHttpHeaders {
-  const headers: Record<string, string | string[]> = {};
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = (rawHeaders[at] ?? '').toLowerCase();
-    const value = rawHeaders[at + 1] ?? '';
-    const before = headers[name];
-    if (name === 'set-cookie') {
-      if (Array.isArray(before)) before.push(value);
-      else headers[name] = [value];
-    } else if (typeof before !== 'string') headers[name] = value;
-    else if (!FIRST.has(name))
-      headers[name] = `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
-  }
-  return headers;
 }

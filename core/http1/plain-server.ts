@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { type PlainHead, readPlainHead } from './plain-head.ts';
+import { type PlainHead, PlainHeads } from './plain-head.ts';
 import { PlainRequest } from './plain-request.ts';
 import { type AnswerSide, PlainResponse } from './plain-response.ts';
 
@@ -88,6 +88,7 @@ interface ConnectionDeps {
 class PlainConnection implements AnswerSide {
   readonly socket: Socket;
   readonly #deps: ConnectionDeps;
+  readonly #heads = new PlainHeads();
   /** What is being answered. */
   #current: PlainResponse | undefined;
   /** What came meanwhile. */
@@ -142,16 +143,17 @@ class PlainConnection implements AnswerSide {
     const head =
       headEnd < 0 || headEnd > this.#deps.headMaxBytes
         ? undefined
-        : readPlainHead(bytes.toString('latin1', 0, headEnd + 2));
+        : this.#heads.read(bytes.toString('latin1', 0, headEnd + 2));
     const bodyAt = headEnd + HEAD_END.length;
-    if (head && bytes.length === bodyAt + head.length) this.#serve(head, bytes.subarray(bodyAt));
+    if (head && bytes.length === bodyAt + head.fields.length)
+      this.#serve(head, bytes.subarray(bodyAt));
     else this.#giveToNode(bytes);
   }
 
   #serve(head: PlainHead, body: Buffer): void {
     this.#hasServed = true;
     const request = new PlainRequest(head, body, this.socket);
-    const response = new PlainResponse(request, this, head.persists);
+    const response = new PlainResponse(request, this, head.fields.persists);
     this.#current = response;
     this.#deps.server.emit('request', request, response);
   }

@@ -24,7 +24,7 @@ export interface Http1Handler {
   /** A connection is there, and the request about to be written: nothing of it has been. Never called where there is none. */
   onRequestStart?(controller: Http1Controller): void;
   /** Names and values, flat, as Latin-1. Also of interim answers, whose status is below 200. */
-  onResponseStart?(controller: Http1Controller, status: number, headers: string[]): void;
+  onResponseStart?(controller: Http1Controller, status: number, headers: readonly string[]): void;
   onResponseData?(controller: Http1Controller, chunk: Buffer): void;
   onResponseEnd?(controller: Http1Controller, trailers: string[]): void;
   /** The last call, where `onResponseEnd` and `onRequestUpgrade` are not: an `Http1Error`, or the reason of whoever ended it. */
@@ -36,7 +36,7 @@ export interface Http1Handler {
   onRequestUpgrade?(
     controller: Http1Controller,
     status: number,
-    headers: string[],
+    headers: readonly string[],
     socket: Socket,
   ): void;
 }

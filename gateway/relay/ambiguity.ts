@@ -26,12 +26,17 @@ export function ambiguity(
     parsed.params += inParams.length;
     if (named !== undefined) parsed.arguments += keysOf(Object(given)[named]).length;
   }
-  // What is there twice has been parsed once.
+  // What is there twice has been parsed once: then this is not the text, which else is what most clients write.
+  const isShort = text.length <= WRITTEN_MAX_CHARACTERS;
+  if (isShort && JSON.stringify(batch ? messages : messages[0]) === text) return undefined;
   const written = countKeys(text, batch ? 2 : 1);
   if (written.keys !== parsed.keys) return TWICE.keys;
   if (written.params !== parsed.params) return TWICE.params;
   return written.arguments === parsed.arguments ? undefined : TWICE.arguments;
 }
+
+/** To write a longer message again would take as long as it is worth, and one that is nested some thousand times cannot be written at all. */
+const WRITTEN_MAX_CHARACTERS = 4_096;
 
 const TWICE = {
   keys: 'it has a key twice',

@@ -68,3 +68,15 @@ test('a batch holds its messages, and what is no JSON holds none', () => {
   for (const text of ['', '{', '{"a":1}x', '\ufeff{}'])
     assert.deepEqual(readMessages(Buffer.from(text)), []);
 });
+
+test('a message that is nested thousands of times is read, short as it is', () => {
+  for (const [open, close] of [
+    ['[', ']'],
+    ['[{"0":', '}]'],
+  ] as const)
+    for (const depth of [10, 300, 6_000]) {
+      const value = `${open.repeat(depth)}{"0":1}${close.repeat(depth)}`;
+      const text = `{"method":"tools/call","params":{"name":"t","arguments":{"a":${value}}}}`;
+      assert.equal(readMessages(Buffer.from(text))[0]?.method, 'tools/call', `${open} ${depth}`);
+    }
+});
