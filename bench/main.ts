@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { misused, toolOptions } from '../test/support/tool-options.ts';
 import { egressPart } from './egress.ts';
 import { execPart } from './exec.ts';
 import { gatewayPart } from './gateway.ts';
@@ -26,7 +26,9 @@ const PARTS: Readonly<Record<string, Measure>> = {
   proxy: proxyPart,
 };
 
-const { positionals, values } = parseArgs({
+const USAGE = `usage: npm run bench -- ${Object.keys(PARTS).join('|')} [--json] [--only FIGURE,...] [--sandboxes N]`;
+
+const { positionals, values } = toolOptions(USAGE, {
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
@@ -34,25 +36,24 @@ const { positionals, values } = parseArgs({
     sandboxes: { type: 'string' },
   },
 });
-const measure = PARTS[positionals[0] ?? ''];
+const [part = ''] = positionals;
+const measure = PARTS[part];
+if (!measure || positionals.length > 1) misused(USAGE, 'name one part');
 const sandboxes = values.sandboxes === undefined ? undefined : Number(values.sandboxes);
-if (!measure || (sandboxes !== undefined && !(Number.isInteger(sandboxes) && sandboxes > 0))) {
-  process.stderr.write(
-    `usage: npm run bench -- ${Object.keys(PARTS).join('|')} [--json] [--only FIGURE,...] [--sandboxes N]\n`,
+if (sandboxes !== undefined && !(Number.isInteger(sandboxes) && sandboxes > 0))
+  misused(USAGE, 'the number of sandboxes is 1 or more');
+const only = values.only?.split(',');
+const wanted: Wanted = (figure) => only === undefined || only.includes(figure);
+const figures = await measure(wanted, { sandboxes });
+if (only && !only.some((name) => name in figures) && process.exitCode === undefined)
+  misused(USAGE, `${part} has no figure ${only.join(', ')}`);
+const width = Math.max(...Object.keys(figures).map((name) => name.length));
+for (const [name, value] of Object.entries(figures))
+  process.stdout.write(`${name.padEnd(width)}  ${round(value)}\n`);
+if (values.json)
+  process.stdout.write(
+    `${JSON.stringify(Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, round(value)])))}\n`,
   );
-  process.exitCode = 2;
-} else {
-  const only = values.only?.split(',');
-  const wanted: Wanted = (figure) => only === undefined || only.includes(figure);
-  const figures = await measure(wanted, { sandboxes });
-  const width = Math.max(...Object.keys(figures).map((name) => name.length));
-  for (const [name, value] of Object.entries(figures))
-    process.stdout.write(`${name.padEnd(width)}  ${round(value)}\n`);
-  if (values.json)
-    process.stdout.write(
-      `${JSON.stringify(Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, round(value)])))}\n`,
-    );
-}
 
 function round(value: number): number {
   return Number(value.toPrecision(3));

@@ -1,16 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 
 const run = (...argv: string[]) =>
-  promisify(execFile)(process.execPath, [
-    '--conditions=outrider-source',
-    join(packageRoot, 'cli/main.ts'),
-    ...argv,
-  ]);
+  promisify(execFile)(process.execPath, [...outriderArgv(), ...argv]);
 
 test('each command explains itself with --help, on stdout, and ends with 0', async () => {
   const { stdout: all } = await run('--help');

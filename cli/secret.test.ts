@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { proxySpec } from '#proxy/config';
 import { createSecrets, readKeyRing } from '#proxy/secrets';
 
@@ -16,11 +16,9 @@ function place(t: TestContext) {
   const state = mkdtempSync(join(tmpdir(), 'outrider-secret-'));
   t.after(() => rmSync(state, { recursive: true }));
   const start = (argv: readonly string[], env: Record<string, string> = {}) =>
-    spawn(
-      process.execPath,
-      ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts'), 'secret', ...argv],
-      { env: { PATH: process.env['PATH'], HOME: state, OUTRIDER_STATE_DIR: state, ...env } },
-    );
+    spawn(process.execPath, [...outriderArgv(), 'secret', ...argv], {
+      env: { PATH: process.env['PATH'], HOME: state, OUTRIDER_STATE_DIR: state, ...env },
+    });
   const outrider = async (
     argv: readonly string[],
     stdin = '',

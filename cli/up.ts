@@ -290,11 +290,11 @@ function localToken(env: Env, uid: number): string {
   return token;
 }
 
-/** What `/readyz` at an address says: undefined for ready. */
+/** What `/readyz` at an address says: undefined for ready. Its connection is not kept: a part that stops would wait for it. */
 function probe(address: Address): Promise<string | undefined> {
   return new Promise((resolve) => {
     const asked = request(
-      { ...toRequest(address), path: '/readyz', timeout: PROBE_TIMEOUT_MS },
+      { ...toRequest(address), path: '/readyz', timeout: PROBE_TIMEOUT_MS, agent: false },
       (response) => {
         let body = '';
         response.setEncoding('utf8').on('data', (chunk: string) => {

@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createKeySet } from '#core/keys';
-import { givesUpRoot } from '#core/mesh-user';
 import { assertCannotRun, assertRunsInOrder, runPartProcess } from '#core/testing/part-process';
+import { WHERE_ROOT_IS_GIVEN_UP } from '#core/testing/without-root';
 import { startHttp, temporaryDirectory } from './testing.ts';
 
 function run(t: TestContext, options: readonly string[], root: string) {
@@ -104,18 +104,20 @@ test('L5: a changed file and SIGHUP change the servers without a call lost; a br
 });
 
 // Where only root can read this installation, the gateway stays root, and can read what root can.
-test('started as root, it refuses policies that it could not read again', {
-  skip: !givesUpRoot('auto'),
-}, async (t) => {
-  const { root, options } = withSecretPolicies(t);
-  await assertCannotRun(
-    run(t, options, root),
-    /^outrider gateway: gateway\.policies: .* cannot be read by uid \d+/m,
-  );
+test(
+  'started as root, it refuses policies that it could not read again',
+  WHERE_ROOT_IS_GIVEN_UP,
+  async (t) => {
+    const { root, options } = withSecretPolicies(t);
+    await assertCannotRun(
+      run(t, options, root),
+      /^outrider gateway: gateway\.policies: .* cannot be read by uid \d+/m,
+    );
 
-  for (const directory of [root, join(root, 'policies')]) chmodSync(directory, 0o755);
-  await run(t, options, root).logged(/"msg":"ready"/);
-});
+    for (const directory of [root, join(root, 'policies')]) chmodSync(directory, 0o755);
+    await run(t, options, root).logged(/"msg":"ready"/);
+  },
+);
 
 test('as root, it serves policies that only root can read', {
   skip: process.getuid?.() !== 0,

@@ -420,7 +420,8 @@ test('the process starts, says nothing on stdout, and ends in order at SIGTERM',
     },
   );
   t.after(() => child.kill('SIGKILL'));
-  for (let tries = 0; !existsSync(socket) && tries < 500; tries++) await sleep(20);
+  const at = { kind: 'unix', path: socket } as const;
+  for (let tries = 0; !(await accepts(at)) && tries < 500; tries++) await sleep(20);
   child.kill('SIGTERM');
   const { code, out } = await ended;
   assert.equal(code, 0);

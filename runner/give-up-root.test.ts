@@ -5,11 +5,10 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { MESH_UID, powerIn } from '#core/mesh-user';
+import { WHERE_ROOT_IS_GIVEN_UP } from '#core/testing/without-root';
 import { KilledBy } from '#proto';
 import { call, openExec, python, type Rig, startRig } from './test-rig.ts';
 import { FOREVER, POLICIES, startOf, until } from './testing.ts';
-
-const AS_ROOT = { skip: process.getuid?.() !== 0 };
 
 async function rigOf(t: TestContext, ...options: readonly string[]): Promise<Rig> {
   const rig = await startRig(POLICIES, options);
@@ -25,7 +24,7 @@ async function kill(rig: Rig): Promise<void> {
   await exit;
 }
 
-describe('D13: a runner that root starts alone', AS_ROOT, () => {
+describe('D13: a runner that root starts alone', WHERE_ROOT_IS_GIVEN_UP, () => {
   test('has no root left when it is ready, and runs programs', async (t) => {
     const rig = await rigOf(t);
     assert.equal(powerIn(statusOf(rig), MESH_UID), undefined);
@@ -79,7 +78,7 @@ describe('D13: a runner that root starts alone', AS_ROOT, () => {
   });
 });
 
-describe('D13: a runner that root starts refuses to serve', AS_ROOT, () => {
+describe('D13: a runner that root starts refuses to serve', WHERE_ROOT_IS_GIVEN_UP, () => {
   const cases: readonly (readonly [string, (rig: Rig) => readonly string[], RegExp])[] = [
     [
       'as one of its sandboxes',

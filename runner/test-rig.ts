@@ -27,10 +27,10 @@ import { hashLine, readLine } from '#core/audit';
 import { accepts, listen } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { uidOf } from '#core/mesh-user';
-import { packageRoot } from '#core/package-root';
 import type { Principal } from '#core/principal';
 import { ensureRuntimeDir } from '#core/runtime-dir';
 import { asUser } from '#core/test-user';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { AssertionSigner } from '#core/tokens';
 import {
   type ExecRequest,
@@ -243,8 +243,7 @@ export class Rig {
   }
 
   #spawn(part: string, argv: readonly string[]): ChildProcess {
-    const main = join(packageRoot, 'cli/main.ts');
-    const plain = [process.execPath, '--conditions=outrider-source', main, part, ...argv];
+    const plain = [process.execPath, ...outriderArgv(), part, ...argv];
     const root = process.getuid?.() === 0;
     const [command = '', ...words] =
       this.#user === undefined || !root ? plain : asUser(this.#user, this.directory, plain);

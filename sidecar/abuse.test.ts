@@ -28,6 +28,8 @@ const SEEN = 'seen.allowed.test';
 const RUN = `import('./sidecar/main.ts').then(async ({ main }) => {
   process.exit(await main(process.argv.slice(1), process.env));
 });`;
+/** Of both doors. This process attacks and asks at once: it must have written what it asks by then. */
+const HEADER_TIMEOUT_MS = 4_000;
 /** What the process may grow by while it is attacked. */
 const GROWTH_MAX_MIB = 96;
 /** The longest that the neighbour may wait for one answer. Machines that run tests are busy; a door that is held up answers never. */
@@ -62,7 +64,7 @@ before(async () => {
       '--admin',
       '127.0.0.1:0',
       '--header-timeout',
-      '1s',
+      `${HEADER_TIMEOUT_MS}ms`,
     ],
     {
       cwd: join(import.meta.dirname, '..'),
@@ -392,7 +394,7 @@ test('a connection inside TLS that says nothing is closed, and is no request tha
       ({ reason, ingress }) => reason === 'headers_timeout' && ingress === 'intercept',
     ).length;
   const earlier = late();
-  await new Promise((resolve) => setTimeout(resolve, 2_500)); // more than twice the time for a head
+  await new Promise((resolve) => setTimeout(resolve, 2.5 * HEADER_TIMEOUT_MS)); // more than twice the time for a head
   assert.ok(!tls.destroyed, 'it may still ask');
   assert.equal(late(), earlier);
   tls.write(`GET /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\nX-Half: `);

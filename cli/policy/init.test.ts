@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { loadDirectory } from '#policystore';
 import { run } from './testing.ts';
 
@@ -302,8 +303,7 @@ function rig(t: TestContext) {
 
 /** As a process of its own, in a directory and an environment of its own. */
 function outrider(root: string, env: Record<string, string>, ...argv: string[]) {
-  const main = join(packageRoot, 'cli/main.ts');
-  return spawnSync(process.execPath, ['--conditions=outrider-source', main, 'policy', ...argv], {
+  return spawnSync(process.execPath, [...outriderArgv(), 'policy', ...argv], {
     cwd: root,
     encoding: 'utf8',
     env: { PATH: process.env['PATH'], HOME: root, ...env },

@@ -1,13 +1,11 @@
-import { join } from 'node:path';
-import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { LauncherClient } from './client.ts';
 
 /** argv of a real launcher whose sandboxes have their directories in `directory`, which it makes and removes. */
 export function launcherCommand(directory: string, options: readonly string[] = []): string[] {
   return [
     process.execPath,
-    '--conditions=outrider-source',
-    join(packageRoot, 'cli/main.ts'),
+    ...outriderArgv(),
     'launcher',
     '--policies',
     directory,

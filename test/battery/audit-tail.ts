@@ -2,6 +2,9 @@ import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { rotatedFiles } from '#core/audit-series';
 import { until } from '../support/mesh.ts';
 
+/** A record is written in the turn after its request. */
+const SOON_MS = 5;
+
 export type AuditRecord = Readonly<Record<string, unknown>>;
 
 /** A series of audit files that is read on from where it was read last, through each that was full and into the next. */
@@ -21,11 +24,12 @@ export class AuditTail {
   /** The records since the last time, up to the first that `isMarker`, which is not among them. */
   async upTo(what: string, isMarker: (record: AuditRecord) => boolean): Promise<AuditRecord[]> {
     let end = -1;
-    await until(what, () => {
+    const read = (): boolean => {
       this.#readOn();
       end = this.#records.findIndex(isMarker);
       return end !== -1;
-    });
+    };
+    await until(what, read, undefined, SOON_MS);
     return this.#records.splice(0, end + 1).slice(0, -1);
   }
 

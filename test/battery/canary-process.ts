@@ -14,6 +14,9 @@ export interface Canary {
   readonly stop: () => Promise<void>;
 }
 
+/** They answer at once. */
+const SOON_MS = 3;
+
 /** Starts canary.ts. `within`: put before its command. `names`: their addresses, all of which it listens on. */
 export async function startCanary(
   within: readonly string[],
@@ -54,7 +57,7 @@ export async function startCanary(
   const order: Canary['order'] = async (what) => {
     const id = (orders += 1);
     child.stdin.write(`${JSON.stringify({ ...what, id })}\n`);
-    await until('the canaries know', () => seen.has(id));
+    await until('the canaries know', () => seen.has(id), undefined, SOON_MS);
   };
   return { sightings, order, stop };
 }

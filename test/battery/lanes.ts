@@ -4,12 +4,12 @@ import { HARMS, IMPATIENT } from './harm-cases.ts';
 import { startWorld, type World, type WorldOptions } from './world.ts';
 
 /** Meshes that share the cases which only wait for answers. */
-const LANES = 2;
+const LANES = 4;
 
 /**
  * Runs every case, and resolves to their results in the order of the cases. Each lane has a mesh of its own, so that all that is seen there
- * belongs to the case that is being sent. What is measured or changes the policy comes when the rest is done; what ends and starves
- * parts has a mesh for that; and what searches all that was written comes last, in every lane.
+ * belongs to the case that is being sent. What changes the policy, and what ends and starves parts, has a mesh for that; what is measured
+ * comes when the rest is done; and what searches all that was written comes last, in every lane.
  */
 export async function runAll(
   cases: readonly Case[],
@@ -23,23 +23,26 @@ export async function runAll(
     if (before === undefined || before.state === 'passed') results.set(one.id, result);
   };
   const of = (place: string) => cases.filter((one) => placeOf(one) === place);
-  const [queue, alone, scans] = [of('shared'), [...of('measured'), ...of('policy')], of('scan')];
+  const [queue, scans] = [of('shared'), of('scan')];
   const lanes = Array.from({ length: queue.length > LANES ? LANES : 1 }, () => new Lane({}));
-  const harmed = new Lane({ env: IMPATIENT, mayEnd: true });
+  const own = [
+    { place: 'harm', lane: new Lane({ env: IMPATIENT, mayEnd: true }) },
+    { place: 'policy', lane: new Lane({}) },
+  ];
   const share = async (lane: Lane): Promise<void> => {
     for (let one = queue.shift(); one; one = queue.shift()) await run(lane, one);
     if (lane !== lanes[0]) for (const one of scans) await run(lane, one);
   };
-  const harm = async (): Promise<void> => {
-    for (const one of of('harm')) await run(harmed, one);
-    await harmed.stop();
+  const keep = async ({ place, lane }: (typeof own)[number]): Promise<void> => {
+    for (const one of [...of(place), ...(place === 'policy' ? scans : [])]) await run(lane, one);
+    await lane.stop();
   };
   try {
-    await Promise.all([...lanes.map(share), harm()]);
+    await Promise.all([...lanes.map(share), ...own.map(keep)]);
     for (const lane of lanes.slice(1)) await lane.stop();
-    for (const one of [...alone, ...scans]) if (lanes[0]) await run(lanes[0], one);
+    for (const one of [...of('measured'), ...scans]) if (lanes[0]) await run(lanes[0], one);
   } finally {
-    for (const lane of [...lanes, harmed]) await lane.stop();
+    for (const lane of [...lanes, ...own.map((one) => one.lane)]) await lane.stop();
   }
   return cases.flatMap(({ id }) => results.get(id) ?? []);
 }

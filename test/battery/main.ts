@@ -1,12 +1,14 @@
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { misused, toolOptions } from '../support/tool-options.ts';
 import type { Result } from './battery.ts';
 import { readCases } from './case.ts';
 import { runAll } from './lanes.ts';
 
 /** `npm run battery [-- --cases FILE] [--only ID,..] [--json]`: bad inputs against the processes as shipped; non-zero where one got through. */
 
-const { values } = parseArgs({
+const USAGE = 'usage: npm run battery [-- --cases FILE] [--only ID,..] [--json]';
+
+const { values } = toolOptions(USAGE, {
   options: {
     cases: { type: 'string', default: join(import.meta.dirname, 'cases.json') },
     only: { type: 'string' },
@@ -14,7 +16,10 @@ const { values } = parseArgs({
   },
 });
 const only = values.only?.split(',');
-const cases = readCases(values.cases).filter(({ id }) => !only || only.includes(id));
+const given = readCases(values.cases);
+const unknown = only?.filter((wanted) => !given.some(({ id }) => id === wanted)) ?? [];
+if (unknown.length > 0) misused(USAGE, `there is no case ${unknown.join(', ')}`);
+const cases = given.filter(({ id }) => !only || only.includes(id));
 const started = performance.now();
 const results = await runAll(cases, (result) => {
   if (result.state === 'failed') process.stderr.write(`FAILED ${text(result)}`);

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { accepts } from '#core/http';
 import { publicIssuer, type SigningKey } from '#core/tokens';
 import { readAudit, until } from '../support/mesh.ts';
 import { signed } from './spoiled-tokens.ts';
@@ -50,9 +51,14 @@ export async function startSecondProxy({ mesh, policies }: World): Promise<Secon
   let said = '';
   proxy.stderr?.on('data', (piece: Buffer) => (said += piece.toString()));
   proxy.stdout?.resume();
-  const up = () => existsSync(socket) || proxy.exitCode !== null;
-  await until('a second proxy listens', up).catch(() => {});
-  if (!existsSync(socket)) {
+  // Its socket is there a moment before anybody listens at it.
+  let isUp = false;
+  const answers = async () => {
+    isUp = await accepts({ kind: 'unix', path: socket });
+    return isUp || proxy.exitCode !== null;
+  };
+  await until('a second proxy listens', answers).catch(() => {});
+  if (!isUp) {
     await ended(proxy);
     throw new Error(`a second proxy did not start: ${said}`);
   }

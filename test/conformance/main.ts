@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { parseArgs } from 'node:util';
 import { type Fleet, startFleet } from '../support/fleet.ts';
 import { getPeers, type Peers } from '../support/peers.ts';
 import { roundRobin } from '../support/round-robin.ts';
+import { misused, toolOptions } from '../support/tool-options.ts';
 import { scoreOf } from './score.ts';
 
 /**
@@ -19,28 +19,24 @@ const WAYS: Readonly<Record<string, { gateways: number; backends: number }>> = {
   balanced: { gateways: 2, backends: 2 },
 };
 
-const { values } = parseArgs({
+const USAGE = `usage: npm run conformance -- [--only ${Object.keys(WAYS).join('|')}] [--verbose]`;
+
+const { values } = toolOptions(USAGE, {
   options: { only: { type: 'string' }, verbose: { type: 'boolean' } },
 });
 const ways = Object.keys(WAYS).filter((way) => values.only === undefined || way === values.only);
-if (ways.length === 0) {
-  process.stderr.write(
-    `usage: npm run conformance -- [--only ${Object.keys(WAYS).join('|')}] [--verbose]\n`,
-  );
-  process.exitCode = 2;
-} else {
-  const peers = getPeers(['conformance']);
-  try {
-    if (await passesWithoutUs(peers)) {
-      process.stdout.write(
-        'control   two replicas without a gateway pass: the runs below prove nothing\n',
-      );
-      process.exitCode = 1;
-    }
-    for (const way of ways) if (!(await judge(way, peers))) process.exitCode = 1;
-  } finally {
-    peers.remove();
+if (ways.length === 0) misused(USAGE, `there is no way ${values.only}`);
+const suite = getPeers(['conformance']);
+try {
+  if (await passesWithoutUs(suite)) {
+    process.stdout.write(
+      'control   two replicas without a gateway pass: the runs below prove nothing\n',
+    );
+    process.exitCode = 1;
   }
+  for (const way of ways) if (!(await judge(way, suite))) process.exitCode = 1;
+} finally {
+  suite.remove();
 }
 
 /** Both revisions one way; whether every required scenario passed. */

@@ -76,7 +76,7 @@ function placesOf(text: string): string[] {
       .flatMap(({ pid, argv }): [string, string][] => {
         const name = argv
           .join(' ')
-          .replace(/.*main\.ts /, '')
+          .replace(/.*main\.[jt]s /, '')
           .slice(0, 20);
         return [
           [`environment of ${name}`, readProc(pid, 'environ')],

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { packageRoot } from '#core/package-root';
+import { misused, toolOptions } from '../support/tool-options.ts';
 import { fuzzAnswers } from './answers/index.ts';
 import { fuzzHttp } from './http/index.ts';
 
@@ -12,6 +12,8 @@ import { fuzzHttp } from './http/index.ts';
  * the smallest case that still does.
  */
 
+const USAGE = `usage: npm run fuzz -- [NAME]... [--cases N] [--seed S] [--json]
+       NAME: http, answers, or one of policies: targets, addresses, decide, boundaries, bindings, never, diffs`;
 const DEFAULT_CASES = 200_000;
 
 /** What a part found, as far as all have it. */
@@ -34,7 +36,7 @@ const PARTS: ReadonlyMap<string, (cases: number, seed: number) => Promise<Outcom
   ['answers', (cases: number, seed: number): Promise<Outcome> => fuzzAnswers(cases, seed)],
 ]);
 
-const { positionals, values } = parseArgs({
+const { positionals, values } = toolOptions(USAGE, {
   allowPositionals: true,
   options: {
     cases: { type: 'string' },
@@ -69,10 +71,8 @@ async function differs(
   part: (cases: number, seed: number) => Promise<Outcome>,
 ): Promise<boolean> {
   const [asked, seed] = [Number(given ?? DEFAULT_CASES), Number(values.seed)];
-  if (!(asked >= 1) || !Number.isInteger(seed)) {
-    process.stderr.write(`usage: npm run fuzz -- ${name} [--cases N] [--seed S] [--json]\n`);
-    process.exit(2);
-  }
+  if (!(asked >= 1) || !Number.isInteger(seed))
+    misused(USAGE, 'cases is a number from 1 on, and the seed a whole number');
   const { cases, findings, seen } = await part(asked, seed);
   process.stdout.write(`${name}: ${cases} cases, seed ${seed}, ${findings.length} differences\n`);
   for (const finding of findings) process.stdout.write(`  ${textOf(finding)}\n`);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { MESH_UID } from '#core/mesh-user';
+import { WHERE_ROOT_IS_GIVEN_UP } from '#core/testing/without-root';
 import { type RunningMesh, startMesh } from '../support/mesh.ts';
 import { readProc } from '../support/processes.ts';
 
@@ -11,7 +12,7 @@ import { readProc } from '../support/processes.ts';
 
 const MAX_BYTES = 16_384;
 
-describe('L4: started as root', { skip: process.getuid?.() !== 0 }, () => {
+describe('L4: started as root', WHERE_ROOT_IS_GIVEN_UP, () => {
   let mesh: RunningMesh;
   before(async () => {
     mesh = await startMesh({

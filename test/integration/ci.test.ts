@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { parse } from 'yaml';
 import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { openBundle, readTrustedKeys } from '#policystore';
 
 /**
@@ -189,10 +190,11 @@ function startRepository(t: TestContext) {
   mkdirSync(join(root, 'bin'));
   mkdirSync(work);
   const outrider = join(root, 'bin/outrider');
-  const main = join(packageRoot, 'cli/main.ts');
   writeFileSync(
     outrider,
-    `#!/bin/sh\nexec "${process.execPath}" --conditions=outrider-source "${main}" "$@"\n`,
+    `#!/bin/sh\nexec "${process.execPath}" ${outriderArgv()
+      .map((word) => `"${word}"`)
+      .join(' ')} "$@"\n`,
   );
   chmodSync(outrider, 0o755);
   const run = (env: Readonly<Record<string, string>>, program: string, ...args: string[]) =>

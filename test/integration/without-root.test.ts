@@ -18,6 +18,7 @@ import { after, before, describe, test } from 'node:test';
 import { closeServer, listen } from '#core/http';
 import { MESH_UID, powerIn } from '#core/mesh-user';
 import { packageRoot } from '#core/package-root';
+import { WHERE_ROOT_IS_GIVEN_UP } from '#core/testing/without-root';
 import { debuggersIn, evaluateIn } from '../support/debugger.ts';
 import { makePlace, type RunningMesh, startMesh, until } from '../support/mesh.ts';
 import { descendantsOf, processesNaming, readProc } from '../support/processes.ts';
@@ -49,7 +50,7 @@ function powersOf(pid: number): (string | undefined)[] {
 
 describe(
   'D13: started as root, `outrider up` leaves root to the launcher and the proxy',
-  AS_ROOT,
+  WHERE_ROOT_IS_GIVEN_UP,
   () => {
     let mesh: RunningMesh;
     before(async () => {
@@ -190,7 +191,7 @@ async function gatewayDigestOf(mesh: RunningMesh): Promise<string | undefined> {
   return /outrider_policy_info\{digest="([^"]+)"/.exec(metrics)?.[1];
 }
 
-describe('D13: with a sidecar for each sandbox', AS_ROOT, () => {
+describe('D13: with a sidecar for each sandbox', WHERE_ROOT_IS_GIVEN_UP, () => {
   let mesh: RunningMesh;
   before(async () => {
     const env = {
@@ -232,7 +233,7 @@ describe('D13: with `up.user: 0`', AS_ROOT, () => {
 
 test(
   'D13: a mesh that was root’s, and was killed, goes on as its own user with what it has kept',
-  AS_ROOT,
+  WHERE_ROOT_IS_GIVEN_UP,
   async (t) => {
     const place = await makePlace();
     t.after(() => place.remove());

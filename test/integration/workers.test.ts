@@ -11,8 +11,8 @@ import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc
 import { parseAddress } from '#core/address';
 import { accepts } from '#core/http';
 import { isRecord } from '#core/is-record';
-import { packageRoot } from '#core/package-root';
 import { createDpopKey, dpopProof } from '#core/testing/dpop-proof';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import {
   RevocationServiceService,
   type WatchRevocationsRequest,
@@ -139,13 +139,8 @@ async function end(one: ProxyProcess): Promise<void> {
 
 /** `outrider audit verify` of its directory. */
 async function verify({ state }: ProxyProcess): Promise<{ code: number; said: string }> {
-  const argv = [
-    '--conditions=outrider-source',
-    join(packageRoot, 'cli/main.ts'),
-    'audit',
-    'verify',
-  ];
-  const done = promisify(execFile)(process.execPath, [...argv, join(state, 'audit')]);
+  const argv = [...outriderArgv(), 'audit', 'verify', join(state, 'audit')];
+  const done = promisify(execFile)(process.execPath, argv);
   return done.then(
     ({ stdout }) => ({ code: 0, said: stdout }),
     (failed: { code: number; stdout: string }) => ({ code: failed.code, said: failed.stdout }),

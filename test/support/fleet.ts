@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { HEAP_FLAGS } from '#core/heap';
 import { createKeySet } from '#core/keys';
 import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { eventHub } from './event-hub.ts';
 import { watchReadiness } from './readiness.ts';
 import { Replica, type ReplicaOptions } from './replica.ts';
@@ -99,9 +100,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
 
 /** argv of `outrider`, from dist/, as `outrider up` starts its parts, or from the sources. */
 export function command(built: boolean): string[] {
-  return built
-    ? [...HEAP_FLAGS, join(packageRoot, 'dist/cli/main.js')]
-    : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
+  return built ? [...HEAP_FLAGS, ...outriderArgv(true)] : outriderArgv();
 }
 
 /** argv of one replica of the server under test. */

@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '#core/package-root';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { connect, type Outrider } from '#sdk';
 import { descendantsOf, isAlive, processesNaming, type Seen } from './processes.ts';
 import { cgroupsOf } from './residue.ts';
@@ -126,13 +127,7 @@ export async function makePlace(options: MeshOptions = {}): Promise<Place> {
     ...options.env,
   };
   const start: Place['start'] = (argv, given = {}) => {
-    const [program = '', ...words] = [
-      ...within,
-      process.execPath,
-      '--conditions=outrider-source',
-      join(packageRoot, 'cli/main.ts'),
-      ...argv,
-    ];
+    const [program = '', ...words] = [...within, process.execPath, ...outriderArgv(), ...argv];
     const child = spawn(program, words, {
       env: { ...env, ...given.env },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -219,16 +214,17 @@ export function readAudit(path: string): Readonly<Record<string, unknown>>[] {
   return lines.map((line): Record<string, unknown> => Object(JSON.parse(line)));
 }
 
-/** Waits for a fact to become true. */
+/** Waits for a fact to become true, and looks every few milliseconds. */
 export async function until(
   what: string,
   fact: () => boolean | Promise<boolean>,
   withinMs = 60_000,
+  everyMs = 20,
 ): Promise<void> {
   const deadline = Date.now() + withinMs;
   while (!(await fact())) {
     assert.ok(Date.now() < deadline, `${what}: not within ${withinMs} ms`);
-    await sleep(20);
+    await sleep(everyMs);
   }
 }
 

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { createKeySet, readSigningKey } from '#core/keys';
-import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL, type Principal } from '#core/principal';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { AssertionSigner, AssertionVerifier, ExecutionSigner, publicIssuer } from '#core/tokens';
 import { loadDirectory } from '#policystore';
 import { analystPolicies, loopbackDatasource } from './policies.ts';
@@ -62,11 +62,7 @@ export interface ProxiesOptions {
   readonly command?: readonly string[];
 }
 
-const FROM_SOURCE = [
-  process.execPath,
-  '--conditions=outrider-source',
-  join(packageRoot, 'cli/main.ts'),
-];
+const OUTRIDER = [process.execPath, ...outriderArgv()];
 
 export async function startProxies(options: ProxiesOptions): Promise<Proxies> {
   const directory = mkdtempSync(join(tmpdir(), 'o-proxies-'));
@@ -116,7 +112,7 @@ async function startOne(
   name: string,
   policies: string,
   keys: ReturnType<typeof createKeySet>,
-  { config = {}, env = {}, command = FROM_SOURCE, prepare = () => {} }: ProxiesOptions,
+  { config = {}, env = {}, command = OUTRIDER, prepare = () => {} }: ProxiesOptions,
 ): Promise<{ child: ChildProcess; one: ProxyProcess }> {
   const own = join(directory, name);
   const state = join(own, 'state');

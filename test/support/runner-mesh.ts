@@ -9,9 +9,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { accepts } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { uidOf } from '#core/mesh-user';
-import { packageRoot } from '#core/package-root';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { ensureRuntimeDir, writeMeshFile } from '#core/runtime-dir';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { AssertionSigner } from '#core/tokens';
 import { descendantsOf, type Seen, seen } from './processes.ts';
 import { RunnerClient } from './runner-client.ts';
@@ -238,13 +238,11 @@ export class RunnerMesh {
   }
 
   #spawn(part: Part): ChildProcess {
-    const { built = false, argv = [], inspected = false, bundle } = this.#options;
+    const { built, argv = [], inspected = false, bundle } = this.#options;
     const policies = bundle
       ? ['--policies', bundle.path, '--policy-keys', bundle.keys, '--policy-require', 'bundle']
       : ['--policies', join(this.directory, 'policies')];
-    const command = built
-      ? [join(packageRoot, 'dist/cli/main.js')]
-      : ['--conditions=outrider-source', join(packageRoot, 'cli/main.ts')];
+    const command = outriderArgv(built);
     const admin = part === 'runner' ? 'admin' : `${part}-admin`;
     const own: Record<Part, readonly string[]> = {
       proxy: [...policies, '--limits-datasource', 'none'], // tests come faster than a person asks

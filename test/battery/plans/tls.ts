@@ -7,6 +7,7 @@ import { connectHead, exchanged, opened, type Step, socksTo } from '../steps.ts'
 
 /** Two hosts of the fixtures: requests to the one are looked into, the other is an opaque tunnel. */
 const [LOOKED_INTO, OPAQUE] = ['api.allowed.test', 'other.allowed.test'];
+const RECORD_HEADER_BYTES = 5;
 
 /** A TLS hello behind CONNECT. */
 export const tls: Planner = ({ send }) => {
@@ -20,7 +21,7 @@ export const tls: Planner = ({ send }) => {
         recordBytes: pieces,
       }),
       0,
-      pieces,
+      pieces && pieces + RECORD_HEADER_BYTES - 1,
     );
   const authority = authorityOf(send);
   const sni = sniOf(send, authority);
@@ -95,7 +96,7 @@ export const tlsHttp2: Planner = ({ send }) => {
   }));
 };
 
-/** Bytes of the hello in one record, and in one packet: as a number, the first number of a text, or some where it only is to be in pieces. */
+/** Bytes of the hello in one record; of all in one packet so many that packets and records end elsewhere. As a number, the first number of a text, or some where it only is to be in pieces. */
 function piecesOf(fragment: unknown): number | undefined {
   if (fragment === undefined || fragment === null || fragment === false) return undefined;
   const [digits = '32'] = /[1-9]\d*/.exec(JSON.stringify(fragment)) ?? [];

@@ -1,19 +1,30 @@
-import { parseArgs } from 'node:util';
+import { misused, toolOptions } from '../../support/tool-options.ts';
 import { TRIALS } from './trials.ts';
 
-/** `npm run chaos -- gateway [--sessions N]`: kills, restarts and stops under load; non-zero where more was lost than was in flight on what died. */
+const USAGE = `usage: npm run chaos -- gateway [--sessions N] [--only TEXT]
+       N: 20 or more. TEXT: what stands in the names of the trials:
+${Object.keys(TRIALS)
+  .map((name) => `         ${name}`)
+  .join('\n')}`;
+
+/**
+ * `npm run chaos -- gateway [--sessions N] [--only TEXT]`: kills, restarts and stops under load, or those with TEXT in their names; non-zero
+ * where more was lost than was in flight on what died.
+ */
 export async function gatewayChaos(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = toolOptions(USAGE, {
     args: [...argv],
-    options: { sessions: { type: 'string', default: '200' } },
+    options: {
+      sessions: { type: 'string', default: '200' },
+      only: { type: 'string', default: '' },
+    },
   });
   const sessions = Number(values.sessions);
-  if (!Number.isInteger(sessions) || sessions < 20) {
-    process.stderr.write('usage: npm run chaos -- gateway [--sessions N], with 20 or more\n');
-    return 2;
-  }
+  const trials = Object.entries(TRIALS).filter(([name]) => name.includes(values.only));
+  if (!Number.isInteger(sessions) || sessions < 20) misused(USAGE, 'too few sessions');
+  if (trials.length === 0) misused(USAGE, `no trial has '${values.only}' in its name`);
   let problems = 0;
-  for (const [name, trial] of Object.entries(TRIALS)) {
+  for (const [name, trial] of trials) {
     const verdict = await trial({ sessions, built: true });
     const { stallP99Ms } = verdict;
     const found = [...verdict.problems, ...tooLong(stallP99Ms)];

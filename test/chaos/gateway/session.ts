@@ -1,3 +1,5 @@
+import { Agent, type IncomingMessage, request } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const HEADERS = {
@@ -10,6 +12,15 @@ const INITIALIZE = {
   clientInfo: { name: 'chaos', version: '1' },
 };
 const COMES_BACK_AFTER_MS = 50;
+/** Of all sessions. fetch() would take as much of the machine as what is under test. */
+const AGENT = new Agent({ keepAlive: true });
+
+/** What was answered to one message. */
+interface Answer {
+  readonly status: number | undefined;
+  readonly headers: IncomingMessage['headers'];
+  readonly said: string;
+}
 
 /** What became of one call. Times are those of `performance.now()`. */
 export interface Outcome {
@@ -31,11 +42,11 @@ export class Session {
 
   /** @throws {Error} where the server does not take it */
   async open(): Promise<void> {
-    const response = await this.#post({ method: 'initialize', params: INITIALIZE, id: 0 });
-    const said = await response.text();
-    if (response.status !== 200) throw new Error(`initialize: ${response.status} ${said}`);
-    this.#id = response.headers.get('mcp-session-id') ?? undefined;
-    await (await this.#post({ method: 'notifications/initialized' })).text();
+    const begun = await this.#post({ method: 'initialize', params: INITIALIZE, id: 0 });
+    if (begun.status !== 200) throw new Error(`initialize: ${begun.status} ${begun.said}`);
+    const id = begun.headers['mcp-session-id'];
+    this.#id = typeof id === 'string' ? id : undefined;
+    await this.#post({ method: 'notifications/initialized' });
   }
 
   /** Never rejects. */
@@ -49,7 +60,7 @@ export class Session {
   async replica(): Promise<number> {
     const params = { name: 'replica', arguments: {} };
     const id = ++this.#requests;
-    const said = await (await this.#post({ method: 'tools/call', params, id })).text();
+    const { said } = await this.#post({ method: 'tools/call', params, id });
     return Number(/process (\d+)/.exec(said)?.[1] ?? Number.NaN);
   }
 
@@ -101,16 +112,19 @@ export class Session {
   ): Promise<string | undefined> {
     const id = ++this.#requests;
     const params = { name, arguments: given };
-    const response = await this.#post({ method: 'tools/call', params, id });
-    const said = await response.text();
-    const good =
-      response.status === 200 && said.includes('"result"') && !said.includes('"isError":true');
-    return good ? undefined : `${response.status} ${said.slice(0, 200)}`;
+    const { status, said } = await this.#post({ method: 'tools/call', params, id });
+    const good = status === 200 && said.includes('"result"') && !said.includes('"isError":true');
+    return good ? undefined : `${status} ${said.slice(0, 200)}`;
   }
 
-  #post(message: Readonly<Record<string, unknown>>): Promise<Response> {
+  async #post(message: Readonly<Record<string, unknown>>): Promise<Answer> {
     const body = JSON.stringify({ jsonrpc: '2.0', ...message });
-    return fetch(this.#url, { method: 'POST', headers: this.#headers(), body });
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      request(this.#url, { agent: AGENT, method: 'POST', headers: this.#headers() }, resolve)
+        .on('error', reject)
+        .end(body);
+    });
+    return { status: answer.statusCode, headers: answer.headers, said: await text(answer) };
   }
 
   #headers(): Record<string, string> {

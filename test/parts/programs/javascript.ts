@@ -4,12 +4,16 @@ export const JAVASCRIPT: readonly Program[] = [
   {
     fact: 'promises, timers and microtasks run in their order',
     code: `
-setTimeout(() => console.log('timeout'), 60);
-setImmediate(() => console.log('immediate'));
+import { stat } from 'node:fs';
+stat('/', () => {
+  setTimeout(() => console.log('timeout'), 0);
+  setImmediate(() => console.log('immediate'));
+});
 process.nextTick(() => console.log('tick'));
 Promise.resolve().then(() => console.log('microtask'));
 console.log('sync');`,
-    // A module's own evaluation is a microtask: what it queues as such comes before the next tick.
+    // A module's own evaluation is a microtask: what it queues as such comes before the next tick. Behind a read comes what is immediate,
+    // however late the timer is by then.
     stdout: 'sync\nmicrotask\ntick\nimmediate\ntimeout\n',
   },
   {
