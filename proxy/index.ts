@@ -3,6 +3,7 @@ export { createBudgetRedis } from './limits/budget-redis.ts';
 export type { BudgetAnswer, BudgetAsk, BudgetStore } from './limits/budget-store.ts';
 export type { LeaseStore } from './limits/lease-store.ts';
 export type { Limit, Taken } from './limits/limit.ts';
+export { LocalLimits } from './limits/local.ts';
 export { createRedisStore } from './limits/redis-store.ts';
 export { SharedLimits } from './limits/shared.ts';
 export { SharedBudgets } from './limits/shared-budgets.ts';

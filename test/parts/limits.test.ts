@@ -5,9 +5,8 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LOCAL_PRINCIPAL } from '#core/principal';
 import { parseRedisUrl } from '#core/redis';
-import { createRedisStore, type LeaseStore, type Limit, SharedLimits } from '#proxy';
+import { createRedisStore, type LeaseStore, type Limit, LocalLimits, SharedLimits } from '#proxy';
 import { leaseFacts } from '../../proxy/limits/contract.ts';
-import { LocalLimits } from '../../proxy/limits/local.ts';
 import { apiPolicies, type Proxies, startProxies } from '../support/proxies.ts';
 import { freePort, startRedis, type TestRedis, until } from '../support/redis.ts';
 
