@@ -108,7 +108,7 @@ async function askDirectly(port: number): Promise<number[]> {
 async function startFloor(directory: string, origin: number, undo: Undo): Promise<number> {
   const [port = 0] = await freePorts(1);
   const [sidecar, proxy] = ['a.sock', 'b.sock'].map((name) => `unix:${join(directory, name)}`);
-  const program = join(import.meta.dirname, 'bare-pipe.ts');
+  const program = join(import.meta.dirname, '../bare-pipe.ts');
   const hops = [`127.0.0.1:${port}`, sidecar, proxy, `127.0.0.1:${origin}`];
   for (const [at, from] of hops.slice(0, -1).entries()) {
     const to = hops[at + 1];
