@@ -22,10 +22,12 @@ export const added: Group = {
     'direct_p50_ms',
   ],
   async measure() {
-    const upstream = await startUpstream();
-    const proxies = await startBuiltProxies(1, upstream.port);
     const undo = new Undo();
     try {
+      const upstream = await startUpstream();
+      undo.add(() => upstream.stop());
+      const proxies = await startBuiltProxies(1, upstream.port);
+      undo.add(() => proxies.stop());
       const [ours] = proxies.each;
       if (!ours) throw new Error('no proxy');
       const one = { connections: 1, seconds: 4 };
@@ -60,8 +62,6 @@ export const added: Group = {
       };
     } finally {
       await undo.all();
-      await proxies.stop();
-      await upstream.stop();
     }
   },
 };
