@@ -15,6 +15,7 @@ import { createServer, ServerResponse } from '#core/node-http';
 import { asksForWebSocket } from '#core/websocket';
 import { type Reason, type RuleLimits, requestProtocol } from '#policies';
 import { assertBound, type Binding, type Grant } from './binding.ts';
+import { ConnectionPlaces, WAITING_MAX } from './connection-places.ts';
 import { askDatasources, asksForDatasources, DISCOVERY } from './discovery.ts';
 import type { Exchange } from './exchange.ts';
 import { forward } from './forward.ts';
@@ -74,6 +75,8 @@ const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
 const KEEP_ALIVE_MS = 30_000;
 /** Time for a refusal to be read before the connection goes. */
 const PARTING_MS = 500;
+/** When a place for a connection may be free again. */
+const PLACES_BACK_MS = 1_000;
 
 /** Whose limits hold. */
 type Limited = Pick<Grant, 'policy' | 'limits'> & { readonly rule: string };
@@ -108,6 +111,7 @@ export class Door {
   readonly #deps: DoorDeps;
   readonly #server: Server;
   readonly #connections = new Map<Socket, Connection>();
+  readonly #places: ConnectionPlaces;
   readonly #openings: Openings;
   readonly #http2: Http2Door;
   /** Takes connections that carry HTTP/1.1. */
@@ -129,7 +133,8 @@ export class Door {
     });
     // Above the door's own bound, which answers by its own reason.
     this.#server.maxHeadersCount = Math.max(2_000, limits.headerCount + 1);
-    this.#server.maxConnections = limits.connections;
+    this.#server.maxConnections = limits.connections + WAITING_MAX;
+    this.#places = new ConnectionPlaces(limits.connections);
     // The door looks at a connection first, and hands over what is HTTP.
     const [readHttp] = this.#server.listeners('connection');
     const toNode = (socket: Socket): void => void readHttp?.call(this.#server, socket);
@@ -200,6 +205,14 @@ export class Door {
       return;
     }
     this.#track(socket, undefined);
+    this.#places.take(
+      socket,
+      () => this.#admitted(socket),
+      () => this.#turnAway(socket),
+    );
+  }
+
+  #admitted(socket: Socket): void {
     const { heldMs } = this.#deps.journal;
     // Many refusals end their connection, whose program nobody can keep waiting: so it waits with the next.
     if (heldMs > 0) setTimeout(() => this.#read(socket), heldMs).unref();
@@ -525,6 +538,15 @@ export class Door {
     if (connection.parting && !connection.turns.busy) part(socket, connection.parting);
   }
 
+  #turnAway(socket: Socket): void {
+    const refused = new Refused('conn_limit', { retryAfterMs: PLACES_BACK_MS });
+    const bytes = refusalBytes(refused, this.#recordUnreadable(refused, 'forward'));
+    firstBytes(socket, PARTING_MS, ([version]) => {
+      if (version === SOCKS_VERSION) socket.destroy();
+      else part(socket, bytes);
+    });
+  }
+
   #dropped(): void {
     if (this.#deps.binding() !== undefined)
       this.#recordUnreadable(new Refused('conn_limit'), 'forward');
@@ -542,13 +564,17 @@ function refusalOf(error: ParseFailure, insideBody: boolean): Refused {
   return blame(error);
 }
 
-/** Waits for the first bytes of a connection, which stay in it; one that says nothing for so long is closed, and nothing is recorded. */
+/**
+ * Waits for the first bytes of a connection, which stay in it; one that ends without any, or says nothing for so long, is closed, and nothing
+ * is recorded.
+ */
 function firstBytes(socket: Socket, silenceMs: number, then: (bytes: Buffer) => void): void {
-  const heard = afterTime(silenceMs, () => void socket.destroy());
-  socket.once('close', heard);
+  const close = (): void => void socket.destroy();
+  const heard = afterTime(silenceMs, close);
+  socket.once('close', heard).once('end', close);
   socket.once('data', (bytes: Buffer) => {
     heard();
-    socket.off('close', heard).pause();
+    socket.off('close', heard).off('end', close).pause();
     socket.unshift(bytes);
     then(bytes);
   });

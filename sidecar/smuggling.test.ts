@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { get, reasonOf, rig, send, statusOf, until } from './test-rig.ts';
@@ -297,10 +298,29 @@ test('more connections than allowed are not taken', async (t) => {
   proxy.answer = () => {};
   const runner = await attach();
   await runner.bind();
-  const first = send(runner.door, `${GET}\r\n`, 100);
+  const held = connect(runner.door);
+  t.after(() => held.destroy());
+  held.write(`${GET}\r\n`);
   await until(() => proxy.requests.length === 1);
-  assert.equal(await send(runner.door, `${GET}\r\n`, 40), '');
-  await first;
+  const answer = await send(runner.door, `${GET}\r\n`, 2_000);
+  assert.deepEqual([statusOf(answer), reasonOf(answer)], [503, 'conn_limit']);
+  assert.match(answer, /\r\nretry-after: 1\r\n/);
+  assert.equal(await send(runner.door, '\x05\x01\0', 2_000), ''); // of SOCKS5, which has no such answer
+  assert.equal(proxy.requests.length, 1);
+  held.destroy();
   await runner.unbind();
   assert.ok(proxy.auditLines.some((line) => line.includes('"reason":"conn_limit"')));
+});
+
+test('a connection that is opened as others end is taken', async (t) => {
+  const { attach } = await rig(t, { connections: 8 });
+  const runner = await attach();
+  await runner.bind();
+  for (let round = 0; round < 20; round++) {
+    const held = Array.from({ length: 8 }, () => connect(runner.door));
+    await Promise.all(held.map((socket) => once(socket, 'connect')));
+    const last = send(runner.door, get('http://api.allowed.test/v1/ok', 'api.allowed.test')); // before the others have ended
+    for (const socket of held) socket.destroy();
+    assert.equal(statusOf(await last), 200);
+  }
 });
