@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { afterTime } from '#core/http1/after-time';
 import { helloRefusal, readClientHello, type TunnelTarget } from '#policies';
 import { Refused } from './refusal.ts';
 
@@ -17,7 +18,7 @@ export function expectHello(
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     let bytes = head;
-    const timer = setTimeout(() => done(new Refused('tls_peek_timeout')), timeoutMs);
+    const inTime = afterTime(timeoutMs, () => done(new Refused('tls_peek_timeout')));
     const onData = (chunk: Buffer): void => {
       bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
       look();
@@ -25,7 +26,7 @@ export function expectHello(
     const onGone = (): void =>
       done(new Refused(bytes.length === 0 ? 'client_gone' : 'protocol_mismatch'));
     const done = (refused?: Refused): void => {
-      clearTimeout(timer);
+      inTime();
       socket.pause();
       socket.off('data', onData).off('end', onGone).off('close', onGone);
       if (refused) reject(refused);

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import { afterTime } from '#core/http1/after-time';
 import type { TunnelTarget } from '#policies';
 import { expectHello } from './client-hello.ts';
 import type { Exchange } from './exchange.ts';
@@ -47,13 +48,13 @@ export async function intercept(call: InterceptCall): Promise<TLSSocket> {
 
 function handshake(secure: TLSSocket, timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => done(new Refused('tls_peek_timeout')), timeoutMs);
+    const inTime = afterTime(timeoutMs, () => done(new Refused('tls_peek_timeout')));
     const onError = (cause: Error): void => done(new Refused('tls_error', { cause }));
     // A client that only ends its side will not finish the handshake either.
     const onClose = (): void => done(new Refused('client_gone'));
     const onSecure = (): void => done();
     const done = (refused?: Refused): void => {
-      clearTimeout(timer);
+      inTime();
       secure.off('close', onClose).off('end', onClose).off('secure', onSecure);
       if (refused) reject(refused);
       else resolve();

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
-import { type Rig, type Runner, requestRecords, rig, statusOf, until } from './test-rig.ts';
+import {
+  type Rig,
+  type Runner,
+  requestRecords,
+  rig,
+  standStill,
+  statusOf,
+  until,
+} from './test-rig.ts';
 
 const GREETING = Buffer.from([5, 1, 0]);
 
@@ -174,4 +182,15 @@ test('bytes may come one by one, and not for ever', async (t) => {
   const silent = open(runner);
   await until(() => silent.closed);
   assert.equal(silent.received.length, 0);
+});
+
+test('what came in time is read, also by a sidecar that was held up until after it', async (t) => {
+  const built = await rig(t, { headerTimeout: 500 });
+  const { runner } = await bound(built);
+  const client = open(runner);
+  client.socket.write(GREETING);
+  await until(() => client.received.length === 2);
+  await standStill(700, () => client.socket.write(byName('api.allowed.test', 80)));
+  await until(() => client.received.length >= 12 || client.closed);
+  assert.equal(replyOf(client), 0);
 });

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { afterTime } from '#core/http1/after-time';
 import { Refused } from './refusal.ts';
 
 /** The first byte that a SOCKS5 client sends (RFC 1928, 3). No request line begins with it. */
@@ -104,7 +105,7 @@ function nameOf(address: Buffer): string {
 /** Collects bytes until a message is whole. */
 class Reader {
   readonly #socket: Socket;
-  readonly #timer: NodeJS.Timeout;
+  readonly #inTime: () => void;
   #bytes = Buffer.alloc(0);
   #look: () => void = () => {};
   #fail: (refused: Refused) => void = () => {};
@@ -116,9 +117,8 @@ class Reader {
 
   constructor(socket: Socket, timeoutMs: number) {
     this.#socket = socket;
-    this.#timer = setTimeout(
-      () => this.#fail(new SocksRefused('headers_timeout', SOCKS_REPLY.failure)),
-      timeoutMs,
+    this.#inTime = afterTime(timeoutMs, () =>
+      this.#fail(new SocksRefused('headers_timeout', SOCKS_REPLY.failure)),
     );
     socket.on('data', this.#onData).once('end', this.#onGone).once('close', this.#onGone);
     socket.resume();
@@ -154,7 +154,7 @@ class Reader {
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    this.#inTime();
     this.#socket.pause();
     this.#socket.off('data', this.#onData).off('end', this.#onGone).off('close', this.#onGone);
   }

@@ -399,3 +399,10 @@ export function helloFor(servername: string | undefined): Promise<Buffer> {
     );
   });
 }
+
+/** Does something and stands still, as a process does whose machine has other work: what is sent meanwhile waits, and timers come first then. */
+export async function standStill(ms: number, behind: () => void): Promise<void> {
+  await new Promise(setImmediate); // timers are the next that Node looks at
+  behind();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}

@@ -11,6 +11,7 @@ import {
   requestRecords,
   rig,
   send,
+  standStill,
   statusOf,
   TOKEN,
   until,
@@ -79,6 +80,15 @@ test('a tunnel whose TLS hello names its host is spliced, byte for byte, hello i
   assert.deepEqual(valuesOf(headers, 'host'), [HOST]);
   const { allowed, bytesOut } = await runner.unbind();
   assert.deepEqual([allowed, bytesOut], [2n, BigInt(2 * (hello.length + RECORD.length))]);
+});
+
+test('a hello that came in time is read, also by a sidecar that was held up until after it', async (t) => {
+  const built = await rig(t, { helloTimeout: 500 });
+  const tunnel = await throughTunnel(await bound(built));
+  const hello = await helloFor('tls.allowed.test');
+  await standStill(700, () => tunnel.socket.write(hello));
+  await until(() => tunnel.received.length >= hello.length || tunnel.closed);
+  assert.deepEqual(tunnel.received, hello, 'the echo of what was sent');
 });
 
 test('what is no hello for the host of the CONNECT is cut before the proxy hears of it', async (t) => {
