@@ -71,6 +71,7 @@ export type {
   PolicyProjection,
   RoleProjection,
 } from './projection.ts';
+export { type NamedQuota, rateLimitFields } from './rate-limit-fields.ts';
 export { type Family, isReason, REASONS, type Reason, type ReasonInfo } from './reason.ts';
 export { programTarget, requestTarget } from './request-line.ts';
 export {

@@ -7,8 +7,8 @@ import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { discardRest, StreamReset } from '#core/http2-relay';
 import { resetStream } from '#core/http2-reset';
 import { STATUS_CODES } from '#core/node-http';
-import { REASONS, type Reason } from '#policies';
-import { denialOf, ownStatusOf, refused } from './refusal.ts';
+import { REASONS, type Reason, rateLimitFields } from '#policies';
+import { denialOf, ownStatusOf, quotaOf, refused } from './refusal.ts';
 
 /** What a canonicalisation that failed means to the caller. */
 export function refusedTarget(reason: Reason): OutriderError {
@@ -108,6 +108,7 @@ function refusal(
 ): { body: unknown; headers: Record<string, string> } {
   const denial = denialOf(error);
   const shown = publicError(error);
+  const quota = quotaOf(error);
   const headers: Record<string, string> = {
     'x-outrider-error': error.code,
     'x-request-id': requestId,
@@ -116,6 +117,14 @@ function refusal(
     ...(error.retryAfterMs === undefined
       ? {}
       : { 'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1_000))) }),
+    ...(quota && fieldsOf(rateLimitFields(quota))),
   };
   return { body: { error: { ...shown.error, ...denial, requestId } }, headers };
+}
+
+/** Of names and values in turns. */
+function fieldsOf(fields: readonly string[]): Record<string, string> {
+  const named: Record<string, string> = {};
+  for (let at = 0; at + 1 < fields.length; at += 2) named[fields[at] ?? ''] = fields[at + 1] ?? '';
+  return named;
 }

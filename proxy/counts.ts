@@ -2,11 +2,18 @@ import {
   type Budget,
   type BudgetCounter,
   Budgets,
+  type Quota,
   RuleLimits,
   type Spender,
   type Spending,
 } from '#policies';
-import type { Dimension, Limit, Limiter, Taken } from './limits/limit.ts';
+import {
+  type Dimension,
+  intervalMs,
+  type Limit,
+  type Limiter,
+  type Taken,
+} from './limits/limit.ts';
 
 /** What one allowed request counts under. Plain data: another process may do the counting. */
 export interface Countable {
@@ -24,6 +31,8 @@ export interface CountedOut {
   readonly dimension: Dimension | 'concurrency' | 'budget';
   readonly unit: Limit['unit'];
   readonly retryAfterMs: number;
+  /** Of requests, where a rate refused it. */
+  readonly quota?: Quota | undefined;
 }
 
 /** A request that was counted, until `release`. */
@@ -71,7 +80,7 @@ export function createCounts(limiter: Limiter, shared?: ClosableBudgets): Counts
       const taken = (counted: Taken): ReturnType<Counts['take']> => {
         if (!counted.ok) {
           place.release();
-          return countedOut(counted.limit.dimension, counted.retryAfterMs, counted.limit.unit);
+          return limitReached(counted);
         }
         const spending = accounts.take(budgets, spender, Date.now());
         return spending instanceof Promise
@@ -99,10 +108,14 @@ export function createCounts(limiter: Limiter, shared?: ClosableBudgets): Counts
 
 const UNCOUNTED = { ok: true, release: () => {} } as const;
 
-function countedOut(
-  dimension: CountedOut['dimension'],
-  retryAfterMs: number,
-  unit: Limit['unit'] = 'requests',
-): CountedOut {
-  return { ok: false, dimension, unit, retryAfterMs };
+/** What a limit refused. */
+export function limitReached({ limit, retryAfterMs }: Extract<Taken, { ok: false }>): CountedOut {
+  const { dimension, unit, burst } = limit;
+  const windowMs = intervalMs(limit) * burst;
+  const quota = { count: burst, windowMs, remaining: 0, resetMs: retryAfterMs };
+  return { ok: false, dimension, unit, retryAfterMs, ...(unit === 'requests' && { quota }) };
+}
+
+function countedOut(dimension: CountedOut['dimension'], retryAfterMs: number): CountedOut {
+  return { ok: false, dimension, unit: 'requests', retryAfterMs };
 }

@@ -65,6 +65,8 @@ test("a rule's rate holds for all sandboxes of a tenant's role together, and for
   assert.equal(third.headers['x-outrider-rule'], 'limited');
   const retryAfter = Number(third.headers['retry-after']);
   assert.ok(retryAfter > 1_700 && retryAfter <= 1_800, `${retryAfter} s`);
+  assert.equal(third.headers['ratelimit-policy'], '"limited";q=2;w=3600');
+  assert.equal(third.headers['ratelimit'], `"limited";r=0;t=${retryAfter}`);
   assert.equal(origin.seen.length, 2, 'what is refused never gets there');
   const { verdict, reason, rule } = lastRecord(mesh);
   assert.deepEqual([verdict, reason, rule], ['limit', 'rate_limited', 'limited']);
@@ -216,6 +218,9 @@ for (const [dimension, elsewhere, change, who] of DIMENSIONS)
     const third = await mesh.ask('/http/free/x');
     assert.deepEqual([third.status, third.error.reason], [429, 'rate_limited']);
     assert.match(third.body, new RegExp(`requests of the ${dimension}`));
+    const [policy, left] = [third.headers['ratelimit-policy'], third.headers['ratelimit']];
+    assert.equal(policy, `"${dimension}";q=2;w=3600`);
+    assert.equal(left, `"${dimension}";r=0;t=${third.headers['retry-after']}`);
     assert.equal(origin.seen.length, 2);
     const principal = { ...LOCAL_PRINCIPAL, ...change.principal };
     const token = await mesh.token({ principal });
@@ -232,4 +237,5 @@ test('a limit of bytes refuses the next request, of that user, after what the la
   const second = await mesh.ask('/http/free/x');
   assert.equal(second.status, 429);
   assert.match(second.body, /bytes of the principal/);
+  assert.equal(second.headers['ratelimit'], undefined, 'which is about requests');
 });

@@ -56,7 +56,7 @@ export function takePlace(
 type PlaceParts = Pick<Parts, 'counts' | 'limits' | 'metrics'>;
 
 function countedOut(
-  { dimension, unit, retryAfterMs }: CountedOut,
+  { dimension, unit, retryAfterMs, quota }: CountedOut,
   rule: string,
   { limited: counter }: Parts['metrics'],
 ): OutriderError {
@@ -71,7 +71,11 @@ function countedOut(
     'RATE_LIMITED',
     `too many ${unit} of the ${dimension}: wait for Retry-After`,
     'rate_limited',
-    { retryAfterMs, ...(dimension === 'rule' ? { rule } : {}) },
+    {
+      retryAfterMs,
+      quota: quota && { name: dimension === 'rule' ? rule : dimension, quota },
+      ...(dimension === 'rule' ? { rule } : {}),
+    },
   );
 }
 

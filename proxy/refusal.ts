@@ -1,5 +1,5 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
-import { isReason, type Reason } from '#policies';
+import { isReason, type NamedQuota, type Reason } from '#policies';
 
 /** Why a call was refused, as the audit and the caller may know it. */
 export interface Denial {
@@ -12,8 +12,10 @@ export interface RefusalDetails {
   /** For the log alone. */
   readonly because?: unknown;
   readonly retryAfterMs?: number;
+  /** Of the limit that refused it. */
+  readonly quota?: NamedQuota | undefined;
   /** HTTP status of the answer in place of the code's. */
-  readonly status?: number;
+  readonly status?: number | undefined;
 }
 
 /** An error that carries a reason of the closed list. */
@@ -21,10 +23,10 @@ export function refused(
   code: ErrorCode,
   message: string,
   reason: Reason,
-  { rule = null, because, retryAfterMs, status }: RefusalDetails = {},
+  { rule = null, because, retryAfterMs, quota, status }: RefusalDetails = {},
 ): OutriderError {
   return new OutriderError(code, message, {
-    cause: new RefusalCause(reason, rule, status, because),
+    cause: new RefusalCause(reason, { rule, because, quota, status }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
 }
@@ -44,6 +46,11 @@ export function ownStatusOf({ cause }: OutriderError): number | undefined {
   return cause instanceof RefusalCause ? cause.status : undefined;
 }
 
+/** What the limit that an error of `refused` tells of leaves. */
+export function quotaOf({ cause }: OutriderError): NamedQuota | undefined {
+  return cause instanceof RefusalCause ? cause.quota : undefined;
+}
+
 /** The reason and rule that an error carries: from `refused`, or from a decision of the policy. */
 export function denialOf(error: unknown): Denial | undefined {
   if (!(error instanceof OutriderError)) return undefined;
@@ -60,11 +67,13 @@ class RefusalCause extends Error {
   readonly reason: Reason;
   readonly rule: string | null;
   readonly status: number | undefined;
+  readonly quota: NamedQuota | undefined;
 
-  constructor(reason: Reason, rule: string | null, status: number | undefined, because: unknown) {
+  constructor(reason: Reason, { rule = null, because, quota, status }: RefusalDetails) {
     super(reason, because === undefined ? undefined : { cause: because });
     this.reason = reason;
     this.rule = rule;
     this.status = status;
+    this.quota = quota;
   }
 }

@@ -470,7 +470,7 @@ export class Door {
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */
   #limit(exchange: Exchange, { policy, rule, limits }: Limited): void {
     const place = this.#deps.ruleLimits.take(`${policy}/${rule}`, limits, performance.now());
-    exchange.quota = place.quota && { rule, quota: place.quota };
+    exchange.quota = place.quota && { name: rule, quota: place.quota };
     if (!place.ok) {
       const { reason, retryAfterMs } = place;
       throw new Refused(reason, { rule, retryAfterMs, quota: exchange.quota });

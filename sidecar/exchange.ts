@@ -1,8 +1,14 @@
 import { FAILURES } from '#core/errors';
 import { newId } from '#core/ids';
-import { isReason, REASONS, type Reason, type Target, targetText } from '#policies';
+import {
+  isReason,
+  type NamedQuota,
+  REASONS,
+  type Reason,
+  type Target,
+  targetText,
+} from '#policies';
 import type { Binding, Grant } from './binding.ts';
-import type { RuleQuota } from './rate-limit-fields.ts';
 import type { Refused } from './refusal.ts';
 import type { Ingress } from './request-target.ts';
 
@@ -37,7 +43,7 @@ export class Exchange {
   own: string | undefined;
   grant: Grant | undefined;
   /** What the rule's rate leaves. */
-  quota: RuleQuota | undefined;
+  quota: NamedQuota | undefined;
   /** Towards the proxy and towards the program. */
   bytesOut = 0;
   bytesIn = 0;

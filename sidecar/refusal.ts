@@ -1,9 +1,8 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
 import { STATUS_CODES } from '#core/node-http';
-import { type Near, REASONS, type Reason } from '#policies';
+import { type NamedQuota, type Near, REASONS, type Reason, rateLimitFields } from '#policies';
 import type { ProgramResponse } from './program-side.ts';
-import { type RuleQuota, rateLimitFields } from './rate-limit-fields.ts';
 
 /** What a refusal may say besides its reason. */
 export interface RefusalDetails {
@@ -17,7 +16,7 @@ export interface RefusalDetails {
   readonly cause?: unknown;
   /** Seconds are rounded up; sent as `Retry-After`. */
   readonly retryAfterMs?: number | undefined;
-  readonly quota?: RuleQuota | undefined;
+  readonly quota?: NamedQuota | undefined;
 }
 
 /**
@@ -28,7 +27,7 @@ export class Refused extends OutriderError {
   readonly reason: Reason;
   readonly rule: string | null;
   readonly status: number;
-  readonly quota: RuleQuota | undefined;
+  readonly quota: NamedQuota | undefined;
   readonly allowed: (() => Near) | undefined;
 
   constructor(reason: Reason, details: RefusalDetails = {}) {

@@ -1,5 +1,12 @@
 import type { Spender } from '#policies';
-import type { ClosableBudgets, Countable, CountedIn, CountedOut, Counts } from '../counts.ts';
+import {
+  type ClosableBudgets,
+  type Countable,
+  type CountedIn,
+  type CountedOut,
+  type Counts,
+  limitReached,
+} from '../counts.ts';
 import type { Limiter, Taken } from '../limits/limit.ts';
 import type { CountAnswer, Counting } from './doors.ts';
 
@@ -147,6 +154,5 @@ function leased(taken: Taken): CountedIn | CountedOut {
       },
       release: () => {},
     };
-  const { limit, retryAfterMs } = taken;
-  return { ok: false, dimension: limit.dimension, unit: limit.unit, retryAfterMs };
+  return limitReached(taken);
 }
