@@ -7,7 +7,8 @@ from outrider_wire import CHUNK
 
 EGRESS = "/run/outrider/egress"
 BUFFER = 256 << 10
-CONNECTIONS = 256
+# The 256 that the sidecar takes, and the 64 that wait there for a place or are told that there is none: it is the one to say so.
+CONNECTIONS = 320
 # Where every read goes: what the other side takes at once is never copied. Pages that nothing was read into cost nothing.
 SCRATCH = memoryview(bytearray(BUFFER))
 
