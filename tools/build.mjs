@@ -23,6 +23,7 @@ await build({
   platform: 'node',
   target: 'node20', // the SDK's; see `engines`
   conditions: ['outrider-source'],
+  inject: [join(root, 'tools/globals.mjs')],
   // dockerode brings compiled code that is there or not; yaml is loaded where there is YAML to read, by `core/config.ts`, too, which would be a second copy.
   external: ['dockerode', 'yaml'],
   // What the CommonJS packages in it call for Node's own modules.
