@@ -18,6 +18,15 @@ export const ISSUER_ALGORITHMS = [
 /** Longer tokens of an issuer are refused before they are parsed. */
 export const ISSUED_TOKEN_MAX_CHARACTERS = 16_384;
 
+/**
+ * Whether the `typ` of a token's header is that of one which may give access: `at+jwt` (RFC 9068 2.1), or `JWT` or none, since many
+ * issuers say no more. Any other is for something else, whoever signed it (RFC 8725 3.11).
+ */
+export function isAccessTokenType(typ: string | undefined): boolean {
+  const type = typ?.toLowerCase().replace(/^application\//, '') ?? 'jwt';
+  return type === 'jwt' || type === 'at+jwt';
+}
+
 /** What may choose among configured issuers and no more, or why a token is no JWT, by the names that `policies/reason.ts` has for it. */
 export type UnverifiedIssuer =
   | { readonly issuer: string }

@@ -7,6 +7,8 @@ export const AUTH_FAILURES = {
   not_yet_valid: 'the token is not valid yet',
   claims: 'the token is not meant for this gateway',
   signature: "the token's signature is not valid",
+  type: 'the token is no access token',
+  bound: 'the token is bound to a key or a certificate: what is taken here is a token without cnf',
   scope: 'the token lacks a scope',
   keys_unavailable: "the issuer's keys cannot be fetched",
 } as const;

@@ -63,6 +63,7 @@ const REFUSED = [
   [{ ...good, nbf: NOW_S + 60 }, 'not_yet_valid', 'not yet'],
   [{ ...good, scope: 'other' }, 'scope', 'without the scope'],
   [{ ...good, sub: '' }, 'claims', 'nobody'],
+  [{ ...good, cnf: { jkt: 'thumbprint' } }, 'bound', 'bound to a key'],
 ] as const;
 
 for (const [answer, reason, why] of REFUSED)

@@ -1,6 +1,10 @@
 import { errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
 import { OutriderError, toOutriderError } from '#core/errors';
-import { ISSUED_TOKEN_MAX_CHARACTERS, unverifiedIssuer } from '#core/issued-tokens';
+import {
+  ISSUED_TOKEN_MAX_CHARACTERS,
+  isAccessTokenType,
+  unverifiedIssuer,
+} from '#core/issued-tokens';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
 import { CLOCK_TOLERANCE_S } from '#core/tokens';
@@ -97,13 +101,15 @@ function jwtVerifier(
 ): (token: string) => Promise<TokenVerdict> {
   return async (token) => {
     try {
-      const { payload } = await jwtVerify(token, keys, {
+      const { payload, protectedHeader } = await jwtVerify(token, keys, {
         issuer: issuer.issuer,
         audience: issuer.audience,
         algorithms: [...issuer.algorithms],
         requiredClaims: ['exp', 'sub'],
         clockTolerance: CLOCK_TOLERANCE_S,
       });
+      if (!isAccessTokenType(protectedHeader.typ))
+        return { ok: false, reason: 'type', scopes: issuer.scopes };
       const verdict = grantedTo(payload, issuer);
       if (verdict.ok) cache.set(token, verdict.principal, (payload.exp ?? 0) * 1_000);
       return verdict;

@@ -135,6 +135,11 @@ const REFUSED: readonly (readonly [string, () => Promise<string> | string])[] = 
   ['without an end', () => sign(rsa, { ...good(), exp: undefined })],
   ['not valid yet', () => sign(rsa, { ...good(), nbf: now() + 60 })],
   ['no subject', () => sign(rsa, { ...good(), sub: undefined })],
+  ['bound to a key', () => sign(rsa, { ...good(), cnf: { jkt: 'thumbprint' } })],
+  ['bound to a certificate', () => sign(rsa, { ...good(), cnf: { 'x5t#S256': 'thumbprint' } })],
+  ['bound to nobody knows what', () => sign(rsa, { ...good(), cnf: null })],
+  ['a proof of a key', () => sign(rsa, good(), { typ: 'dpop+jwt' })],
+  ['a logout token', () => sign(rsa, good(), { typ: 'logout+jwt' })],
   ['an empty subject', () => sign(rsa, { ...good(), sub: '' })],
   ["a stranger's key under a known name", () => sign(stranger, good())],
   ['an unknown key', () => sign(rsa, good(), { kid: 'other' })],
@@ -173,6 +178,12 @@ for (const [what, make] of REFUSED)
     assert.equal(response.status, 401);
     assert.match(response.headers.get('www-authenticate') ?? '', /^Bearer .*error="invalid_token"/);
     assert.equal((await gateway.call(await sign(rsa, good()))).status, 200, 'control');
+  });
+
+for (const typ of ['at+jwt', 'application/at+jwt', 'JWT'])
+  test(`B2: a token of the type ${typ} is let in`, async (t) => {
+    const gateway = await startTrusting(t, {});
+    assert.equal((await gateway.call(await sign(rsa, good(), { typ }))).status, 200);
   });
 
 for (const [what, claims, status] of [

@@ -34,6 +34,8 @@ export function verdictOf(claims: JWTPayload, issuer: IssuerConfig, nowMs: numbe
 
 /** The same where issuer, audience and time have been held against them already. */
 export function grantedTo(claims: JWTPayload, issuer: IssuerConfig): TokenVerdict {
+  // Of no bearer (RFC 7800 3.1, RFC 8705 3, RFC 9449 7.1): whoever stole it could use it, since no proof is asked for here.
+  if (claims['cnf'] !== undefined) return { ok: false, reason: 'bound', scopes: issuer.scopes };
   const scopes = scopesOf(claims);
   if (!issuer.scopes.every((scope) => scopes.has(scope)))
     return { ok: false, reason: 'scope', scopes: issuer.scopes };

@@ -1,6 +1,6 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { OutriderError } from '#core/errors';
-import { issuedPrincipal, unverifiedIssuer } from '#core/issued-tokens';
+import { isAccessTokenType, issuedPrincipal, unverifiedIssuer } from '#core/issued-tokens';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
 import { type Bound, boundTo, CLOCK_TOLERANCE_S } from '#core/tokens';
@@ -85,9 +85,7 @@ async function verified(
       requiredClaims: ['exp', 'sub'],
       clockTolerance: CLOCK_TOLERANCE_S,
     });
-    // Tokens of the mesh itself, and those that say nothing of access, stand for nobody here (RFC 8725 3.11).
-    const type = protectedHeader.typ?.toLowerCase().replace(/^application\//, '') ?? 'jwt';
-    if (!['jwt', 'at+jwt'].includes(type)) throw bad('jwt_typ');
+    if (!isAccessTokenType(protectedHeader.typ)) throw bad('jwt_typ'); // such as one of the mesh itself
     return payload;
   } catch (error) {
     if (error instanceof KeysUnavailable)
