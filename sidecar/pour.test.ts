@@ -20,7 +20,7 @@ test('what many connections pour at once arrives whole, whoever reads slowly, an
   const door = createServer((socket: Socket) => {
     const upstream = connect({ path: from, onread: intoOwnMemory });
     let passed = 0;
-    pour(upstream, socket, (count) => (passed += count));
+    pour(upstream, socket, ({ length }) => (passed += length));
     upstream.once('end', () => assert.equal(passed, BYTES));
   });
   for (const [server, path] of [

@@ -35,15 +35,15 @@ export const intoOwnMemory: OnReadOpts = {
 };
 
 /**
- * Passes everything that `from` reads from now on to `to`, and its end; the slower side sets the pace. `onBytes` is told how many bytes
- * before they are passed on. Only for sockets that read as `intoOwnMemory` says.
+ * Passes everything that `from` reads from now on to `to`, and its end; the slower side sets the pace. `onBytes` sees all before it is
+ * passed on, may not keep it, and keeps it from going on where it destroys `to`. Only for sockets that read as `intoOwnMemory` says.
  */
-export function pour(from: Duplex, to: Duplex, onBytes: (count: number) => void): void {
+export function pour(from: Duplex, to: Duplex, onBytes: (bytes: Buffer) => void): void {
   if (!(from instanceof Socket)) throw new OutriderError('INTERNAL', 'not a socket to the proxy');
   /** What the kernel has not taken all of yet: it is still to be written from there. */
   const written: Uint8Array[] = [];
   const pass = (bytes: Buffer, memory?: Uint8Array): boolean => {
-    onBytes(bytes.length);
+    onBytes(bytes);
     if (to.destroyed) return false;
     const goesOn = to.write(bytes);
     if (memory && to.writableLength === 0) giveBack(memory);

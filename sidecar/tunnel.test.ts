@@ -196,6 +196,28 @@ for (const text of NO_TLS)
       assert.deepEqual([record?.['verdict'], record?.['reason']], ['deny', 'protocol_mismatch']);
     });
 
+for (const [where, before] of [
+  ['at once', []],
+  ['behind a record', [RECORD]],
+] as const)
+  test(`a tunnel carries nothing but TLS: a server that says something else ${where} ends it, and is not heard`, async (t) => {
+    const built = await rig(t);
+    const runner = await bound(built);
+    const hello = await helloFor('tls.allowed.test');
+    const tunnel = await throughTunnel(runner, hello);
+    await until(() => tunnel.received.length === hello.length);
+    const [server] = built.proxy.tunnelSockets;
+    const heard = Buffer.concat([hello, ...before]);
+    for (const record of before) server?.write(record);
+    await until(() => tunnel.received.length === heard.length);
+    server?.write('HTTP/1.1 200 OK\r\n\r\n');
+    await until(() => tunnel.closed);
+    assert.deepEqual(tunnel.received, heard);
+    await runner.unbind();
+    const [record] = requestRecords(built.proxy);
+    assert.deepEqual([record?.['verdict'], record?.['reason']], ['deny', 'protocol_mismatch']);
+  });
+
 test('a tunnel that the proxy refuses is closed, and recorded with the reason of the proxy', async (t) => {
   const built = await rig(t);
   built.proxy.tunnelAnswer =

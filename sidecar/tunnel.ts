@@ -29,8 +29,8 @@ export interface TunnelCall {
 
 /**
  * Opens a tunnel: says yes to the program, reads its TLS hello, and only when that names the host of the CONNECT asks the
- * proxy for a connection and splices the two. Nothing is sent to the proxy before, and nothing but TLS records of the program after. Resolves when
- * the tunnel has ended.
+ * proxy for a connection and splices the two. Nothing is sent to the proxy before, and nothing but TLS records goes either way after. Resolves
+ * when the tunnel has ended.
  */
 export async function tunnel(call: TunnelCall): Promise<void> {
   const { exchange, socket, head, target, accept, helloTimeoutMs, idleTimeoutMs } = call;
@@ -50,9 +50,9 @@ export async function tunnel(call: TunnelCall): Promise<void> {
       return;
     }
     socket.setTimeout(idleTimeoutMs, () => exchange.cut(new Refused('idle_timeout')));
-    const records = new TlsRecords();
-    if (!records.take(hello)) throw new Refused('protocol_mismatch');
-    await splice(call, upstream, hello, { isSound: (bytes) => records.take(bytes) });
+    const records = { program: new TlsRecords(), upstream: new TlsRecords() };
+    if (!records.program.take(hello)) throw new Refused('protocol_mismatch');
+    await splice(call, upstream, hello, { isSound: (side, bytes) => records[side].take(bytes) });
   } catch (thrown) {
     // The program was told 200 already: all that is left is to end the connection.
     exchange.refuse(toRefused(thrown));
@@ -92,8 +92,8 @@ function dial({ exchange, target, binding, now }: TunnelCall): Promise<Duplex> {
 /** What a splice is to end with, and to look at. */
 interface SpliceOptions {
   readonly status?: number;
-  /** Whether the next bytes of the program may go on; those that may not end the tunnel. */
-  readonly isSound?: (bytes: Buffer) => boolean;
+  /** Whether the next bytes from there may go on; those that may not end the tunnel. */
+  readonly isSound?: (from: 'program' | 'upstream', bytes: Buffer) => boolean;
 }
 
 /** Connects the two ends within the limits of the grant, and ends the exchange with `status` when both are closed. `first` goes out before all. */
@@ -123,18 +123,16 @@ export function splice(
     upstream.on('error', failed).once('close', () => closed(socket));
     // Before the pipe hears of it: what is cut here goes nowhere.
     socket.on('data', (chunk: Buffer) => {
-      if (!isSound(chunk)) {
-        exchange.cut(new Refused('protocol_mismatch'));
-        return;
-      }
+      if (!isSound('program', chunk)) return exchange.cut(new Refused('protocol_mismatch'));
       exchange.bytesOut += chunk.length;
       if (exchange.bytesOut > requestBytes) exchange.cut(new Refused('body_too_large'));
     });
     exchange.bytesOut += first.length;
     if (first.length > 0) upstream.write(first);
     socket.pipe(upstream);
-    pour(upstream, socket, (count) => {
-      exchange.bytesIn += count;
+    pour(upstream, socket, (chunk) => {
+      if (!isSound('upstream', chunk)) return exchange.cut(new Refused('protocol_mismatch'));
+      exchange.bytesIn += chunk.length;
       if (exchange.bytesIn > responseBytes) exchange.cut(new Refused('body_too_large'));
     });
   });
