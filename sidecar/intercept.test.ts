@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import {
@@ -12,6 +13,7 @@ import {
   reasonOf,
   requestRecords,
   rig,
+  standStill,
   statusOf,
   TOKEN,
   until,
@@ -47,7 +49,7 @@ async function opened(runner: Runner, authority: string): Promise<Socket> {
   return socket;
 }
 
-async function secured(socket: Socket, ca: string, tlsOptions: ConnectionOptions): Promise<Inside> {
+async function secured(socket: Duplex, ca: string, tlsOptions: ConnectionOptions): Promise<Inside> {
   const tls = connectTls({ socket, servername: SEEN, ca: [ca], ...tlsOptions });
   const connection: Inside = { tls, received: '', closed: false };
   tls.on('data', (chunk: Buffer) => {
@@ -187,6 +189,37 @@ test('a program that leaves amid the handshake is not waited for', async (t) => 
   await until(() => requestRecords(built.proxy).length === 1);
   assert.equal(requestRecords(built.proxy)[0]?.['reason'], 'client_gone');
 });
+
+test('a handshake whose end came in time is done, also by a sidecar that was held up until after it', async (t) => {
+  const built = await rig(t, { helloTimeout: 1_500 });
+  const { runner, ca } = await bound(built);
+  const socket = await opened(runner, `${SEEN}:443`);
+  const { program, held } = afterHello(socket);
+  const connecting = secured(program, ca, {});
+  await until(() => held.length > 0); // the sidecar has answered the hello
+  await standStill(1_800, () => {
+    for (const bytes of held.splice(0)) socket.write(bytes);
+  });
+  const answer = await ask(await connecting, `GET /v1/ok HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`);
+  assert.equal(statusOf(answer), 200);
+});
+
+/** The program's side of a connection on which what it says after its TLS hello is held back, until that was let go once. */
+function afterHello(socket: Socket): { program: Duplex; held: Buffer[] } {
+  const held: Buffer[] = [];
+  let flights = 0;
+  const program = new Duplex({
+    read() {},
+    write(bytes: Buffer, _, done) {
+      flights += 1;
+      if (flights === 2) held.push(bytes);
+      else socket.write(bytes);
+      done();
+    },
+  });
+  socket.on('data', (bytes: Buffer) => program.push(bytes)).on('close', () => program.destroy());
+  return { program, held };
+}
 
 test('a hello that names another host, or none, ends the connection before any certificate', async (t) => {
   const built = await rig(t);
