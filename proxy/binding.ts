@@ -13,6 +13,7 @@ import {
   targetAuthority,
 } from '#policies';
 import { PLAIN, type Prepared, type PreparedFrom } from './credential.ts';
+import type { BodyUse } from './datasources/adapter.ts';
 import { valuesOf } from './headers.ts';
 import type { Parts } from './parts.ts';
 import { refused } from './refusal.ts';
@@ -28,8 +29,8 @@ type Sigv4 = Extract<Inject, { sigv4: unknown }>['sigv4'];
 export interface BoundUpstream {
   /** Whether the credential itself is not sent, only a signature over the request. */
   readonly signs: boolean;
-  /** Whether the body says what is asked, or is signed, so that it must be read first. */
-  readonly readsBody: boolean;
+  /** What a body is; one that is signed is read first, too. */
+  readonly body: BodyUse;
   /**
    * Refuses by the headers alone, before anything is looked up.
    * @throws {OutriderError} EGRESS_DENIED, INVALID_REQUEST
@@ -65,7 +66,7 @@ export function boundUpstream(
   if ('sigv4' in inject)
     return {
       signs: true,
-      readsBody: inject.sigv4.service !== 's3' || target.method === 'POST',
+      body: inject.sigv4.service !== 's3' || target.method === 'POST' ? 'asks' : 'goes',
       assertHead: (rawHeaders) => assertSignable(inject.sigv4, target, rawHeaders),
       prepare({ secrets }, request) {
         const credentials = awsCredentialsOf(secrets.read(secretRef));
@@ -118,7 +119,7 @@ export function boundUpstream(
   };
 }
 
-const SENT_AS_IT_IS = { signs: false, readsBody: false, assertHead() {} } as const;
+const SENT_AS_IT_IS = { signs: false, body: 'goes', assertHead() {} } as const;
 
 /** It is there wherever the binding is one of OAuth2: it came from this very set by the name in this very permit. */
 function tokenGrantOf(set: PolicySet, permit: Permit<HostTarget>) {

@@ -60,13 +60,17 @@ export function inspect(
   upstream.assertHead(request.rawHeaders);
   if (target.kind === 'host') {
     const { query } = target;
-    if (!upstream.readsBody || !hasBody(request)) return { query, body: undefined };
+    if (upstream.body !== 'asks' || !hasBody(request)) return { query, body: undefined };
     return readBody(request, response, open, expectsContinue).then((body) => ({ query, body }));
   }
   const held = (body: Buffer | undefined): Inspected =>
     heldAgainst(policy, upstream.decision, target, request.rawHeaders, body);
-  if (!upstream.readsBody) return held(undefined);
   const { rule } = upstream.decision;
+  if (upstream.body === 'none' && hasBody(request))
+    throw refused('EGRESS_DENIED', REASONS.query_not_understood.text, 'query_not_understood', {
+      rule,
+    });
+  if (upstream.body !== 'asks') return held(undefined);
   // What it says is not to be unpacked here, and nobody can say what another reader would make of it.
   if (valuesOf(request.rawHeaders, 'content-encoding').length > 0)
     throw refused('EGRESS_DENIED', REASONS.encoded_body_forbidden.text, 'encoded_body_forbidden', {

@@ -89,7 +89,7 @@ function hostUpstream({ set }: Caller, permit: Permit<HostTarget>): Upstream {
 function unboundUpstream(target: HostTarget): BoundUpstream {
   return {
     signs: false,
-    readsBody: false,
+    body: 'goes',
     assertHead() {},
     prepare: (_parts, { query }) => ({ ...PLAIN, path: originForm({ ...target, query }) }),
   };
@@ -99,7 +99,7 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
   const { target, decision } = permit;
   const grant = grantDatasource(set, permit);
   if (!grant) throw new OutriderError('DATASOURCE_UNKNOWN', 'there is no such datasource');
-  const { assertHead, plan, readsBody } = ADAPTERS[target.type];
+  const { assertHead, plan, body } = ADAPTERS[target.type];
   const { spec } = grant.datasource;
   const { auth, secretRef, tls } = spec;
   const name = `${target.type}/${target.name}`;
@@ -111,7 +111,7 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
     credential: hasCredential ? `datasource:${name}` : '',
     anonymous: true,
     signs: spec.auth.type === 'sigv4',
-    readsBody: readsBody(target),
+    body: body(target),
     assertHead: (rawHeaders) => assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
     prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
       const held = secretRef === undefined ? undefined : secrets.read(secretRef);

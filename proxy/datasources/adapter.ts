@@ -40,10 +40,16 @@ export interface DatasourceCall {
   readonly announce?: readonly (readonly [name: string, value: string])[];
 }
 
+/**
+ * `asks`: it says what is asked, so that it is read before it is known whether it may be. `goes`: it goes on as it comes. `none`: there is
+ * none, and a call that has one is refused, since the other side could take it for a part of what is asked.
+ */
+export type BodyUse = 'asks' | 'goes' | 'none';
+
 /** What one type of datasource understands. Every file of this folder that is named after a type exports one. */
 export interface DatasourceAdapter {
-  /** Whether the body says what is asked, so that it must be read before it is known whether it may be. */
-  readonly readsBody: (target: DatasourceTarget) => boolean;
+  /** What a body of such a call is. */
+  readonly body: (target: DatasourceTarget) => BodyUse;
   /**
    * Refuses what no rule is about, by the call's head; nothing has been looked up or dialled by then.
    * @throws {OutriderError} EGRESS_DENIED, INVALID_REQUEST

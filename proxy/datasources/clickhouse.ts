@@ -9,7 +9,8 @@ import { underBase } from './http.ts';
  * has left: a server that is busy with a query does not see by itself that a connection was cut.
  */
 export const clickhouse: DatasourceAdapter = {
-  readsBody: ({ method }) => method === 'POST',
+  // To the server, which gets each call as a POST, a body is the rest of the statement.
+  body: ({ method }) => (method === 'POST' ? 'asks' : 'none'),
   plan(call) {
     const { target, spec } = call;
     const id = randomUUID();

@@ -6,7 +6,7 @@ import { authOf } from './auth.ts';
 
 /** Any HTTP API behind its endpoint's base path. Methods and paths are the policy's to allow. */
 export const http: DatasourceAdapter = {
-  readsBody: () => false,
+  body: () => 'goes',
   // Of two parameters of one name servers choose either.
   assertHead({ spec: { auth }, target }) {
     if (auth.type !== 'query') return;

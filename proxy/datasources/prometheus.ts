@@ -8,7 +8,7 @@ import { underBase } from './http.ts';
  * goes with every query; a caller that names one is refused.
  */
 export const prometheus: DatasourceAdapter = {
-  readsBody: ({ method }) => method === 'POST',
+  body: ({ method }) => (method === 'POST' ? 'asks' : 'none'),
   plan(call) {
     const { inject, secrets } = authOf(call);
     const { endpoint, tenant } = call.spec;

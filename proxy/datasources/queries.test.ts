@@ -123,6 +123,24 @@ for (const [reason, what, parameters, options] of REFUSED)
     assert.equal(origin.seen.length, 0);
   });
 
+const BEHIND = ' UNION ALL SELECT name FROM system.users ';
+for (const [path, framing] of [
+  ['/clickhouse/main/?query=SELECT+1', { 'content-length': `${BEHIND.length}` }],
+  ['/clickhouse/main/?query=SELECT+1', { 'transfer-encoding': 'chunked' }],
+  [
+    '/prometheus/main/api/v1/query?query=up%7Bteam%3D%22a%22%7D',
+    { 'content-length': `${BEHIND.length}` },
+  ],
+  ['/loki/main/loki/api/v1/query?query=%7Bteam%3D%22a%22%7D', { 'transfer-encoding': 'chunked' }],
+] as const)
+  test(`F2: ${path}: a body by ${Object.keys(framing)[0]} with a GET, which nobody looks at, is refused; without it the GET is answered`, async (t) => {
+    const { ask, origin } = await queryMesh(t);
+    const got = await ask(path, { body: BEHIND, headers: framing });
+    assert.equal(got.error.reason, 'query_not_understood', got.body);
+    assert.equal(origin.seen.length, 0);
+    assert.equal((await ask(path)).status, 200, 'control');
+  });
+
 const BODIES: readonly (readonly [string, string, AskOptions])[] = [
   ['sql_multi_statement', 'two statements', POST('SELECT 1; SELECT 2')],
   ['sql_not_readonly', 'a write', POST('INSERT INTO app.events VALUES (1)')],

@@ -377,6 +377,12 @@ const REFUSED: readonly (readonly [string, string, string, AskOptions])[] = [
   ],
   ['an acl', 's3_subresource_forbidden', '/s3/data/tenantA/k', put({ 'x-amz-acl': 'public-read' })],
   ['tags', 's3_subresource_forbidden', '/s3/data/tenantA/k', put({ 'x-amz-tagging': 'a=b' })],
+  [
+    'a body where none belongs',
+    'query_not_understood',
+    '/s3/data/tenantA/k',
+    { body: 'abc', headers: { 'content-length': '3' } },
+  ],
   ['a header twice', 'header_value', '/s3/data/tenantA/k', put({ 'x-amz-meta-a': ['b', 'c'] })],
   ['presigned', 'sigv4_presigned_forbidden', '/s3/data/tenantA/k?X-Amz-Signature=x', {}],
   ['SigV2', 'sigv4_required', '/s3/data/tenantA/k', get({ authorization: 'AWS P:sig' })],

@@ -6,11 +6,13 @@ import { awsCredentialsOf, textsOf } from '../s3/credentials.ts';
 import { signS3 } from '../s3/sign.ts';
 import { awsEncode } from '../s3/sigv4.ts';
 import { readUpload } from '../s3/upload.ts';
-import type { DatasourceAdapter, PlannedCall } from './adapter.ts';
+import type { BodyUse, DatasourceAdapter, PlannedCall } from './adapter.ts';
+
+const BODY_USE: Readonly<Record<string, BodyUse>> = { POST: 'asks', PUT: 'goes' };
 
 /** S3: one bucket, which the endpoint names by its host or its path; every request is signed anew. */
 export const s3: DatasourceAdapter = {
-  readsBody: ({ method }) => method === 'POST',
+  body: ({ method }) => BODY_USE[method] ?? 'none',
   assertHead({ spec, target, rawHeaders, nowMs }) {
     readUpload(rawHeaders, target.method, nowMs);
     copySourceAt(spec.endpoint, rawHeaders);
