@@ -43,6 +43,28 @@ const removed: readonly (readonly [string, string])[] = [
   ['Transfer-Encoding', 'chunked'],
   ['Host', 'evil.example'],
 ];
+for (const name of [
+  'X-HTTP-Method-Override',
+  'X_HTTP_Method_Override',
+  'X-Method',
+  'X-Original-URL',
+  'X_Rewrite_URL',
+  'X-Override-URL',
+  'X-Host',
+  'X-HTTP-Host-Override',
+  'X-HTTP-DestinationURL',
+  'X-Envoy-Original-Path',
+  'X_Datasource',
+  'Proxy_Authorization',
+])
+  test(`${name} reaches no upstream, with a credential or without`, () => {
+    const raw = [name, 'DELETE', 'Accept', '*/*'];
+    assert.deepEqual(onWire(raw, { anonymous: false, inject: [] }), [
+      'host: api.example.com',
+      'Accept: */*',
+    ]);
+  });
+
 for (const [name, value] of removed)
   test(`${name} does not reach an upstream that gets a credential`, () => {
     assert.deepEqual(onWire([name, value, 'Accept', '*/*']), [

@@ -1,4 +1,5 @@
 import { namesCaller } from '#core/identity-fields';
+import { hyphened, namesOtherRequest } from '#core/override-fields';
 
 /** Flat: name, value, name, value, as Node and undici take them. */
 export type FlatHeaders = string[];
@@ -41,7 +42,7 @@ export interface RequestHeaderRules {
 }
 
 /**
- * The headers of the upstream request, from those that arrived. The fields of the connection go first, those that `Connection`
+ * The headers of the upstream request, from those that arrived, without those that would make another request of it. The fields of the connection go first, those that `Connection`
  * names included, so that no caller can have an injected one removed.
  */
 export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRules): FlatHeaders {
@@ -49,7 +50,8 @@ export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRule
   const injected = rules.inject.map(([name]) => name.toLowerCase());
   const goes = (name: string): boolean =>
     isOfConnection(name, named) ||
-    isOwn(name) ||
+    isOwn(hyphened(name)) ||
+    namesOtherRequest(name) ||
     injected.includes(name) ||
     rules.strip.includes(name) ||
     (rules.anonymous &&

@@ -160,6 +160,32 @@ const REFUSED = [
     508,
     'loop_detected',
   ],
+  [
+    'a loop in a second line',
+    get(
+      'http://api.allowed.test/v1/ok',
+      'api.allowed.test',
+      'Via: 1.0 fred\r\nVia: 1.1 outrider:3128\r\n',
+    ),
+    508,
+    'loop_detected',
+  ],
+  [
+    'a proxy to ask next',
+    get(
+      'http://api.allowed.test/v1/ok',
+      'api.allowed.test',
+      'X-Upstream-Https-Proxy: http://evil.test:3128\r\n',
+    ),
+    403,
+    'upstream_proxy_forbidden',
+  ],
+  [
+    'a method of RTSP',
+    'ANNOUNCE /prometheus/main/x HTTP/1.1\r\nHost: 127.0.0.1:3128\r\n\r\n',
+    405,
+    'method_not_allowed',
+  ],
 ] as const;
 
 test('what is refused is answered with its reason, recorded once, and the proxy is never called', async (t) => {
@@ -214,7 +240,7 @@ test('the token stands once on the hop to the proxy, and nowhere towards the pro
       'http://api.allowed.test/v1/ok',
       'api.allowed.test',
       'Proxy-Authorization: Basic eDp5\r\nConnection: close, X-Named\r\nX-Named: 1\r\nX-Request-Id: mine\r\n' +
-        'X-Outrider-Role: admin\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=1\r\nX-HTTP-Method-Override: DELETE\r\nX-Kept: a\r\nX-Kept: b\r\n',
+        'X-Outrider-Role: admin\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=1\r\nX-HTTP-Method-Override: DELETE\r\nX_Original_URL: /other\r\nX_Request_Id: mine\r\nProxy: evil.test\r\nX-Kept: a\r\nX-Kept: b\r\n',
     ),
   );
   assert.equal(statusOf(answer), 200);
@@ -229,6 +255,9 @@ test('the token stands once on the hop to the proxy, and nowhere towards the pro
     'x-forwarded-for',
     'forwarded',
     'x-http-method-override',
+    'x_original_url',
+    'x_request_id',
+    'proxy',
   ])
     assert.deepEqual(valuesOf(headers, gone), [], gone);
 });

@@ -307,7 +307,7 @@ export class Door {
     { problem, upgrading, stream }: Wish,
   ): Promise<void> {
     // A stream ends alone, and where the next one begins nobody has to guess.
-    const multiplexed = request.httpVersion === '2.0' && connection.origin !== undefined;
+    const multiplexed = stream !== undefined;
     let exchange: Exchange | undefined;
     try {
       const { origin } = connection;

@@ -22,6 +22,9 @@ const VERSIONS: Readonly<Record<Wire, readonly string[]>> = {
   websocket: ['1.1'],
 };
 
+/** By which a program names a proxy that is to be asked behind this one: some egress proxies take its word. */
+const NEXT_PROXY = ['x-upstream-https-proxy', 'x-upstream-http-proxy'];
+
 /** Headers of which a second one leaves two readings. */
 const ONCE: Readonly<Record<string, Reason>> = {
   host: 'host_duplicate',
@@ -48,6 +51,8 @@ export function headProblem(head: RawHead, countMax: number, wire: Wire): Reason
     const lower = name.toLowerCase();
     const before = seen.get(lower);
     if (before === undefined) seen.set(lower, value);
+    else if (lower === 'via')
+      seen.set(lower, `${before},${value}`); // one list (RFC 9110, 5.3)
     else if (lower === 'content-length') return before === value ? 'cl_duplicate' : 'cl_conflict';
     else if (Object.hasOwn(ONCE, lower)) return ONCE[lower];
   }
@@ -105,7 +110,8 @@ function otherProblem(
   const expect = headers.get('expect');
   if (expect !== undefined && expect.toLowerCase() !== '100-continue') return 'header_forbidden';
   if (method === 'CONNECT' && hasBody(rawHeaders)) return 'upgrade_with_body';
-  if (/(?:^|[\s,])outrider(?:[\s,]|$)/i.test(headers.get('via') ?? '')) return 'loop_detected';
+  if (/(?:^|[\s,])outrider(?=[\s,:;(]|$)/i.test(headers.get('via') ?? '')) return 'loop_detected';
+  if (NEXT_PROXY.some((name) => headers.has(name))) return 'upstream_proxy_forbidden';
   const upgrade = headers.get('upgrade');
   // An offer of h2c may be passed over (RFC 9110, 7.8), and clients make it unasked; any other asks for another protocol.
   if (upgrade === undefined || /^h2c$/i.test(upgrade.trim())) return undefined;

@@ -1,4 +1,5 @@
 import { namesCaller } from '#core/identity-fields';
+import { hyphened, namesOtherRequest } from '#core/override-fields';
 
 /** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
 const ONE_HOP = new Set([
@@ -14,9 +15,9 @@ const ONE_HOP = new Set([
   'expect',
 ]);
 
-/** What a program says about who is calling, or about another request than the one that was decided. */
+/** What a program says about who is calling, or in the name of a hop. `Proxy` is what CGI makes HTTP_PROXY of (CVE-2016-5385). */
 const SPOOFED =
-  /^(?:proxy-|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-sandbox-|x-datasource$|x-request-id$|x-http-method|x-method-override$|x-original-|x-rewrite-url$|max-forwards$)/;
+  /^(?:proxy(?:-|$)|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-(?:sandbox|execution)-|x-datasource$|x-request-id$|max-forwards$)/;
 
 /**
  * The headers of a request that go on to the proxy: a flat list of names and values, in their order; without those that name the caller
@@ -30,7 +31,8 @@ export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: b
     (name, value) =>
       !ONE_HOP.has(name) &&
       !nominated.has(name) &&
-      !SPOOFED.test(name) &&
+      !SPOOFED.test(hyphened(name)) &&
+      !namesOtherRequest(name) &&
       !(stripIdentity && namesCaller(name) && !isAwsSignature(name, value)),
   );
 }

@@ -105,6 +105,16 @@ test('a request inside TLS is decided by its path and forwarded as https, with o
   await until(() => connection.closed);
 });
 
+test('a request line of HTTP/1 that claims HTTP/2 is refused inside TLS, too', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const line = (version: string) => `GET /v1/ok ${version}\r\nHost: ${SEEN}\r\n\r\n`;
+  const refused = await ask(await inside(runner, ca), line('HTTP/2.0'));
+  assert.deepEqual([statusOf(refused), reasonOf(refused)], [400, 'version']);
+  assert.equal(built.proxy.requests.length, 0);
+  assert.equal(statusOf(await ask(await inside(runner, ca), line('HTTP/1.1'))), 200, 'control');
+});
+
 test('inside TLS, too, the head of an answer does not wait for its body', async (t) => {
   const built = await rig(t);
   const tell = answerLate(built.proxy);

@@ -38,6 +38,9 @@ export function blame(failure: ParseFailure): Refused {
     return new Refused('method_not_allowed', { status: 400 });
   if (code === 'HPE_INVALID_METHOD') return badMethod(method, rest.length);
   if (code === 'HPE_INVALID_URL') return new Refused(badTarget(method, target));
+  // A method that llhttp knows of another protocol, such as RTSP.
+  if (code === 'HPE_INVALID_CONSTANT' && rest.length === 1 && /^HTTP\/1\.[01]$/.test(rest[0] ?? ''))
+    return badMethod(method, rest.length);
   if (code === 'HPE_INVALID_CONSTANT')
     return new Refused(rest.length === 1 ? 'version' : 'request_line_malformed');
   if (/CRLF/.test(failure.reason ?? '')) return new Refused('line_ending');
