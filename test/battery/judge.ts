@@ -40,6 +40,7 @@ export function outcomeOf(plan: Plan, seen: Seen): Outcome {
   if (refusedOpening) return { ...outcome, verdict: 'deny', statuses, answers };
   if (plan.form === 'datagram')
     return { ...outcome, verdict: seen.reply.error === null ? 'allow' : 'deny', statuses, answers };
+  if (plan.form === 'opening') return { ...outcome, verdict: 'allow', statuses, answers };
   if (plan.form === 'tunnel') {
     // A TLS handshake record, and not an alert: the other side has answered the hello.
     const verdict = bytes[0] === 22 ? 'allow' : answers.some(refusedByUs) ? 'deny' : end;
@@ -151,11 +152,13 @@ const EXPECTATIONS: Readonly<Record<string, Check | 'prose'>> = {
     atMost('milliseconds', outcome.seen.reply.ms, numberOf(expect, 'time_ms_max')),
   within_ms: (outcome, expect) =>
     atMost('milliseconds', outcome.seen.reply.ms, numberOf(expect, 'within_ms')),
-  status: ({ plan, statuses, verdict }, expect) => {
+  status: ({ plan, seen, statuses, verdict }, expect) => {
     const wanted = numbersOf(expect, 'status') ?? [];
     const status = statuses.at(-1);
     // SOCKS5 and what follows a yes have no status to tell.
-    if (status === undefined && (plan.form === 'tunnel' || !plan.native)) return [];
+    const refusedBySocks = (seen.reply.reply ?? 0) !== 0;
+    if (status === undefined && (plan.form === 'tunnel' || !plan.native || refusedBySocks))
+      return [];
     if (status !== undefined && wanted.includes(status)) return [];
     // Another way in may refuse at another step, by the same family of reasons; that is checked.
     return !plan.native && verdict === 'deny'

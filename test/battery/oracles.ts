@@ -47,8 +47,7 @@ function untouched({ send, expect }: Case, outcome: Outcome): string[] {
 function requestsAgree({ send, expect }: Case, outcome: Outcome): string[] {
   // A request that never ends has begun at the origin, and is no accepted one.
   if (expect.outcome === 'held-or-deny') return [];
-  if (REACHING.has(send.kind) || outcome.plan.form === 'tunnel' || outcome.plan.form === 'datagram')
-    return [];
+  if (REACHING.has(send.kind) || !['http', 'http2'].includes(outcome.plan.form)) return [];
   const accepted = outcome.seen.proxy.filter(({ verdict }) => verdict === 'allow').length;
   const parsed = requestsOf(outcome).length;
   return parsed === accepted
@@ -63,7 +62,8 @@ function recordsAgree(outcome: Outcome): string[] {
   if (plan.past === 'sidecar') return recordedOnce(outcome);
   const { sidecar, proxy } = seen;
   // TLS that ends at the door has a record for each request inside, and here there was none.
-  const onlyOpened = plan.form === 'tunnel' && outcome.verdict === 'allow' && proxy.length === 0;
+  const onlyOpened =
+    ['tunnel', 'opening'].includes(plan.form) && outcome.verdict === 'allow' && proxy.length === 0;
   const wanted = onlyOpened ? sidecar.length : Math.max(1, answers.length);
   const ids = sidecar.map(({ egressId }) => egressId);
   const reached = seen.sightings.some(({ connected, asked }) => connected ?? asked);

@@ -9,7 +9,7 @@ export interface Plan {
   /** How it goes in: the same case must be decided alike by all of them. */
   readonly mode: string;
   /** What the program speaks at the end of its steps. */
-  readonly form: 'http' | 'http2' | 'tunnel' | 'datagram';
+  readonly form: 'http' | 'http2' | 'tunnel' | 'opening' | 'datagram';
   readonly steps: readonly Step[];
   /** Whether these are the case's own bytes: then an answer has exactly the status that the case expects. */
   readonly native: boolean;

@@ -90,7 +90,10 @@ export function socksTo(authority: string): Buffer | undefined {
   const name = Buffer.from(host, 'latin1');
   if (host === '' || host.startsWith('[') || name.length > 255 || Number(port) > 65_535)
     return undefined;
-  const quad = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(host);
+  // Anything else that looks like an address is a name to SOCKS5.
+  const quad = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/.exec(
+    host,
+  );
   return quad
     ? socksRequest(1, 1, Buffer.from(quad.slice(1).map(Number)), Number(port))
     : socksRequest(1, 3, name, Number(port));

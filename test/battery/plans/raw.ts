@@ -113,12 +113,9 @@ function isPlainConnect(text: string, authority: string): boolean {
 function bySocks(authority: string): Plan[] {
   const wish = socksTo(authority);
   if (!wish) return [];
-  const steps: Step[] = [
-    { connect: 'relay' },
-    { socks: wish.toString('base64') },
-    { read: { want: 0 } },
-  ];
-  return [{ mode: 'socks5', form: 'tunnel', native: false, steps }];
+  // A raw CONNECT says no more either: whether there is a tunnel is all that there is to see.
+  const steps: Step[] = [{ connect: 'relay' }, { socks: wish.toString('base64') }];
+  return [{ mode: 'socks5', form: 'opening', native: false, steps }];
 }
 
 /** The other two spellings of a datasource. */
@@ -131,13 +128,16 @@ function byAlias(text: string, method: string, target: string, want: number): Pl
     return [{ connect: 'relay' }, ...exchanged(Buffer.from(said, 'latin1'), want)];
   };
   if (!text.includes(`\r\nHost: ${OWN_HOST}\r\n`) || method === 'PRI') return [];
+  // What names one already cannot name another.
+  if (/\r\nX-Datasource:/i.test(text)) return [];
   const host = `${type}-${name}.outrider.internal`;
   return [
     {
       mode: 'alias by host',
       form: 'http',
       native: false,
-      steps: spelled(`http://${host}${path}`, host),
+      // As clients write it: a query has a path before it.
+      steps: spelled(`http://${host}${path.replace(/^\?/, '/?')}`, host),
     },
     {
       mode: 'alias by header',
@@ -191,8 +191,10 @@ function byTunnel(text: string, want: number): Plan[] {
 }
 
 function originForm(text: string, origin: string): string {
-  return text.replaceAll(origin, (_all, at: number) =>
-    text[at + origin.length] === '/' ? '' : '/',
+  // A scheme is written in any case.
+  const anyCase = new RegExp(origin.replaceAll(/[$()*+.?[\\\]^{|}]/g, '\\$&'), 'gi');
+  return text.replaceAll(anyCase, (found, at: number) =>
+    text[at + found.length] === '/' ? '' : '/',
   );
 }
 
