@@ -12,6 +12,7 @@ import { readBody } from './relay/body.ts';
 import { AnswerWatch, type CallOutcome } from './relay/call-outcome.ts';
 import { assertHeadersAgree, eraOf } from './relay/era.ts';
 import { responseHeaders } from './relay/headers.ts';
+import { assertReadAsWritten } from './relay/media-type.ts';
 import { type Message, readMessages, toolOf } from './relay/message.ts';
 import { answering, type MessageId } from './relay/protocol-error.ts';
 import { type Admitted, type Relayed, relay } from './relay/relay.ts';
@@ -68,6 +69,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const kept = session?.backend === ANY_SERVER ? undefined : session;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
+  if (body.length > 0) assertReadAsWritten(request.headers);
   const messages = readMessages(body);
   const asked = askedIn(messages);
   entered.onRead();

@@ -10,7 +10,6 @@ export function headersOf(flat: readonly string[]): IncomingHttpHeaders {
 }
 
 const REQUEST_HEADERS: ReadonlySet<string> = new Set([
-  'content-type',
   'accept',
   'last-event-id',
   'traceparent',
@@ -38,6 +37,8 @@ export interface OwnHeaders {
   readonly sessionId?: string | undefined;
   /** Towards a server only, where it is called by another name than its address. */
   readonly host?: string | undefined;
+  /** Towards a server only: what its body is, whatever the client calls it. */
+  readonly contentType?: string | undefined;
 }
 
 /**
@@ -48,6 +49,7 @@ export function requestHeaders(from: IncomingHttpHeaders, own: OwnHeaders): stri
   const list: string[] = [];
   for (const name of Object.keys(from))
     if (REQUEST_HEADERS.has(name) || isMcp(name)) pass(list, name, from[name]);
+  if (own.contentType !== undefined) list.push('content-type', own.contentType);
   if (own.host !== undefined) list.push('host', own.host);
   if (own.assertion !== undefined) list.push('authorization', `Bearer ${own.assertion}`);
   return withOwn(list, own);

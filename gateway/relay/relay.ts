@@ -11,6 +11,7 @@ import type { Balancer, Visit } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
 import { AsEvent, EventAnswer } from './event-answer.ts';
 import { headersOf, requestHeaders, responseHeaders } from './headers.ts';
+import { JSON_TYPE } from './media-type.ts';
 import type { MessageId } from './protocol-error.ts';
 import type { Rewrite } from './rewrite.ts';
 import type { Upstream } from './upstream.ts';
@@ -163,6 +164,7 @@ function exchange(
           requestId,
           sessionId: (place ?? session)?.upstreamId,
           host: upstream.host,
+          contentType: body.length > 0 ? JSON_TYPE : undefined,
         }),
         body: body.length > 0 ? body : null,
       },
