@@ -84,7 +84,8 @@ test('L5: a changed file and SIGHUP change the servers without a call lost; a br
   const [, port = ''] = await logged(/"address":"127\.0\.0\.1:(\d+)"/);
   const call = async () => {
     const headers = { authorization: `Bearer ${'x'.repeat(40)}` };
-    const response = await fetch(`http://127.0.0.1:${port}/mcp`, { method: 'POST', headers });
+    const body = '{"jsonrpc":"2.0","id":1,"method":"ping"}';
+    const response = await fetch(`http://127.0.0.1:${port}/mcp`, { method: 'POST', headers, body });
     assert.equal(response.status, 200);
     return response.text();
   };

@@ -37,13 +37,14 @@ async function start(t: TestContext, over: Partial<GatewayConfig> = {}) {
 const isCall = ({ event }: { event?: unknown }) => event === 'call';
 
 test('L4: what is refused before it is read is one record each, with who it was and why, and no token', async (t) => {
-  const { call, records } = await start(t, { principalRate: 5, maxBody: 100 });
+  const { call, records } = await start(t, { principalRate: 6, maxBody: 100 });
   assert.equal(await call({ 'x-request-id': 'req-401', authorization: 'Bearer hunter2' }), 401);
   assert.equal(await call({ 'x-request-id': 'req-403', origin: 'https://evil.example' }), 403);
   assert.equal(await call({ 'x-request-id': 'req-404', 'mcp-session-id': 'o1.forged' }), 404);
   assert.equal(await call({ 'x-request-id': 'req-gone', 'mcp-session-id': 'o1.x' }, 'DELETE'), 404);
   assert.equal(await call({ 'x-request-id': 'req-413' }, 'POST', 'x'.repeat(101)), 413);
   assert.equal(await call({ 'x-request-id': 'req-400' }, 'POST', '{"id":1,"id":1}'), 400);
+  assert.equal(await call({ 'x-request-id': 'req-bom' }, 'POST', `\ufeff${CALL}`), 400);
   assert.equal(await call({ 'x-request-id': 'req-200' }), 200);
   assert.equal(await call({ 'x-request-id': 'req-429' }), 429);
   const { text, calls } = await records();
@@ -64,6 +65,7 @@ test('L4: what is refused before it is read is one record each, with who it was 
       ['req-gone', 'SESSION_NOT_FOUND', 'deny', 404, 'local', undefined, 'DELETE'],
       ['req-413', 'BODY_TOO_LARGE', 'deny', 413, 'local', undefined, 'POST'],
       ['req-400', 'INVALID_REQUEST', 'deny', 400, 'local', undefined, 'POST'],
+      ['req-bom', 'INVALID_REQUEST', 'deny', 400, 'local', undefined, 'POST'],
       ['req-200', undefined, 'allow', 200, 'local', 'x', undefined],
       ['req-429', 'RATE_LIMITED', 'limit', 429, 'local', undefined, 'POST'],
     ],

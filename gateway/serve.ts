@@ -19,12 +19,7 @@ import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
 import { ANY_SERVER, type ClientParameters } from './sessions/sealed-id.ts';
 import type { SessionEnd, Sessions } from './sessions/sessions.ts';
-import {
-  assertMayCall,
-  assertReadable,
-  onlyCallable,
-  type ToolRights,
-} from './tools/tool-rights.ts';
+import { assertMayCall, onlyCallable, type ToolRights } from './tools/tool-rights.ts';
 
 export interface ServeDeps {
   readonly balancer: Balancer;
@@ -69,8 +64,9 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const kept = session?.backend === ANY_SERVER ? undefined : session;
   const body = await readBody(request, deps.maxBody);
   const started = performance.now();
-  if (body.length > 0) assertReadAsWritten(request.headers);
-  const messages = readMessages(body);
+  const holdsMessages = body.length > 0 || request.method === 'POST';
+  if (holdsMessages) assertReadAsWritten(request.headers);
+  const messages = holdsMessages ? readMessages(body) : [];
   const asked = askedIn(messages);
   entered.onRead();
   const calls = messages.some((message) => toolOf(message) !== undefined);
@@ -88,7 +84,6 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   try {
     assertHeadersAgree(request.headers, messages);
     const rights = deps.rightsOf(principal);
-    assertReadable(rights, body, messages);
     assertMayCall(rights, messages);
     if (calls) deps.audit.assertWritable();
     const assertion = deps.assertionFor(principal);
@@ -105,8 +100,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
             requestId,
             assertion: assertion === undefined ? undefined : await assertion,
             session,
-            // A body that cannot be read may be anything.
-            again: body.length === 0 || messages.length > 0 ? deps.mayRepeat(messages) : 'never',
+            again: deps.mayRepeat(messages),
             asked,
             begin: era === 'modern' ? undefined : beginFor(principal, messages, deps),
             rewrite: rewriteFor(rights, request, messages),

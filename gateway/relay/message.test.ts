@@ -12,7 +12,7 @@ const AMBIGUOUS = [
   ['{"method":"tools/call","params":{"name":"ok"},"params":{"name":"bad"}}', 'params twice'],
   ['{"method":"tools/call","params":{"name":"ok"},"param\u017f":{"name":"bad"}}', 'a long s'],
   ['[{"method":"ping"},{"method":"a","method":"b"}]', 'in a batch'],
-  ['[[{"a":1}],{"method":"tools/call","params":{"name":"a","name":"b"}}]', 'behind a list'],
+  ['[{"a":[1]},{"method":"tools/call","params":{"name":"a","name":"b"}}]', 'behind a list'],
   ['{"method":"tools/call","Params":{"name":"a","name":"b"}}', 'in params of another case'],
   ['{"a":"\\\\","params" : {"b":"\\\\\\"","name":"x", "name" :"y"}}', 'behind backslashes'],
   ['{"params":{"\u006eame":"x","name":"y"}}', 'a name and its escape'],
@@ -43,10 +43,6 @@ const CLEAR = [
   ['{"id":1,"result":{"method":"tools/call","name":"t","name":"u"}}', undefined],
   ['{"params":{},"result":{"name":"t","name":"u"}}', undefined],
   ['{"params":{"":"","a":{"params":{"b":1,"b":2}}}}', undefined],
-  ['[[{"a":1,"a":2}],{"method":"ping"}]', undefined],
-  ['[{"params":{}},[{"a":1,"a":2}]]', undefined],
-  ['"tools/call"', undefined],
-  ['null', undefined],
 ] as const;
 
 for (const [text, tool] of CLEAR)
@@ -56,7 +52,7 @@ for (const [text, tool] of CLEAR)
     assert.equal(toolOf(message), tool);
   });
 
-test('a batch holds its messages, and what is no JSON holds none', () => {
+test('a batch holds its messages', () => {
   const batch = readMessages(Buffer.from('[{"id":1,"method":"a"},{"id":"x","method":"b"}]'));
   assert.deepEqual(
     batch.map(({ id, method }) => [id, method]),
@@ -65,9 +61,25 @@ test('a batch holds its messages, and what is no JSON holds none', () => {
       ['x', 'b'],
     ],
   );
-  for (const text of ['', '{', '{"a":1}x', '\ufeff{}'])
-    assert.deepEqual(readMessages(Buffer.from(text)), []);
 });
+
+const NO_MESSAGES = [
+  ['', -32_700, 'nothing'],
+  ['{', -32_700, 'half of JSON'],
+  ['{"a":1}x', -32_700, 'more than JSON'],
+  ['\ufeff{"method":"ping"}', -32_700, 'a byte order mark, which some parsers drop'],
+  [Buffer.from('{"method":"ping","a":"\xff"}', 'latin1'), -32_700, 'no UTF-8'],
+  ['[]', -32_600, 'an empty batch'],
+  ['"tools/call"', -32_600, 'a text'],
+  ['null', -32_600, 'null'],
+  ['[{"method":"ping"},[{"a":1}]]', -32_600, 'a batch with something else in it'],
+] as const;
+
+for (const [body, rpcCode, why] of NO_MESSAGES)
+  test(`${rpcCode} for what is no message: ${why}`, () => {
+    const error = { code: 'INVALID_REQUEST', rpcCode, rpcId: null };
+    assert.throws(() => readMessages(Buffer.from(body)), error);
+  });
 
 test('a message that is nested thousands of times is read, short as it is', () => {
   for (const [open, close] of [

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { isRecord } from '#core/is-record';
 import { ambiguity } from './ambiguity.ts';
 import { type MessageId, ProtocolError, RPC } from './protocol-error.ts';
@@ -16,30 +17,41 @@ export interface Message {
 const VERSION_KEY = 'io.modelcontextprotocol/protocolVersion';
 
 /**
- * The messages in a body: one, or those of a batch (2025-03-26). A message that two parsers could read differently is refused,
- * because what the gateway decides about must be what the server gets. What is no JSON at all holds no message: the server says so.
+ * The messages in a body: one, or those of a batch (2025-03-26). What the gateway decides about must be what the server gets: so a body that is
+ * no JSON for us is refused, which a more lenient parser might read, and a message that two parsers could read differently.
  * @throws {ProtocolError} INVALID_REQUEST
  */
 export function readMessages(body: Buffer): readonly Message[] {
-  if (body.length === 0) return [];
   const text = body.toString('utf8');
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    return [];
-  }
+  const parsed = isUtf8(body) ? parsedJson(text) : undefined;
+  if (parsed === undefined) throw invalid(RPC.parseError, null, 'the body is not JSON');
   const batch = Array.isArray(parsed);
   const values: readonly unknown[] = Array.isArray(parsed) ? parsed : [parsed];
+  if (values.length === 0) throw invalid(RPC.invalidRequest, null, 'a batch holds no message');
+  if (!values.every(isRecord))
+    throw invalid(RPC.invalidRequest, null, 'a JSON-RPC message is an object');
   const messages = values.map((value) => messageOf(value, batch));
   const problem = ambiguity(text, values, batch);
   if (problem !== undefined)
-    throw new ProtocolError(
-      'INVALID_REQUEST',
-      { code: RPC.invalidRequest, id: messages[0]?.id ?? null },
+    throw invalid(
+      RPC.invalidRequest,
+      messages[0]?.id ?? null,
       `the message can be read in two ways: ${problem}`,
     );
   return messages;
+}
+
+/** Undefined where it is none: no JSON text stands for that. */
+function parsedJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function invalid(code: number, id: MessageId, message: string): ProtocolError {
+  return new ProtocolError('INVALID_REQUEST', { code, id }, message);
 }
 
 /** The tool that a message calls; empty where it names none, undefined where it calls none. */
@@ -48,8 +60,10 @@ export function toolOf({ method, params }: Message): string | undefined {
   return typeof params['name'] === 'string' ? params['name'] : '';
 }
 
-function messageOf(value: unknown, batched: boolean): Message {
-  const { id, method, params } = isRecord(value) ? value : NOTHING;
+function messageOf(
+  { id, method, params }: Readonly<Record<string, unknown>>,
+  batched: boolean,
+): Message {
   const given = isRecord(params) ? params : NOTHING;
   const meta = given['_meta'];
   const version = isRecord(meta) ? meta[VERSION_KEY] : undefined;

@@ -83,23 +83,6 @@ export function assertMayCall({ tools }: ToolRights, messages: readonly Message[
   }
 }
 
-/**
- * What no server may be sent on behalf of somebody whose calls are looked at: a body that the gateway cannot read.
- * @throws {ProtocolError} INVALID_REQUEST
- */
-export function assertReadable(
-  { tools }: ToolRights,
-  body: Buffer,
-  messages: readonly Message[],
-): void {
-  if (tools === 'any' || body.length === 0 || messages.length > 0) return;
-  throw new ProtocolError(
-    'INVALID_REQUEST',
-    { code: RPC.parseError, id: null },
-    'the body is not a JSON-RPC message',
-  );
-}
-
 /** Takes the tools that may not be called, with whatever arguments, out of a list; every other message passes as it is. */
 export function onlyCallable(callable: ReadonlyMap<string, unknown>): ChangeMessage {
   return (message) => {
