@@ -9,6 +9,12 @@ const PARAMETERS = new RegExp(`;[ \\t]*${PARAMETER}`, 'g');
 
 /** What every body to a server is: JSON is UTF-8 (RFC 8259 section 8.1), and what the gateway has read is what the server is to read. */
 export const JSON_TYPE = 'application/json';
+export const EVENTS_TYPE = 'text/event-stream';
+
+/** In lower case, without parameters; empty where none is said. */
+export function mediaTypeOf(headers: IncomingHttpHeaders): string {
+  return headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? '';
+}
 
 /**
  * Refuses a body that says it is to be decoded before it is read: one that is compressed, or text of another charset than UTF-8. A server

@@ -11,7 +11,7 @@ import type { Balancer, Visit } from './balancer.ts';
 import type { ExchangeEnd } from './circuit.ts';
 import { AsEvent, EventAnswer } from './event-answer.ts';
 import { headersOf, requestHeaders, responseHeaders } from './headers.ts';
-import { JSON_TYPE } from './media-type.ts';
+import { EVENTS_TYPE, JSON_TYPE, mediaTypeOf } from './media-type.ts';
 import type { MessageId } from './protocol-error.ts';
 import type { Rewrite } from './rewrite.ts';
 import type { Upstream } from './upstream.ts';
@@ -285,7 +285,7 @@ class Exchange implements Http1Handler {
 
   /** The answer of another server, in the event stream that the first had begun. */
   #goOn(status: number, headers: IncomingHttpHeaders): void {
-    const isJson = headers['content-type']?.startsWith('application/json') ?? false;
+    const isJson = mediaTypeOf(headers) === JSON_TYPE;
     if (status >= 300 || !(isJson || isEvents(headers))) {
       this.#ended = new OutriderError('UPSTREAM_LOST', LOST);
       return;
@@ -396,7 +396,7 @@ class Exchange implements Http1Handler {
 const LOST = 'the server was lost before it answered; whether the call took effect is unknown';
 
 function isEvents(headers: IncomingHttpHeaders): boolean {
-  return headers['content-type']?.startsWith('text/event-stream') ?? false;
+  return mediaTypeOf(headers) === EVENTS_TYPE;
 }
 
 /** Another server is no way out of it, and it says nothing about this one. */

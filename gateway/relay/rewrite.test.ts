@@ -34,6 +34,20 @@ const CASES = [
     'data: {"x":"水"}\n\ndata: {"new":"höhe"}\n\n',
     'the last',
   ],
+  [
+    'data: {"old":1}\r\n\rdata: {"old":2}\n\r\ndata: {"old":3}\r\n\n',
+    'data: {"new":"höhe"}\n\n'.repeat(3),
+    'blank lines of mixed line ends',
+  ],
+  [
+    'id: 1\r\rdata: {"x":1}\r\n\r\n: a\r\n\r',
+    'id: 1\r\rdata: {"x":1}\r\n\r\n: a\r\n\r',
+    'any line ends of what passes',
+  ],
+  ['\ufeffdata: {"old":1}\n\n', 'data: {"new":"höhe"}\n\n', 'a byte order mark'],
+  ['\ufeff\n: a\n\n', '\n: a\n\n', 'a byte order mark and no event'],
+  ['\uff1a: 1\n', '\uff1a: 1\n', 'what begins as a mark does'],
+  ['', '', 'nothing'],
 ] as const;
 
 for (const [before, after, what] of CASES)
@@ -61,7 +75,20 @@ test('a JSON answer is changed as a whole, or keeps its bytes', () => {
     '{"new":"höhe"}',
   );
   assert.equal(rewritten(JSON_ANSWER, [Buffer.from(' {"x" : 1.0}\n')]), ' {"x" : 1.0}\n');
+  assert.equal(rewritten(JSON_ANSWER, [Buffer.from('\ufeff{"old":1}')]), '{"new":"höhe"}');
   assert.equal(rewritten({}, [Buffer.from('{"old":1}')]), '{"new":"höhe"}', 'whatever its type');
+});
+
+test('an event stream is one in whatever case its type is written', () => {
+  const bytes = Buffer.from('data: {"old":1}\n\n');
+  for (const type of [
+    'Text/Event-Stream',
+    'text/event-stream;charset=utf-8',
+    'TEXT/EVENT-STREAM ; a=b',
+  ])
+    assert.equal(rewritten({ 'content-type': type }, [bytes]), 'data: {"new":"höhe"}\n\n', type);
+  const other = rewritten({ 'content-type': 'text/event-streams' }, [bytes]);
+  assert.equal(other, bytes.toString(), 'control: another type is none');
 });
 
 test('what cannot be read is not passed on', () => {

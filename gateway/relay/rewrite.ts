@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { OutriderError } from '#core/errors';
+import { EVENTS_TYPE, mediaTypeOf } from './media-type.ts';
 
 /** Changes a body on its way to the client. */
 export interface Rewrite {
@@ -14,6 +15,10 @@ export type ChangeMessage = (message: unknown) => unknown;
 
 /** The largest message that is kept to be changed. */
 const MESSAGE_MAX_BYTES = 4 * 2 ** 20;
+const NO_BYTES = Buffer.alloc(0);
+/** The byte order mark, as latin-1 for UTF-8. */
+const MARK = '\u00ef\u00bb\u00bf';
+const LINE_END = /\r\n?|\n/g;
 
 /**
  * Applies `change` to the messages of an answer: to the data of each event of a stream as it comes, or to the whole of a JSON
@@ -24,57 +29,107 @@ export function rewriteMessages(
   headers: IncomingHttpHeaders,
   change: ChangeMessage,
 ): Rewrite | undefined {
-  const type = headers['content-type'] ?? '';
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity')
     throw new OutriderError('UPSTREAM_UNREACHABLE', 'a server sent an answer that cannot be read');
-  if (type.startsWith('text/event-stream'))
-    return new Kept(EVENT_END, (event) => changeEvent(event, change));
-  return new Kept(undefined, (whole) => changeText(whole, change));
+  return mediaTypeOf(headers) === EVENTS_TYPE ? new Events(change) : new Whole(change);
 }
 
-/** A blank line, with any of the line ends that an event stream may have. */
-const EVENT_END = /\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n/g;
-
-/** Comments (keep-alives, mostly) and blank lines before an event: nothing in them is to be changed, and nothing else tells that all is well. */
-const BEFORE_EVENT = /^(?:(?::[^\r\n]*)?(?:\r\n|\r|\n))+/;
-
-/** Keeps what is not complete: up to `end`, or all of it. Latin-1 text is bytes, so that nothing is lost on the way. */
-class Kept implements Rewrite {
-  readonly #end: RegExp | undefined;
-  readonly #change: (part: string) => string;
+/** Keeps all of it. Latin-1 text is bytes, here and below, so that nothing is lost on the way. */
+class Whole implements Rewrite {
+  readonly #change: ChangeMessage;
   #kept = '';
 
-  constructor(end: RegExp | undefined, change: (part: string) => string) {
-    this.#end = end;
+  constructor(change: ChangeMessage) {
     this.#change = change;
   }
 
   piece(chunk: Buffer): Buffer {
     this.#kept += chunk.toString('latin1');
-    if (this.#kept.length > MESSAGE_MAX_BYTES)
-      throw new OutriderError('UPSTREAM_UNREACHABLE', 'a server sent a message that is too large');
-    return Buffer.from(this.#complete(), 'latin1');
+    if (this.#kept.length > MESSAGE_MAX_BYTES) throw tooLarge();
+    return NO_BYTES;
   }
 
   rest(): Buffer {
-    const left = this.#kept;
-    this.#kept = '';
-    return Buffer.from(left === '' ? '' : this.#change(left), 'latin1');
+    return Buffer.from(changeText(this.#kept, this.#change), 'latin1');
+  }
+}
+
+/**
+ * Keeps each event until the blank line that ends it. Comments (keep-alives, mostly) and blank lines before an event go on as they come: nothing in
+ * them is to be changed, and nothing else tells that all is well. Whatever a client takes for a line end is one, a mark before the first line is none
+ * of it, and goes on to nobody: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+ */
+class Events implements Rewrite {
+  readonly #change: ChangeMessage;
+  /** What may be the mark, until that is known. */
+  #opening: string | undefined = '';
+  /** The whole lines of an event. */
+  #event = '';
+  #line = '';
+  /** Of a line end that may have a second half: where that goes. */
+  #halfEnd: 'event' | 'on' | 'nowhere' | undefined;
+
+  constructor(change: ChangeMessage) {
+    this.#change = change;
   }
 
-  #complete(): string {
-    if (!this.#end) return '';
-    let done = '';
-    let at = 0;
-    for (const { 0: end, index } of this.#kept.matchAll(this.#end)) {
-      done += this.#change(this.#kept.slice(at, index + end.length));
-      at = index + end.length;
+  piece(chunk: Buffer): Buffer {
+    const text = this.#behindMark(chunk.toString('latin1'));
+    if (text === '') return NO_BYTES;
+    let done = this.#secondHalf(text);
+    let at = this.#halfEnd && text.startsWith('\n') ? 1 : 0;
+    this.#halfEnd = undefined;
+    LINE_END.lastIndex = at;
+    for (let end = LINE_END.exec(text); end; end = LINE_END.exec(text)) {
+      done += this.#lineEnds(this.#line + text.slice(at, end.index), end[0]);
+      this.#line = '';
+      at = LINE_END.lastIndex;
     }
-    const rest = this.#kept.slice(at);
-    const before = BEFORE_EVENT.exec(rest)?.[0] ?? '';
-    this.#kept = rest.slice(before.length);
-    return done + before;
+    this.#line += text.slice(at);
+    if (this.#event.length + this.#line.length > MESSAGE_MAX_BYTES) throw tooLarge();
+    return Buffer.from(done, 'latin1');
   }
+
+  rest(): Buffer {
+    const left = (this.#opening ?? '') + this.#event + this.#line;
+    return Buffer.from(left === '' ? '' : changeEvent(left, this.#change), 'latin1');
+  }
+
+  #behindMark(piece: string): string {
+    if (this.#opening === undefined) return piece;
+    const opening = this.#opening + piece;
+    this.#opening = opening !== MARK && MARK.startsWith(opening) ? opening : undefined;
+    if (this.#opening !== undefined) return '';
+    return opening.startsWith(MARK) ? opening.slice(MARK.length) : opening;
+  }
+
+  #secondHalf(text: string): string {
+    if (!text.startsWith('\n')) return '';
+    if (this.#halfEnd === 'event') this.#event += '\n';
+    return this.#halfEnd === 'on' ? '\n' : '';
+  }
+
+  /** What goes on with the end of a line. */
+  #lineEnds(line: string, end: string): string {
+    const [kept, whole] = [this.#event, this.#event + line + end];
+    const isHalf = end === '\r';
+    if (kept === '' && (line === '' || line.startsWith(':'))) {
+      if (isHalf) this.#halfEnd = 'on';
+      return whole;
+    }
+    this.#event = line === '' ? '' : whole;
+    if (line !== '') {
+      if (isHalf) this.#halfEnd = 'event';
+      return '';
+    }
+    const changed = changeEvent(whole, this.#change);
+    if (isHalf) this.#halfEnd = changed === whole ? 'on' : 'nowhere';
+    return changed;
+  }
+}
+
+function tooLarge(): OutriderError {
+  return new OutriderError('UPSTREAM_UNREACHABLE', 'a server sent a message that is too large');
 }
 
 /** The event with its data changed, in one line; the other fields keep their order. */
@@ -95,7 +150,12 @@ function changeEvent(event: string, change: ChangeMessage): string {
 function changeText(text: string, change: ChangeMessage): string {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(Buffer.from(text, 'latin1').toString('utf8'));
+    // Those that read an answer as UTF-8 drop a mark before it.
+    parsed = JSON.parse(
+      Buffer.from(text, 'latin1')
+        .toString('utf8')
+        .replace(/^\ufeff/, ''),
+    );
   } catch {
     return text; // no message, so nothing that a client could read as one
   }
