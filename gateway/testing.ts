@@ -7,7 +7,7 @@ import { type Address, formatAddress } from '#core/address';
 import { loadConfig } from '#core/config';
 import { closeServer, listen } from '#core/http';
 import { createKeySet } from '#core/keys';
-import { silentLogger } from '#core/log';
+import { type Logger, silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
 import { temporaryDirectory } from '#core/testing/directory';
 import { type GatewayConfig, gatewaySpec } from './config.ts';
@@ -60,10 +60,11 @@ export async function startGateway(
   t: TestContext,
   servers: readonly string[],
   over: Partial<GatewayConfig> = {},
+  log: Logger = silentLogger,
 ) {
   const made = gatewayConfig(t, { servers: servers.map((url) => new URL('/mcp', url)), ...over });
   const gateway = createGateway(made.config, {
-    log: silentLogger,
+    log,
     metrics: new Metrics('gateway'),
   });
   const address = await gateway.start();

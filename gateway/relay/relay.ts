@@ -352,7 +352,10 @@ class Exchange implements Http1Handler {
     else if (this.#response.headersSent && !this.#events.owes) {
       // The rest will not come: a cut connection says so, an orderly end would not.
       this.#response.destroy();
-      this.#answered(this.#events.isAnswered ? 'whole' : 'broken', 'failed');
+      // What we found wrong with it is nobody else's to tell.
+      if (cause instanceof OutriderError)
+        this.#done({ final: true, error: cause, end: 'failed' }, 'failed');
+      else this.#answered(this.#events.isAnswered ? 'whole' : 'broken', 'failed');
     } else {
       const failure = this.#failure(cause);
       this.#done(failure, failure.end);

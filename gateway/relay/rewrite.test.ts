@@ -91,6 +91,52 @@ test('an event stream is one in whatever case its type is written', () => {
   assert.equal(other, bytes.toString(), 'control: another type is none');
 });
 
+const LARGE = 5 * 2 ** 20;
+/** An event of more than is kept, with `text` behind most of it, or before; in pieces of `pieceBytes` that may end anywhere. */
+const largeEvent = (text: string, behind: boolean, lineEnd = '\n') =>
+  `id: 1${lineEnd}data: {${behind ? '' : text}"a":"${'\\"tools\\" '.repeat(LARGE / 10)}"${behind ? text : ''}}${lineEnd}${lineEnd}`;
+
+function pieces(text: string, pieceBytes: number): readonly Buffer[] {
+  const bytes = Buffer.from(text);
+  const count = Math.ceil(bytes.length / pieceBytes);
+  return Array.from({ length: count }, (_, n) =>
+    bytes.subarray(n * pieceBytes, (n + 1) * pieceBytes),
+  );
+}
+
+for (const [lineEnd, pieceBytes] of [
+  ['\n', 65_536],
+  ['\r\n', 65_521],
+  ['\r', 7 * LARGE],
+  ['\r\n', 1_009],
+] as const)
+  test(`an event that is too large to be kept passes where it is no list, and the next is looked at: ${JSON.stringify(lineEnd)} in pieces of ${pieceBytes}`, () => {
+    const before = largeEvent(',"b":1', true, lineEnd);
+    const next = 'data: {"old":1}\n\n';
+    assert.equal(
+      rewritten(EVENTS, pieces(`${before}${next}`, pieceBytes)),
+      `${before}data: {"new":"höhe"}\n\n`,
+    );
+    assert.equal(rewritten(EVENTS, pieces(before.trimEnd(), pieceBytes)), before.trimEnd(), 'half');
+  });
+
+for (const behind of [true, false])
+  for (const key of ['"tools"', '"t\\u006F\\u006fls"', '"\\u0074\\u006f\\u006f\\u006c\\u0073"'])
+    test(`an event that is too large to be kept is cut where it may be a list: ${key} ${behind ? 'behind' : 'before'} the rest`, () => {
+      const text = behind ? `,${key}:[]` : `${key}:[],`;
+      for (const pieceBytes of [65_536, 1_009]) {
+        const rewrite = rewriteMessages(EVENTS, change);
+        let passed = '';
+        const pass = () => {
+          for (const piece of pieces(largeEvent(text, behind), pieceBytes))
+            passed += rewrite?.piece(piece).toString('latin1');
+        };
+        assert.throws(pass, { code: 'UPSTREAM_UNREACHABLE' });
+        assert.ok(!passed.includes(':[]'), 'nothing of the list has passed');
+        assert.ok(!passed.includes('\n\n'), 'nor has the event ended');
+      }
+    });
+
 test('what cannot be read is not passed on', () => {
   assert.throws(() => rewriteMessages({ ...JSON_ANSWER, 'content-encoding': 'gzip' }, change), {
     code: 'UPSTREAM_UNREACHABLE',

@@ -15,6 +15,9 @@ export type ChangeMessage = (message: unknown) => unknown;
 
 /** The largest message that is kept to be changed. */
 const MESSAGE_MAX_BYTES = 4 * 2 ** 20;
+/** `tools`, the one key under which a message has a list of them, in every way to write it in JSON; it stands in one line, as every text there. */
+const LIST_KEY = /"(?:t|\\u0074)(?:o|\\u006f){2}(?:l|\\u006c)(?:s|\\u0073)"/i;
+const LIST_KEY_MAX_CHARACTERS = 32;
 const NO_BYTES = Buffer.alloc(0);
 /** The byte order mark, as latin-1 for UTF-8. */
 const MARK = '\u00ef\u00bb\u00bf';
@@ -58,6 +61,8 @@ class Whole implements Rewrite {
  * Keeps each event until the blank line that ends it. Comments (keep-alives, mostly) and blank lines before an event go on as they come: nothing in
  * them is to be changed, and nothing else tells that all is well. Whatever a client takes for a line end is one, a mark before the first line is none
  * of it, and goes on to nobody: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+ * An event that is too large to be kept goes on as it comes, as long as it cannot be a list: a result may be that large, and is asked for
+ * again until it has come.
  */
 class Events implements Rewrite {
   readonly #change: ChangeMessage;
@@ -66,6 +71,9 @@ class Events implements Rewrite {
   /** The whole lines of an event. */
   #event = '';
   #line = '';
+  /** The event is too large to be kept. Then its line is kept no further back than a key may reach, and so much of it has gone on. */
+  #isPassing = false;
+  #gone = 0;
   /** Of a line end that may have a second half: where that goes. */
   #halfEnd: 'event' | 'on' | 'nowhere' | undefined;
 
@@ -83,14 +91,17 @@ class Events implements Rewrite {
     for (let end = LINE_END.exec(text); end; end = LINE_END.exec(text)) {
       done += this.#lineEnds(this.#line + text.slice(at, end.index), end[0]);
       this.#line = '';
+      this.#gone = 0;
       at = LINE_END.lastIndex;
     }
     this.#line += text.slice(at);
-    if (this.#event.length + this.#line.length > MESSAGE_MAX_BYTES) throw tooLarge();
+    if (this.#event.length + this.#line.length > MESSAGE_MAX_BYTES) this.#isPassing = true;
+    if (this.#isPassing) done += this.#goOn();
     return Buffer.from(done, 'latin1');
   }
 
   rest(): Buffer {
+    if (this.#isPassing) return NO_BYTES;
     const left = (this.#opening ?? '') + this.#event + this.#line;
     return Buffer.from(left === '' ? '' : changeEvent(left, this.#change), 'latin1');
   }
@@ -109,8 +120,21 @@ class Events implements Rewrite {
     return this.#halfEnd === 'on' ? '\n' : '';
   }
 
+  /** What goes on of an event that passes. @throws {OutriderError} UPSTREAM_UNREACHABLE where it may be a list */
+  #goOn(): string {
+    assertNoList(this.#event);
+    assertNoList(this.#line);
+    const more = this.#event + this.#line.slice(this.#gone);
+    if (this.#halfEnd === 'event') this.#halfEnd = 'on';
+    this.#event = '';
+    this.#line = this.#line.slice(-LIST_KEY_MAX_CHARACTERS);
+    this.#gone = this.#line.length;
+    return more;
+  }
+
   /** What goes on with the end of a line. */
   #lineEnds(line: string, end: string): string {
+    if (this.#isPassing) return this.#passingEnds(line, end);
     const [kept, whole] = [this.#event, this.#event + line + end];
     const isHalf = end === '\r';
     if (kept === '' && (line === '' || line.startsWith(':'))) {
@@ -126,6 +150,18 @@ class Events implements Rewrite {
     if (isHalf) this.#halfEnd = changed === whole ? 'on' : 'nowhere';
     return changed;
   }
+
+  #passingEnds(line: string, end: string): string {
+    assertNoList(line);
+    if (line === '') this.#isPassing = false;
+    if (end === '\r') this.#halfEnd = 'on';
+    return line.slice(this.#gone) + end;
+  }
+}
+
+/** The key may as well be another's: who could tell would have to keep the whole. */
+function assertNoList(text: string): void {
+  if (LIST_KEY.test(text)) throw tooLarge();
 }
 
 function tooLarge(): OutriderError {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { verifyAudit } from '#core/audit-verify';
+import { silentLogger } from '#core/log';
 import type { GatewayConfig } from '../config.ts';
 import { startGateway, startHttp, temporaryDirectory } from '../testing.ts';
 
@@ -156,6 +157,31 @@ test('a list that comes on a resumed stream is filtered as well', async (t) => {
   const stream = await (await send('', 'GET')).text();
   assert.match(stream, /^: hello\n\nid: 1\ndata: /);
   assert.deepEqual(stream.match(/"name":"\w+"/g), ['"name":"alpha"']);
+});
+
+test('a result of more than 4 MiB comes on a resumed stream, a list of that size does not, and the log says so', async (t) => {
+  const text = 'x'.repeat(5 * 2 ** 20);
+  const large = [{ content: [{ type: 'text', text }] }, { tools: [{ name: 'beta', text }] }];
+  const [result = '', list = ''] = large.map(
+    (one) => `data: ${JSON.stringify({ jsonrpc: '2.0', id: 1, result: one })}\n\n`,
+  );
+  const server = await startHttp(t, ({ headers }, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.end(headers['last-event-id'] === 'list' ? list : result);
+  });
+  const policies = join(temporaryDirectory(t), 'policies');
+  roleFile(policies, 'a', 'tools: [alpha]');
+  const warned: unknown[] = [];
+  const warn = (_: string, fields: { code?: unknown } = {}) => void warned.push(fields.code);
+  const gateway = await startGateway(t, [server], { policies }, { ...silentLogger, warn });
+  const resume = async (id: string) => {
+    const headers = { authorization: gateway.authorization, 'last-event-id': id };
+    return (await fetch(`${gateway.origin}/mcp`, { headers })).text();
+  };
+  assert.ok((await resume('result')) === result, 'control');
+  assert.deepEqual(warned, []);
+  await assert.rejects(resume('list'), TypeError);
+  assert.deepEqual(warned, ['UPSTREAM_UNREACHABLE']);
 });
 
 test('without policies the servers alone say who may call what', async (t) => {
