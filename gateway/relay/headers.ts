@@ -57,7 +57,7 @@ export function requestHeaders(from: IncomingHttpHeaders, own: OwnHeaders): stri
 
 /**
  * The headers that a client gets, as a flat list. A server can neither set a cookie nor redirect. `rewritten`: the body will
- * not have the length that the server says.
+ * not have the length that the server says, and is for this client alone.
  */
 export function responseHeaders(
   from: IncomingHttpHeaders,
@@ -65,10 +65,20 @@ export function responseHeaders(
   rewritten = false,
 ): string[] {
   const list: string[] = [];
-  for (const name of Object.keys(from))
-    if ((RESPONSE_HEADERS.has(name) || isMcp(name)) && !(rewritten && name === 'content-length'))
-      pass(list, name, from[name]);
+  for (const name of Object.keys(from)) {
+    if (!(RESPONSE_HEADERS.has(name) || isMcp(name))) continue;
+    if (!rewritten) pass(list, name, from[name]);
+    else if (name === 'cache-control') list.push(name, privately(from[name] ?? ''));
+    else if (name !== 'content-length') pass(list, name, from[name]);
+  }
   return withOwn(list, own);
+}
+
+/** What of Cache-Control (RFC 9111 section 5.2.2) is left for the client's own cache; what is for shared ones, or not known, is not. */
+function privately(said: string): string {
+  const own = /^(?:max-age=\d+|no-cache|no-store|no-transform|must-revalidate)$/i;
+  const kept = said.split(',').map((directive) => directive.trim());
+  return ['private', ...kept.filter((directive) => own.test(directive))].join(', ');
 }
 
 function withOwn(list: string[], { requestId, sessionId }: OwnHeaders): string[] {

@@ -152,6 +152,34 @@ test('B7: arguments are looked at in a batch, written twice they are refused, an
   while ((await send(wrong)).status !== 200);
 });
 
+const SHARED = 'Public, max-age=60, s-maxage=600, no-cache="a, b"';
+for (const [tools, expected, control] of [
+  ['tools: [alpha]', '{"tools":[{"name":"alpha"}],"cacheScope":"private"}', 'private, max-age=60'],
+  [
+    'tools: [alpha, beta]',
+    '{"tools":[{"name":"alpha"},{"name":"beta"}],"cacheScope":"private"}',
+    'private, max-age=60',
+  ],
+  ['tools: any', '{"tools":[{"name":"alpha"},{"name":"beta"}],"cacheScope":"public"}', SHARED],
+] as const)
+  test(`a list is its caller's alone where rights apply, also where nothing is taken out: ${tools}`, async (t) => {
+    const result = { tools: [{ name: 'alpha' }, { name: 'beta' }], cacheScope: 'public' };
+    const server = await startHttp(t, (_, response) => {
+      response.setHeader('cache-control', SHARED);
+      response.end(JSON.stringify({ jsonrpc: '2.0', id: 1, result }));
+    });
+    const policies = join(temporaryDirectory(t), 'policies');
+    roleFile(policies, 'a', tools);
+    const { origin, authorization } = await startGateway(t, [server], { policies });
+    const response = await fetch(`${origin}/mcp`, {
+      method: 'POST',
+      headers: { authorization },
+      body: JSON.stringify(LIST),
+    });
+    assert.equal(await response.text(), `{"jsonrpc":"2.0","id":1,"result":${expected}}`);
+    assert.equal(response.headers.get('cache-control'), control);
+  });
+
 test('a list that comes on a resumed stream is filtered as well', async (t) => {
   const { send } = await startPoliced(t, { a: 'tools: [alpha]' }, true);
   const stream = await (await send('', 'GET')).text();

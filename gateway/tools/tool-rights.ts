@@ -83,7 +83,10 @@ export function assertMayCall({ tools }: ToolRights, messages: readonly Message[
   }
 }
 
-/** Takes the tools that may not be called, with whatever arguments, out of a list; every other message passes as it is. */
+/**
+ * Takes the tools that may not be called, with whatever arguments, out of a list, and says that it is nobody else's: what one caller may call
+ * no cache may show to another (`cacheScope`, 2026-07-28). Every other message passes as it is.
+ */
 export function onlyCallable(callable: ReadonlyMap<string, unknown>): ChangeMessage {
   return (message) => {
     if (!isRecord(message) || !isRecord(message['result'])) return undefined;
@@ -93,6 +96,11 @@ export function onlyCallable(callable: ReadonlyMap<string, unknown>): ChangeMess
     const tools = all.filter(
       (tool) => isRecord(tool) && typeof tool['name'] === 'string' && callable.has(tool['name']),
     );
-    return tools.length === all.length ? undefined : { ...message, result: { ...result, tools } };
+    const isShared = Object.hasOwn(result, 'cacheScope') && result['cacheScope'] !== 'private';
+    if (tools.length === all.length && !isShared) return undefined;
+    return {
+      ...message,
+      result: { ...result, tools, ...(isShared ? { cacheScope: 'private' } : {}) },
+    };
   };
 }
