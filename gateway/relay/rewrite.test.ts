@@ -79,6 +79,33 @@ test('a JSON answer is changed as a whole, or keeps its bytes', () => {
   assert.equal(rewritten({}, [Buffer.from('{"old":1}')]), '{"new":"höhe"}', 'whatever its type');
 });
 
+/** Takes `"old"` out, and leaves the rest. */
+const without: ChangeMessage = (message) => {
+  const { old, ...rest } = Object(message);
+  return old === undefined ? undefined : rest;
+};
+
+const NUMBERS = '9223372036854775807,-0,1.0,1e400,1E2,0.1,7,-1,12345678901234567890.5e-3';
+
+test('numbers of a message that is changed stay as they are written', () => {
+  const json = (first: string) =>
+    `[{${first}"a":[${NUMBERS},"1.0"],"b":{"maximum":9223372036854775807}},{"c":1.50,"__proto__":2.0}]`;
+  const rewrite = rewriteMessages(JSON_ANSWER, without);
+  rewrite?.piece(Buffer.from(json('"old":1.0,')));
+  assert.equal(rewrite?.rest().toString(), json(''));
+});
+
+test('a message that is nested too deep to be written again is not passed on as it was', () => {
+  const deep = (key: string) => `{"${key}":1,"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`;
+  const rest = (text: string) => {
+    const rewrite = rewriteMessages(JSON_ANSWER, without);
+    rewrite?.piece(Buffer.from(text));
+    return rewrite?.rest().toString();
+  };
+  assert.throws(() => rest(deep('old')), { code: 'UPSTREAM_UNREACHABLE' });
+  assert.equal(rest(deep('x')), deep('x'), 'control: what is left alone passes');
+});
+
 test('an event stream is one in whatever case its type is written', () => {
   const bytes = Buffer.from('data: {"old":1}\n\n');
   for (const type of [

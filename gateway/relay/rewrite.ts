@@ -182,21 +182,52 @@ function changeEvent(event: string, change: ChangeMessage): string {
   );
 }
 
-/** `text` and the result are latin-1 for UTF-8 bytes. */
+/** `text` and the result are latin-1 for UTF-8 bytes. @throws {OutriderError} UPSTREAM_UNREACHABLE where it is nested too deep to be written */
 function changeText(text: string, change: ChangeMessage): string {
+  // Those that read an answer as UTF-8 drop a mark before it.
+  const json = Buffer.from(text, 'latin1')
+    .toString('utf8')
+    .replace(/^\ufeff/, '');
   let parsed: unknown;
   try {
-    // Those that read an answer as UTF-8 drop a mark before it.
-    parsed = JSON.parse(
-      Buffer.from(text, 'latin1')
-        .toString('utf8')
-        .replace(/^\ufeff/, ''),
-    );
+    parsed = JSON.parse(json);
   } catch {
     return text; // no message, so nothing that a client could read as one
   }
-  const changed = Array.isArray(parsed) ? changeBatch(parsed, change) : change(parsed);
-  return changed === undefined ? text : Buffer.from(JSON.stringify(changed)).toString('latin1');
+  if (changed(parsed, change) === undefined) return text;
+  try {
+    const written = JSON.stringify(changed(parsedAsWritten(json), change));
+    return Buffer.from(written).toString('latin1');
+  } catch (cause) {
+    const message = 'a server sent an answer that cannot be changed';
+    throw new OutriderError('UPSTREAM_UNREACHABLE', message, { cause });
+  }
+}
+
+/** As `JSON.parse`, but numbers that a double would change, or that are written in another way, will be written as they were. */
+function parsedAsWritten(json: string): unknown {
+  return JSON.parse(json, (_, value: unknown, { source } = {}) =>
+    typeof value === 'number' && source !== undefined && String(value) !== source
+      ? JSON.rawJSON(source)
+      : value,
+  );
+}
+
+declare global {
+  /** ES2026, of which the compiler knows nothing with this `lib`: https://tc39.es/proposal-json-parse-with-source/ */
+  interface JSON {
+    /** Is written as `text`. */
+    rawJSON(text: string): object;
+    /** `source`: a primitive as it is written. */
+    parse(
+      text: string,
+      reviver: (key: string, value: unknown, context?: { readonly source?: string }) => unknown,
+    ): unknown;
+  }
+}
+
+function changed(parsed: unknown, change: ChangeMessage): unknown {
+  return Array.isArray(parsed) ? changeBatch(parsed, change) : change(parsed);
 }
 
 function changeBatch(messages: readonly unknown[], change: ChangeMessage): unknown {
