@@ -19,7 +19,12 @@ import { type Admitted, type Relayed, relay } from './relay/relay.ts';
 import { rewriteMessages } from './relay/rewrite.ts';
 import { ANY_SERVER, type ClientParameters } from './sessions/sealed-id.ts';
 import type { SessionEnd, Sessions } from './sessions/sessions.ts';
-import { assertMayCall, onlyCallable, type ToolRights } from './tools/tool-rights.ts';
+import {
+  assertCallsTools,
+  assertMayCall,
+  onlyCallable,
+  type ToolRights,
+} from './tools/tool-rights.ts';
 
 export interface ServeDeps {
   readonly balancer: Balancer;
@@ -84,6 +89,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   try {
     assertHeadersAgree(request.headers, messages);
     const rights = deps.rightsOf(principal);
+    assertCallsTools(messages);
     assertMayCall(rights, messages);
     if (calls) deps.audit.assertWritable();
     const assertion = deps.assertionFor(principal);

@@ -103,7 +103,7 @@ const EVASIONS = [
   ['{"method":"tools/call","params":{"name":"alpha","name":"beta"}}', 400, 'a name twice'],
   ['{"Method":"tools/call","params":{"name":"beta"}}', 400, 'another spelling of method'],
   ['\ufeff{"method":"tools/call","params":{"name":"beta"}}', 400, 'no JSON for us'],
-  [call(['beta']), 403, 'a name that is no text'],
+  [call(['beta']), 400, 'a name that is no text'],
   [call('beta '), 403, 'a name with a space'],
   [call('Alpha'), 403, 'a name in another case'],
   [[call('alpha'), call('alpha')], 200, 'control'],
@@ -217,6 +217,23 @@ test('without policies the servers alone say who may call what', async (t) => {
   assert.equal((await send(call('beta'))).status, 200);
   assert.equal(bodies.length, 1);
 });
+
+for (const [policies, roles] of [
+  [undefined, {}],
+  ['as it is', { a: 'tools: any' }],
+  ['as it is', { a: 'tools: [alpha]' }],
+] as const)
+  test(`a call that names no tool is -32602, ${policies ? `with ${roles.a}` : 'without policies'}`, async (t) => {
+    const { send, bodies } = await startPoliced(t, roles, false, policies ? {} : { policies });
+    for (const name of [undefined, 7, null, ['alpha']]) {
+      const response = await send(call(name, 9));
+      assert.equal(response.status, 400, String(name));
+      const { id, error } = Object(await response.json());
+      assert.deepEqual([id, error.code, error.data.code], [9, -32_602, 'INVALID_REQUEST']);
+    }
+    assert.equal(bodies.length, 0);
+    assert.equal((await send(call('alpha'))).status, 200, 'control');
+  });
 
 test('B7: a changed Role is in force within a second', { timeout: 120_000 }, async (t) => {
   const { send, policies } = await startPoliced(t, { a: 'tools: [alpha]' });

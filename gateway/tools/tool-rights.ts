@@ -62,6 +62,20 @@ export function rightsByPrincipal(): typeof toolRights {
 }
 
 /**
+ * Refuses a call that names no tool, whoever calls.
+ * @throws {ProtocolError} INVALID_REQUEST
+ */
+export function assertCallsTools(messages: readonly Message[]): void {
+  for (const { id, method, params } of messages)
+    if (method === 'tools/call' && typeof params['name'] !== 'string')
+      throw new ProtocolError(
+        'INVALID_REQUEST',
+        { code: RPC.invalidParams, id },
+        'params.name of tools/call is the name of a tool, a text',
+      );
+}
+
+/**
  * Refuses a call of a tool that no Role of the caller names, or of one that none names with these arguments, alone or in a batch.
  * @throws {ProtocolError} TOOL_NOT_ALLOWED
  */

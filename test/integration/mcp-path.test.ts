@@ -256,8 +256,14 @@ const RAW = [
   ['malformed JSON', '{"jsonrpc": ', 400, -32_700],
   ['an unknown method', '{"jsonrpc":"2.0","id":1,"method":"tools/destroy"}', 200, -32_601],
   [
-    'bad parameters',
+    'a call that names no tool',
     '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}',
+    400,
+    -32_602,
+  ],
+  [
+    'a tool that the server has not',
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"nothing"}}',
     200,
     -32_602,
   ],
@@ -265,7 +271,7 @@ const RAW = [
   ['a good request', '{"jsonrpc":"2.0","id":1,"method":"tools/list"}', 200, undefined],
 ] as const;
 
-test('A9: what the server says of a message passes the gateway unchanged', async (t) => {
+test('A9: a message that is wrong has the code of the protocol, from the gateway or from the server behind it', async (t) => {
   const mesh = await startMcpMesh(t, echo);
   for (const [what, body, status, code] of RAW) {
     const response = await fetch(mesh.url, {
