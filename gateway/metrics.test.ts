@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startGateway, startHttp } from './testing.ts';
 
@@ -33,6 +34,11 @@ async function start(t: TestContext) {
   const server = await startHttp(t, async (request, response) => {
     const { method, params } = JSON.parse((await text(request)) || '{}');
     if (method === 'initialize') response.setHeader('mcp-session-id', 's');
+    if (params?.name === 'lost') {
+      await sleep(50);
+      request.socket.destroy();
+      return;
+    }
     const isError = params?.name === 'fails';
     response.writeHead(params?.name === 'breaks' ? 500 : 200, {
       'content-type': 'application/json',
@@ -66,6 +72,18 @@ async function start(t: TestContext) {
   };
   return { send, scrape };
 }
+
+test('a call that is lost with its server counts in the time at the server, one that reached none does not', async (t) => {
+  const { send, scrape } = await start(t);
+  const time = 'outrider_upstream_duration_seconds';
+  assert.equal(await send('tools/call', { name: 7 }), 400, 'control');
+  assert.equal((await scrape())(`${time}_count`), 0);
+  assert.equal(await send('tools/call', { name: 'lost' }), 502);
+  const after = await scrape();
+  assert.equal(after('outrider_tool_calls_total', { outcome: 'error' }), 2);
+  assert.equal(after(`${time}_count`, { tool: 'other' }), 1);
+  assert.ok(after(`${time}_sum`) >= 0.045, String(after(`${time}_sum`)));
+});
 
 test('L2: counters equal the number of calls that were made, by what came of them', async (t) => {
   const { send, scrape } = await start(t);

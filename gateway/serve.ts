@@ -86,6 +86,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   };
   const watch = new AnswerWatch();
   let relayed: Relayed | undefined;
+  let lostAfterMs: number | undefined;
   try {
     assertHeadersAgree(request.headers, messages);
     const rights = deps.rightsOf(principal);
@@ -114,6 +115,9 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
               calls || (deps.recovery && kept && messages.some(isSetting))
                 ? (piece) => watch.see(piece)
                 : undefined,
+            lost: (upstreamMs) => {
+              lostAfterMs = upstreamMs;
+            },
           },
           deps.balancer,
           deps.recovery,
@@ -140,7 +144,7 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
       status: error.failure.http,
       error,
       durationMs: performance.now() - started,
-      upstreamMs: undefined,
+      upstreamMs: lostAfterMs,
       bytesOut: watch.bytes,
     });
     throw answering(error, asked.length === 1 ? (asked[0] ?? null) : null);

@@ -39,6 +39,8 @@ export interface Admitted {
   readonly rewrite: ((headers: IncomingHttpHeaders) => Rewrite | undefined) | undefined;
   /** Sees each piece of the answer as the server sends it, as latin-1. */
   readonly watch: ((piece: string) => void) | undefined;
+  /** Told how long it was at a server that was lost with it. */
+  readonly lost: (upstreamMs: number) => void;
 }
 
 /** What came of it. */
@@ -358,6 +360,7 @@ class Exchange implements Http1Handler {
       else this.#answered(this.#events.isAnswered ? 'whole' : 'broken', 'failed');
     } else {
       const failure = this.#failure(cause);
+      if (isLost(failure)) this.#admitted.lost(performance.now() - this.#begunAt);
       this.#done(failure, failure.end);
     }
   }
