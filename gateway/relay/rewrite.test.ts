@@ -44,18 +44,35 @@ const CASES = [
     'id: 1\r\rdata: {"x":1}\r\n\r\n: a\r\n\r',
     'any line ends of what passes',
   ],
-  ['\ufeffdata: {"old":1}\n\n', 'data: {"new":"höhe"}\n\n', 'a byte order mark'],
-  ['\ufeff\n: a\n\n', '\n: a\n\n', 'a byte order mark and no event'],
+  [
+    'data: {"old":\rdata: 1}\n\ndata: {"old":2}\r\rdata: {"x":1}\n\n',
+    'data: {"new":"höhe"}\n\ndata: {"new":"höhe"}\n\ndata: {"x":1}\n\n',
+    'line ends of one kind behind those of another',
+  ],
+  ['\ufeffdata: {"old":1}\n\n', '\ufeffdata: {"new":"höhe"}\n\n', 'a byte order mark'],
+  [
+    '\ufeff\ufeffdata: {"x":1}\n\n',
+    '\ufeff\ufeffdata: {"x":1}\n\n',
+    'a second mark, which is a part of the field',
+  ],
+  [
+    'data: {"old":1}\n\ufeffdata: 1\nid: 1\n\n',
+    'id: 1\ndata: {"new":"höhe"}\n\n',
+    'a mark before another line, which comes to be the first',
+  ],
+  ['\ufeff\n: a\n\n', '\ufeff\n: a\n\n', 'a byte order mark and no event'],
   ['\uff1a: 1\n', '\uff1a: 1\n', 'what begins as a mark does'],
   ['', '', 'nothing'],
 ] as const;
 
 for (const [before, after, what] of CASES)
-  test(`events: ${what}: ${JSON.stringify(before)}, whole and byte by byte`, () => {
+  test(`events: ${what}: ${JSON.stringify(before)}, whole, byte by byte and in any two pieces`, () => {
     const bytes = Buffer.from(before);
     assert.equal(rewritten(EVENTS, [bytes]), after);
     const single = Array.from(bytes, (_, at) => bytes.subarray(at, at + 1));
     assert.equal(rewritten(EVENTS, single), after);
+    for (let at = 1; at < bytes.length; at++)
+      assert.equal(rewritten(EVENTS, [bytes.subarray(0, at), bytes.subarray(at)]), after, `${at}`);
   });
 
 test('an event goes on as soon as it is whole, a comment as soon as its line is', () => {

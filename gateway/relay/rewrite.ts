@@ -60,7 +60,7 @@ class Whole implements Rewrite {
 /**
  * Keeps each event until the blank line that ends it. Comments (keep-alives, mostly) and blank lines before an event go on as they come: nothing in
  * them is to be changed, and nothing else tells that all is well. Whatever a client takes for a line end is one, a mark before the first line is none
- * of it, and goes on to nobody: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+ * of it, and goes on, so that a second one stays a part of that: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  * An event that is too large to be kept goes on as it comes, as long as it cannot be a list: a result may be that large, and is asked for
  * again until it has come.
  */
@@ -82,9 +82,9 @@ class Events implements Rewrite {
   }
 
   piece(chunk: Buffer): Buffer {
-    const text = this.#behindMark(chunk.toString('latin1'));
-    if (text === '') return NO_BYTES;
-    let done = this.#secondHalf(text);
+    const [mark, text] = this.#behindMark(chunk.toString('latin1'));
+    if (text === '') return Buffer.from(mark, 'latin1');
+    let done = mark + this.#secondHalf(text);
     let at = this.#halfEnd && text.startsWith('\n') ? 1 : 0;
     this.#halfEnd = undefined;
     LINE_END.lastIndex = at;
@@ -95,6 +95,7 @@ class Events implements Rewrite {
       at = LINE_END.lastIndex;
     }
     this.#line += text.slice(at);
+    if (!text.endsWith('\r')) this.#halfEnd = undefined;
     if (this.#event.length + this.#line.length > MESSAGE_MAX_BYTES) this.#isPassing = true;
     if (this.#isPassing) done += this.#goOn();
     return Buffer.from(done, 'latin1');
@@ -106,12 +107,12 @@ class Events implements Rewrite {
     return Buffer.from(left === '' ? '' : changeEvent(left, this.#change), 'latin1');
   }
 
-  #behindMark(piece: string): string {
-    if (this.#opening === undefined) return piece;
+  #behindMark(piece: string): readonly [mark: string, text: string] {
+    if (this.#opening === undefined) return ['', piece];
     const opening = this.#opening + piece;
     this.#opening = opening !== MARK && MARK.startsWith(opening) ? opening : undefined;
-    if (this.#opening !== undefined) return '';
-    return opening.startsWith(MARK) ? opening.slice(MARK.length) : opening;
+    if (this.#opening !== undefined) return ['', ''];
+    return opening.startsWith(MARK) ? [MARK, opening.slice(MARK.length)] : ['', opening];
   }
 
   #secondHalf(text: string): string {
@@ -177,9 +178,9 @@ function changeEvent(event: string, change: ChangeMessage): string {
   const before = data.join('\n');
   const after = changeText(before, change);
   if (after === before) return event;
-  return [...lines.filter((line) => line !== '' && !isData(line)), `data: ${after}`, '', ''].join(
-    '\n',
-  );
+  // Before the first line of a stream a mark would be none of it, and what follows it a field.
+  const others = lines.filter((line) => line !== '' && !isData(line) && !line.startsWith(MARK));
+  return [...others, `data: ${after}`, '', ''].join('\n');
 }
 
 /** `text` and the result are latin-1 for UTF-8 bytes. @throws {OutriderError} UPSTREAM_UNREACHABLE where it is nested too deep to be written */
