@@ -60,8 +60,8 @@ class Stage {
   async take(...messages: readonly object[]): Promise<void> {
     this.#front ??= new McpFront({
       endpoint: new McpEndpoint(new URL(await this.#url), () => this.token),
-      send: async (message) => {
-        this.sent.push(message);
+      send: async (text) => {
+        this.sent.push(JSON.parse(text));
         this.#changed.emit('change');
       },
       report: (line) => void this.reported.push(line),
@@ -463,3 +463,108 @@ test('what is reported is one line, whatever the client calls its method', TIME,
 function modern(): object {
   return { _meta: { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' } };
 }
+
+/** What JavaScript would write in another way, all of it. */
+const AS_WRITTEN =
+  '{"ns":1795423083123456789, "big":1e400,"one":1.0,"\\u0061":-0,"10":[],"2":"\\/"}';
+
+/** A front whose gateway answers with the text that `answer` makes of what it was sent; what both sides got. */
+async function exchanged(
+  t: TestContext,
+  line: string,
+  answer: (body: string) => readonly [type: string, text: string, status?: number],
+): Promise<{ posted: readonly string[]; sent: readonly string[] }> {
+  const posted: string[] = [];
+  const sent: string[] = [];
+  const url = await playGateway(t, (_message, _request, response, body) => {
+    posted.push(body);
+    const [type, text, status = 200] = answer(body);
+    response.writeHead(status, { 'content-type': type }).end(text);
+  });
+  const front = new McpFront({
+    endpoint: new McpEndpoint(new URL(url), () => undefined),
+    send: async (text) => void sent.push(text),
+    report: () => {},
+  });
+  await front.take(line);
+  await front.close(NEVER);
+  return { posted, sent };
+}
+
+const request = (id: string) =>
+  `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":${AS_WRITTEN}}`;
+const result = (id: string, end = '') =>
+  `{"jsonrpc":"2.0",${end}"id":${id},${end}${end}"result":${AS_WRITTEN}}`;
+const refused = (id: string) =>
+  `{"jsonrpc":"2.0",${id}"error":{"code":-32000,"message":"no","data":${AS_WRITTEN}}}`;
+const BIG = '9007199254740993';
+const ROUNDED = '9007199254740992';
+const JSON_TYPE = 'application/json';
+/** As `AS_WRITTEN`, in a message of which something had to change: its numbers. */
+const NUMBERS = ['"ns":1795423083123456789,', '"big":1e400,', '"one":1.0,', ':-0'];
+
+const PASSES = [
+  ['a number', '7', [JSON_TYPE, result('7')]],
+  ['a number that JavaScript rounds', BIG, [JSON_TYPE, result(BIG)]],
+  ['a number that JavaScript does not hold', '1e400', [JSON_TYPE, result('1e400')]],
+  ['a fraction', '1.50', [JSON_TYPE, result('1.50')]],
+  ['text that is a number', `"${BIG}"`, [JSON_TYPE, result(`"${BIG}"`)]],
+  ['an event', BIG, ['text/event-stream', `data: ${result(BIG)}\n\n`]],
+  ['several lines', BIG, [JSON_TYPE, result(BIG, '\r\n')]],
+  ['an event in lines', BIG, ['text/event-stream', `data: ${result(BIG, '\ndata: ')}\n\n`]],
+] as const;
+
+for (const [what, id, answer] of PASSES)
+  test(`a message and its answer pass as they are written: ${what}`, TIME, async (t) => {
+    const { posted, sent } = await exchanged(t, request(id), () => answer);
+    assert.deepEqual(posted, [request(id)]);
+    assert.deepEqual(sent, [result(id)]);
+  });
+
+const CHANGES = [
+  ['the id was rounded by the server', [JSON_TYPE, result(ROUNDED)]],
+  ['a refusal has no id', [JSON_TYPE, refused(''), 403]],
+  ['a refusal has the id null', [JSON_TYPE, refused('"id":null,'), 403]],
+  ['it is part of a batch', [JSON_TYPE, `[${result(BIG)}]`]],
+] as const;
+
+for (const [why, answer] of CHANGES)
+  test(`an answer that has to be written again keeps its numbers: ${why}`, TIME, async (t) => {
+    const { sent } = await exchanged(t, request(BIG), () => answer);
+    assert.equal(sent.length, 1);
+    assert.match(sent[0] ?? '', new RegExp(`"id":${BIG}\\b`));
+    for (const number of NUMBERS) assert.ok(sent[0]?.includes(number), `${number} in ${sent[0]}`);
+  });
+
+test('an id of which the front makes an answer itself is as it was written', TIME, async (t) => {
+  const { sent } = await exchanged(t, request(BIG), () => ['text/plain', 'busy', 500]);
+  assert.match(sent.join(), new RegExp(`^{"jsonrpc":"2.0","id":${BIG},"error"`));
+});
+
+test('an answer to another id than the one asked for is not handed over', TIME, async (t) => {
+  const { sent } = await exchanged(t, request(BIG), () => [JSON_TYPE, result('9007199254740999')]);
+  assert.equal(sent.length, 1);
+  assert.match(sent[0] ?? '', new RegExp(`"id":${BIG},"error"`));
+});
+
+test('two ids that JavaScript takes for one have their own answers', TIME, async (t) => {
+  const waiting: (() => void)[] = [];
+  const sent: string[] = [];
+  const url = await playGateway(t, (_message, _request, response, body) => {
+    const id = /"id":(\d+)/.exec(body)?.[1] ?? '';
+    const text = `{"jsonrpc":"2.0","id":${id},"result":{"to":"${id}"}}`;
+    waiting.push(() => response.writeHead(200, { 'content-type': JSON_TYPE }).end(text));
+    if (waiting.length === 2) for (const answer of waiting) answer();
+  });
+  const front = new McpFront({
+    endpoint: new McpEndpoint(new URL(url), () => undefined),
+    send: async (text) => void sent.push(text),
+    report: () => {},
+  });
+  for (const id of [ROUNDED, BIG]) await front.take(`{"jsonrpc":"2.0","id":${id},"method":"ping"}`);
+  await front.close(NEVER);
+  const answers = [ROUNDED, BIG].map(
+    (id) => `{"jsonrpc":"2.0","id":${id},"result":{"to":"${id}"}}`,
+  );
+  assert.deepEqual(sent.toSorted(), answers);
+});

@@ -11,9 +11,14 @@ import {
   methodOf,
   PARSE_ERROR,
   paramsOf,
+  parse,
   requestIdOf,
   SERVER_ERROR,
+  type Written,
+  withId,
+  written,
 } from './json-rpc.ts';
+import { exactly, inOneLine, rawJson } from './json-text.ts';
 import { type Answer, discard, isEventStream, type McpEndpoint } from './mcp-endpoint.ts';
 import { standardHeaders, versionInMessage } from './mcp-headers.ts';
 import { McpSession } from './mcp-session.ts';
@@ -21,8 +26,8 @@ import { ANSWER_MAX_CHARACTERS, followStream } from './mcp-stream.ts';
 
 export interface FrontDeps {
   readonly endpoint: McpEndpoint;
-  /** Takes one message for the client; resolves when the next one may come. */
-  readonly send: (message: Message) => Promise<void>;
+  /** Takes the text of one message for the client, in one line; resolves when the next one may come. */
+  readonly send: (text: string) => Promise<void>;
   /** Takes one line for a person. */
   readonly report: (line: string) => void;
 }
@@ -30,8 +35,8 @@ export interface FrontDeps {
 /** A request on its way. It has one answer, by whatever stream that comes. */
 interface Flight {
   readonly abort: AbortController;
-  /** Takes the answer. */
-  readonly pass: (answer: Message) => Promise<void>;
+  /** Takes the text of the answer. */
+  readonly pass: (text: string) => Promise<void>;
   answer: Message | undefined;
 }
 
@@ -41,7 +46,8 @@ const RESUMES_MAX = 5;
 const DELETE_TIMEOUT_MS = 1_500;
 
 /**
- * One stdio client's front to a gateway: each message goes out as one POST, each message that comes back goes to the client.
+ * One stdio client's front to a gateway: each message goes out as one POST, each message that comes back goes to the client,
+ * and both as they are written: what is parsed and written again has other numbers.
  * Requests run at the same time; every request gets exactly one answer, an error where the gateway gave none. In the session era
  * it listens to the session's own stream, takes up streams that end early, and begins a session again that the server has
  * forgotten; the client does not notice.
@@ -62,17 +68,17 @@ export class McpFront {
 
   /** Takes one line of the client, at any time. Resolves when its message is on its way: those behind the handshake wait for its end. */
   async take(line: string): Promise<void> {
-    const message = parse(line);
-    if (!isMessage(message)) {
+    const taken = written(line);
+    if (!taken) {
       const [code, what] =
-        message === undefined
+        parse(line) === undefined
           ? [PARSE_ERROR, 'that line is not JSON']
           : [INVALID_REQUEST, 'a message is one JSON object'];
       await this.#deps.send(errorAnswer(null, code, what));
       return;
     }
-    const method = methodOf(message);
-    const done = this.#handshake.then(() => this.#exchange(message));
+    const method = methodOf(taken.message);
+    const done = this.#handshake.then(() => this.#exchange(taken));
     if (method === 'initialize' || method === 'notifications/initialized') this.#handshake = done;
     // A subscription ends when the client wants it to, so there is nothing to wait for.
     if (method !== 'subscriptions/listen') this.#wait(done);
@@ -94,15 +100,16 @@ export class McpFront {
   }
 
   /** Brings a message of the client to the server and, for a request, its answer back. Never rejects. */
-  async #exchange(message: Message): Promise<void> {
+  async #exchange(taken: Written): Promise<void> {
     if (this.#isOver) return;
+    const { message } = taken;
     const id = requestIdOf(message);
     const flight = createFlight(this.#deps.send);
     try {
       const method = methodOf(message);
-      if (method === 'initialize') await this.#begin(message, flight);
-      else if (method === 'notifications/cancelled') await this.#cancel(message, flight);
-      else await this.#ask(message, flight);
+      if (method === 'initialize') await this.#begin(taken, flight);
+      else if (method === 'notifications/cancelled') await this.#cancel(taken, flight);
+      else await this.#ask(taken, flight);
     } catch (error) {
       // A cancelled request gets no answer (MCP, cancellation); everything else gets exactly one.
       if (flight.abort.signal.aborted || flight.answer) return;
@@ -119,8 +126,8 @@ export class McpFront {
   }
 
   /** Closing the request's stream cancels it where the era or the server has no other way; a session is also told. */
-  async #cancel(notification: Message, flight: Flight): Promise<void> {
-    const id = idOf(paramsOf(notification)['requestId']);
+  async #cancel(notification: Written, flight: Flight): Promise<void> {
+    const id = idOf(paramsOf(notification.message)['requestId']);
     const told = this.#session ? this.#ask(notification, flight) : undefined;
     if (id !== undefined) {
       this.#inFlight.get(id)?.abort.abort();
@@ -130,15 +137,15 @@ export class McpFront {
   }
 
   /** The client's own `initialize`: it begins a session and ends the one before. */
-  async #begin(message: Message, flight: Flight): Promise<void> {
+  async #begin(initialize: Written, flight: Flight): Promise<void> {
     const before = this.#session;
     this.#session = undefined;
     if (before) await this.#end(before);
-    this.#session = await this.#open(message, flight);
+    this.#session = await this.#open(initialize, flight);
   }
 
   /** @throws {OutriderError} SESSION_NOT_FOUND where the server refuses, in words of its own */
-  async #open(initialize: Message, flight: Flight): Promise<McpSession> {
+  async #open(initialize: Written, flight: Flight): Promise<McpSession> {
     const { headers } = await this.#tell(initialize, undefined, flight);
     if (!flight.answer || !('result' in flight.answer)) throw sessionOver();
     const id = headers['mcp-session-id'];
@@ -146,27 +153,28 @@ export class McpFront {
   }
 
   /** A message of the client, in its session if it is one of the session era. What met the end of a session was not carried out. */
-  async #ask(message: Message, flight: Flight): Promise<void> {
+  async #ask(asking: Written, flight: Flight): Promise<void> {
+    const { message } = asking;
     const session = versionInMessage(message) === undefined ? this.#session : undefined;
-    const { statusCode } = await this.#tell(message, session, flight);
+    const { statusCode } = await this.#tell(asking, session, flight);
     if (!session || !isOver(session, statusCode)) return;
     const next = await this.#renew(session);
     // The answer to a question of a session that is over would be one to another question in the next.
     if (methodOf(message) === undefined) return;
-    const again = await this.#tell(message, next, flight);
+    const again = await this.#tell(asking, next, flight);
     if (isOver(next, again.statusCode)) throw sessionOver();
   }
 
   /** Sends one message and hands over every message of its answer, unless that says that the session is over. */
-  async #tell(message: Message, session: McpSession | undefined, flight: Flight): Promise<Answer> {
-    const id = requestIdOf(message);
+  async #tell(told: Written, session: McpSession | undefined, flight: Flight): Promise<Answer> {
+    const id = requestIdOf(told.message);
     if (id !== undefined) this.#inFlight.set(id, flight);
     try {
-      const answer = await this.#post(message, session, flight);
+      const answer = await this.#post(told, session, flight);
       if (session && isOver(session, answer.statusCode)) await discard(answer);
       else {
         await this.#read(answer, session, flight, id);
-        if (session) this.#accepted(message, session, flight);
+        if (session) this.#accepted(told, session, flight);
       }
       return answer;
     } finally {
@@ -174,7 +182,11 @@ export class McpFront {
     }
   }
 
-  #post(message: Message, session: McpSession | undefined, { abort }: Flight): Promise<Answer> {
+  #post(
+    { text, message }: Written,
+    session: McpSession | undefined,
+    { abort }: Flight,
+  ): Promise<Answer> {
     return this.#deps.endpoint.send({
       method: 'POST',
       headers: {
@@ -183,7 +195,7 @@ export class McpFront {
         'content-type': 'application/json',
         accept: 'application/json, text/event-stream',
       },
-      body: JSON.stringify(message),
+      body: text,
       signal: abort.signal,
     });
   }
@@ -236,27 +248,27 @@ export class McpFront {
     if (!isAnswered) throw withoutAnswer(answer.statusCode);
   }
 
-  /** Hands over what came: an error without an id, as HTTP refusals are written, belongs to the request whose answer it is. */
+  /** Hands over what came, with the id that its request has. */
   async #deliver(text: string, session: McpSession | undefined, asked?: Id): Promise<void> {
-    for (const message of messagesIn(text)) {
+    for (const { text: line, message } of messagesIn(text)) {
       if (methodOf(message) !== undefined) {
         session?.asks(message);
-        await this.#deps.send(message);
+        await this.#deps.send(line);
         continue;
       }
-      const id = answeredIdOf(message) ?? ('error' in message ? asked : undefined);
+      const id = answers(message, asked);
       const flight = id === undefined ? undefined : this.#inFlight.get(id);
-      if (!flight || flight.answer) continue;
-      flight.answer = { ...message, id };
-      await flight.pass(flight.answer);
+      if (id === undefined || !flight || flight.answer) continue;
+      flight.answer = message;
+      await flight.pass(id === answeredIdOf(message) ? line : withId(line, id));
     }
   }
 
-  #accepted(message: Message, session: McpSession, { answer }: Flight): void {
-    const id = answeredIdOf(message);
+  #accepted(told: Written, session: McpSession, { answer }: Flight): void {
+    const id = answeredIdOf(told.message);
     if (id !== undefined) session.answered(id);
-    else if (!answer || 'result' in answer) session.accepted(message);
-    if (methodOf(message) === 'notifications/initialized') void this.#listen(session);
+    else if (!answer || 'result' in answer) session.accepted(told);
+    if (methodOf(told.message) === 'notifications/initialized') void this.#listen(session);
   }
 
   /** Hands over what the server says of itself in a session, for as long as that lasts. Never rejects. */
@@ -300,7 +312,7 @@ export class McpFront {
       // The client has been told a version, and cannot be told another.
       if (session.version !== ended.version) throw sessionOver();
       await this.#withdraw(ended.end());
-      for (const message of ended.told) await this.#tell(message, session, createFlight());
+      for (const told of ended.told) await this.#tell(told, session, createFlight());
     } catch (cause) {
       await this.#end(session);
       throw sessionOver(cause);
@@ -312,11 +324,13 @@ export class McpFront {
   /** Before the next session asks: its requests may have the ids of these. */
   async #withdraw(asked: readonly Id[]): Promise<void> {
     for (const requestId of asked)
-      await this.#deps.send({
-        jsonrpc: '2.0',
-        method: 'notifications/cancelled',
-        params: { requestId, reason: 'the session that asked is over' },
-      });
+      await this.#deps.send(
+        JSON.stringify({
+          jsonrpc: '2.0',
+          method: 'notifications/cancelled',
+          params: { requestId: rawJson(requestId), reason: 'the session that asked is over' },
+        }),
+      );
   }
 
   /** Never rejects. */
@@ -370,19 +384,27 @@ function isJson({ headers }: Answer): boolean {
   return String(headers['content-type'] ?? '').startsWith('application/json');
 }
 
-/** The messages of a text: one, or those of a batch (MCP 2025-03-26). What is none is passed over. */
-function messagesIn(text: string): Message[] {
-  const values: unknown[] = [parse(text)].flat();
-  return values.filter(isMessage).filter(({ jsonrpc }) => jsonrpc === '2.0');
+/** The messages of a text, a line each: one, or those of a batch (MCP 2025-03-26). What is none is passed over. */
+function messagesIn(text: string): Written[] {
+  const one = written(text);
+  const all = one ? [{ ...one, text: inOneLine(text) }] : batchIn(text);
+  return all.filter(({ message }) => message['jsonrpc'] === '2.0');
 }
 
-/** Undefined for what is not JSON. */
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+function batchIn(text: string): Written[] {
+  if (!Array.isArray(parse(text))) return [];
+  const values: unknown[] = [exactly(text)].flat();
+  return values.filter(isMessage).map((message) => ({ text: JSON.stringify(message), message }));
+}
+
+/**
+ * The request that a message answers. An error without an id, as HTTP refusals are written, belongs to the one that was `asked`; so does
+ * an id that is the same number once it is rounded: many servers hold no more of it.
+ */
+function answers(message: Message, asked: Id | undefined): Id | undefined {
+  const id = answeredIdOf(message);
+  if (id === undefined) return 'error' in message ? asked : undefined;
+  return asked !== undefined && Number(id) === Number(asked) ? asked : id;
 }
 
 const LOST =

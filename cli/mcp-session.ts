@@ -1,11 +1,19 @@
-import { type Id, isMessage, type Message, methodOf, paramsOf, requestIdOf } from './json-rpc.ts';
+import {
+  type Id,
+  isMessage,
+  type Message,
+  methodOf,
+  paramsOf,
+  requestIdOf,
+  type Written,
+} from './json-rpc.ts';
 
 const SETTINGS_MAX = 1_000;
 
 /** A session, up to MCP 2025-11-25: what goes with each of its requests, and what it takes to begin it again. */
 export class McpSession {
   /** The client's request that began it. */
-  readonly initialize: Message;
+  readonly initialize: Written;
   /** Undefined where the server keeps no sessions. */
   readonly id: string | undefined;
   readonly version: string | undefined;
@@ -13,9 +21,9 @@ export class McpSession {
   /** Requests of the server that the client has not answered. */
   readonly #asked = new Set<Id>();
   /** The client's `notifications/initialized`, then what it has set, by what it is about. */
-  readonly #told = new Map<string, Message>();
+  readonly #told = new Map<string, Written>();
 
-  constructor(initialize: Message, answer: Message, id: string | undefined) {
+  constructor(initialize: Written, answer: Message, id: string | undefined) {
     const result = isMessage(answer['result']) ? answer['result'] : {};
     const version = result['protocolVersion'];
     this.initialize = initialize;
@@ -36,18 +44,18 @@ export class McpSession {
   }
 
   /** What the client has to say again in a session that takes this one's place, in this order. */
-  get told(): readonly Message[] {
+  get told(): readonly Written[] {
     return [...this.#told.values()];
   }
 
   /** Takes note of a message that the server has accepted. */
-  accepted(message: Message): void {
-    const method = methodOf(message);
-    const resource = `resource ${String(paramsOf(message)['uri'])}`;
+  accepted(told: Written): void {
+    const method = methodOf(told.message);
+    const resource = `resource ${String(paramsOf(told.message)['uri'])}`;
     if (method === 'notifications/initialized' || method === 'logging/setLevel')
-      this.#told.set(method, message);
+      this.#told.set(method, told);
     else if (method === 'resources/subscribe' && this.#told.size < SETTINGS_MAX)
-      this.#told.set(resource, message);
+      this.#told.set(resource, told);
     else if (method === 'resources/unsubscribe') this.#told.delete(resource);
   }
 

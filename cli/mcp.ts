@@ -73,11 +73,11 @@ function untilStopped(stdout: Writable): Promise<void> {
   });
 }
 
-/** Writes a message a line; each waits until the client has taken those before, so that what it does not read stays at the gateway. */
-function writer(stdout: Writable, stopped: Promise<void>): (message: unknown) => Promise<void> {
+/** Writes a message a line, as it is; each waits until the client has taken those before, so that what it does not read stays at the gateway. */
+function writer(stdout: Writable, stopped: Promise<void>): (message: string) => Promise<void> {
   let drained: Promise<unknown> | undefined;
   return async (message) => {
-    if (stdout.write(`${JSON.stringify(message)}\n`)) return;
+    if (stdout.write(`${message}\n`)) return;
     drained ??= Promise.race([once(stdout, 'drain').catch(() => {}), stopped]).then(() => {
       drained = undefined;
     });

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { json } from 'node:stream/consumers';
+import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { formatAddress, parseAddress } from '#core/address';
 import { closeServer, listen } from '#core/http';
@@ -10,20 +10,21 @@ export interface Asked {
   readonly params?: object;
   readonly result?: unknown;
 }
-/** `message` is empty for what is not a POST. */
+/** `message` and the `body` that it stands in are empty for what is not a POST. */
 export type Answering = (
   message: Asked,
   request: IncomingMessage,
   response: ServerResponse,
+  body: string,
 ) => void;
 
 /** A server that plays the gateway: it answers each POSTed message as told. */
 export async function playGateway(t: TestContext, answer: Answering): Promise<string> {
   const server = createServer((request, response) => {
-    if (request.method !== 'POST') answer({}, request, response);
+    if (request.method !== 'POST') answer({}, request, response, '');
     else
-      void json(request).then((message) => {
-        answer(Object(message), request, response);
+      void text(request).then((body) => {
+        answer(Object(JSON.parse(body)), request, response, body);
       });
   });
   const address = await listen(server, parseAddress('127.0.0.1:0'));
