@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { NAMED_BY, standsFor } from '#core/mcp-name';
 import type { Message } from './message.ts';
 import { ProtocolError, RPC } from './protocol-error.ts';
 
@@ -76,30 +77,12 @@ function assertSameName(
     return;
   }
   const names = named === undefined ? ANY_NAME : [named];
-  if (!names.some((name) => stands(String(said), params[name])))
+  if (!names.some((name) => standsFor(String(said), params[name])))
     throw mismatch(id, untrue('Mcp-Name'));
 }
 
-/** Which parameter `Mcp-Name` repeats: SEP-2243, and SEP-2663 for tasks. */
-const NAMED_BY: ReadonlyMap<string, string> = new Map([
-  ['tools/call', 'name'],
-  ['prompts/get', 'name'],
-  ['resources/read', 'uri'],
-  ['tasks/get', 'taskId'],
-  ['tasks/update', 'taskId'],
-  ['tasks/cancel', 'taskId'],
-]);
 /** For methods that are not known here. */
 const ANY_NAME = ['name', 'uri', 'taskId'] as const;
-
-/** Whether a header stands for `value`: visible ASCII as it is, anything else as `=?base64?...?=` and spelt in one way only. */
-function stands(header: string, value: unknown): boolean {
-  if (typeof value !== 'string') return false;
-  const base64 = /^=\?base64\?(.*)\?=$/.exec(header)?.[1];
-  return base64 === undefined
-    ? header === value && /^[\x20-\x7e]*$/.test(header)
-    : base64 === Buffer.from(value, 'utf8').toString('base64');
-}
 
 /** Notifications need not be routed. */
 function isRequest(method: string | undefined): boolean {
