@@ -58,6 +58,8 @@ async function messageOf(
   return JSON.parse(data ?? body);
 }
 
+const CLIENT = { name: 'test', version: '1' };
+
 const call = (method: string, params?: object) =>
   JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
 
@@ -126,7 +128,7 @@ test('A11: what can be the initialize of the session era is told a space for its
   const initialize = call('initialize', {
     protocolVersion: '2025-11-25',
     capabilities: {},
-    clientInfo: { name: 'test', version: '1' },
+    clientInfo: CLIENT,
   });
   const told = async (headers: Record<string, string>, body = call('ping')) =>
     (await post(body, headers)).headers.get('mcp-session-id');
@@ -137,6 +139,33 @@ test('A11: what can be the initialize of the session era is told a space for its
   const version = (said: string) => told({ 'mcp-protocol-version': said }, initialize);
   assert.match((await version('2025-11-25')) ?? '', /^ids-/, 'some clients say it at once');
   assert.equal(await version('2026-07-28'), null);
+});
+
+test('a client is promised news only where it can listen: in the session era, GET is 405', async (t) => {
+  const { origin, post, authorization } = await start(t);
+  const promised = async (body: string, headers: Record<string, string> = {}) => {
+    const { result } = await messageOf(await post(body, headers));
+    const { tools, resources } = Object(result).capabilities;
+    return { tools, resources };
+  };
+  const initialize = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: CLIENT };
+  assert.deepEqual(await promised(call('initialize', initialize)), {
+    tools: { listChanged: false },
+    resources: { listChanged: false, subscribe: false },
+  });
+  assert.equal((await fetch(`${origin}/mcp`, { headers: { authorization } })).status, 405);
+
+  const meta = {
+    'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+    'io.modelcontextprotocol/clientInfo': CLIENT,
+    'io.modelcontextprotocol/clientCapabilities': {},
+  };
+  const modern = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'server/discover' };
+  assert.deepEqual(
+    await promised(call('server/discover', { _meta: meta }), modern),
+    { tools: { listChanged: true }, resources: { listChanged: true, subscribe: true } },
+    'control: one that can listen',
+  );
 });
 
 test('a body over the limit is 413, one below it is not', async (t) => {

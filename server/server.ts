@@ -62,8 +62,14 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
       const listens = era === 'modern';
       const server = new McpServer(
         { name: 'outrider', title: 'Outrider', version },
-        // Which files there are is told by the tools; which datasources, to clients that listen. One of the session era cannot.
-        { capabilities: { resources: { listChanged: listens, subscribe: listens } } },
+        // Which files there are is told by the tools; which datasources, to clients that listen. One of the session era cannot: what is
+        // not said here the SDK would promise.
+        {
+          capabilities: {
+            tools: { listChanged: listens },
+            resources: { listChanged: listens, subscribe: listens },
+          },
+        },
       );
       const caller = {
         assertion: authInfo?.token ?? '',
