@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-import { enableCompileCache } from 'node:module';
+import * as modules from 'node:module'; // what an older Node does not have must not be named here
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { HEAP_FLAGS, holdCompilers, holdHeap } from '#core/heap';
 import { packageRoot } from '#core/package-root';
+import { nodeProblem } from './node-version.ts';
 
 /** The `outrider` command: chooses what to run and loads only that. */
 
@@ -92,10 +93,21 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
   return command(argv);
 }
 
-const [name] = process.argv.slice(2);
-if (name !== undefined && PARTS.has(name)) holdHeap(); // `runPart` releases it
-if (name === 'sidecar') holdCompilers(); // its first exec releases them
-// After that: what is cached is only good for the flags of V8 that it was made with, and each set of them has its own place. Not the
-// default under /tmp: what is cached is code, and another user could have put it there first.
-enableCompileCache(join(packageRoot, 'node_modules/.cache/outrider'));
-process.exitCode = await main(process.argv.slice(2));
+/** What has to be done before anything else is loaded. */
+function prepare([name = '']: readonly string[]): void {
+  if (PARTS.has(name)) holdHeap(); // `runPart` releases it
+  if (name === 'sidecar') holdCompilers(); // its first exec releases them
+  // After that: what is cached is only good for the flags of V8 that it was made with, and each set of them has its own place. Not the
+  // default under /tmp: what is cached is code, and another user could have put it there first.
+  modules.enableCompileCache(join(packageRoot, 'node_modules/.cache/outrider'));
+}
+
+const problem = nodeProblem(process.version);
+if (problem !== undefined) {
+  process.stderr.write(`outrider: ${problem}\n`);
+  process.exitCode = 1;
+} else {
+  const argv = process.argv.slice(2);
+  prepare(argv);
+  process.exitCode = await main(argv);
+}
