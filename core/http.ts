@@ -8,6 +8,7 @@ import { OutriderError, publicError, toOutriderError } from './errors.ts';
 import type { HttpRequest, HttpResponse } from './http-exchange.ts';
 import type { Metrics } from './metrics.ts';
 import { createServer } from './node-http.ts';
+import { pathOf } from './request-target.ts';
 import { isShared } from './runtime-dir.ts';
 
 /** One thing that a process depends on. `check` resolves to undefined when it is usable, otherwise to what a person should know. */
@@ -28,7 +29,7 @@ export function adminRoutes(
   info: () => Record<string, unknown> = () => ({}),
 ) {
   return async (request: HttpRequest, response: HttpResponse): Promise<boolean> => {
-    const path = (request.url ?? '').split('?', 1)[0];
+    const path = pathOf(request);
     if (path !== '/livez' && path !== '/readyz' && path !== '/health' && path !== '/metrics')
       return false;
     if (request.method !== 'GET' && request.method !== 'HEAD') {

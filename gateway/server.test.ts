@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -41,6 +42,11 @@ const CASES = [
   ['GET', '/mcp', {}, 200, 'control'],
   ['DELETE', '/mcp', {}, 200, 'control'],
   ['POST', '/mcp?x=1', {}, 200, 'a query is not the path'],
+  ['POST', 'http://localhost:1/mcp?x=1', {}, 200, 'an absolute target'],
+  ['POST', 'http://localhost/mcp', { host: 'attacker.example' }, 200, 'the target is above Host'],
+  ['POST', 'http://attacker.example/mcp', { host: 'localhost' }, 403, 'a name in the target'],
+  ['POST', 'http://localhost@attacker.example/mcp', {}, 403, 'a user is no name'],
+  ['POST', 'http://localhost/', {}, 404, 'another path'],
   ['POST', '/mcp', { origin: 'http://localhost:3000' }, 200, 'a page of this machine'],
   ['POST', '/mcp', { host: 'attacker.example' }, 403, 'a rebound name'],
   ['POST', '/mcp', { origin: 'https://attacker.example' }, 403, 'a page of another site'],
@@ -71,6 +77,39 @@ for (const [method, path, headers, status, why] of CASES)
     assert.match(String(answer.headers['x-request-id']), /^req-/);
     if (status === 405) assert.equal(answer.headers['allow'], 'POST, GET, DELETE');
   });
+
+for (const path of ['/mcp', 'http://localhost/mcp', '/other'])
+  test(`two Host headers are 400, in whatever order, and no server hears of it: ${path}`, async (t) => {
+    const gateway = await startCounting(t);
+    const { host } = new URL(gateway.origin);
+    for (const hosts of [
+      [host, 'attacker.example'],
+      ['attacker.example', host],
+      [host, host],
+    ])
+      assert.equal(await statusOf(gateway, path, hosts), 400, hosts.join());
+    assert.equal(gateway.requests(), 0);
+    assert.equal(await statusOf(gateway, path, [host]), path === '/other' ? 404 : 200, 'control');
+  });
+
+/** The status of a request that `node:http` would not send. */
+async function statusOf(
+  { origin, authorization }: { origin: string; authorization: string },
+  path: string,
+  hosts: readonly string[],
+): Promise<number> {
+  const { hostname, port } = new URL(origin);
+  const socket = connect(Number(port), hostname);
+  const lines = [
+    `POST ${path} HTTP/1.1`,
+    ...hosts.map((host) => `Host: ${host}`),
+    `Authorization: ${authorization}`,
+    'Content-Length: 2',
+    'Connection: close',
+  ];
+  socket.write(`${lines.join('\r\n')}\r\n\r\n{}`);
+  return Number((await text(socket)).split(' ', 2)[1]);
+}
 
 test('a token is not looked at before the name and the page are', async (t) => {
   const gateway = await startCounting(t);

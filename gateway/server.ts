@@ -11,6 +11,7 @@ import type { Metrics } from '#core/metrics';
 import { createServer } from '#core/node-http';
 import { OpenList } from '#core/open-list';
 import type { Principal } from '#core/principal';
+import { hostOf, pathOf } from '#core/request-target';
 import { configuredPolicies, PolicyStore } from '#policystore';
 import { createAdmission, Refused } from './admission.ts';
 import { createAssertions } from './assertions.ts';
@@ -169,9 +170,11 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     requestId: string,
     progress: Progress,
   ): Promise<void> {
-    const path = request.url === ROUTE ? ROUTE : (request.url?.split('?', 1)[0] ?? '');
+    const path = request.url === ROUTE ? ROUTE : pathOf(request);
+    progress.isUnread = path === ROUTE && serving !== undefined;
     const { method, headers } = request;
-    const { host, origin } = headers;
+    const { origin } = headers;
+    const host = hostOf(request);
     if (metadata?.paths.has(path) && (method === 'GET' || isPreflight(request))) {
       if (origin !== undefined) {
         checkHostAndOrigin(host, origin);
@@ -182,7 +185,6 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
       return;
     }
     if (path !== ROUTE || !serving) throw new OutriderError('NOT_FOUND', 'not found');
-    progress.isUnread = true;
     // Before the token is looked at: a rebound page must not learn whether it holds a good one.
     checkHostAndOrigin(host, origin);
     // Where nobody needs a token, a page would need nothing but to be open in a browser of this machine.
