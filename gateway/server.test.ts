@@ -111,6 +111,19 @@ async function statusOf(
   return Number((await text(socket)).split(' ', 2)[1]);
 }
 
+test('A10: no answer is to be taken for another type than it says, relayed or our own', async (t) => {
+  const gateway = await startCounting(t);
+  const { authorization } = gateway;
+  for (const [headers, status] of [
+    [{ authorization }, 200],
+    [{}, 401],
+  ] as const) {
+    const answer = await send(gateway.origin, 'POST', '/mcp', headers);
+    assert.equal(answer.status, status);
+    assert.equal(answer.headers['x-content-type-options'], 'nosniff');
+  }
+});
+
 test('a token is not looked at before the name and the page are', async (t) => {
   const gateway = await startCounting(t);
   const answer = await send(gateway.origin, 'POST', '/mcp', { host: 'attacker.example' });

@@ -259,10 +259,10 @@ class Exchange implements Http1Handler {
     }
     this.#status = status;
     if (!this.#rewrite) this.#length = Number(headers['content-length']);
-    this.#response.writeHead(
-      status,
-      responseHeaders(headers, { requestId, sessionId }, this.#rewrite !== undefined),
-    );
+    const isRewritten = this.#rewrite !== undefined;
+    const list = responseHeaders(headers, { requestId, sessionId }, isRewritten);
+    list.push('x-content-type-options', 'nosniff'); // as our own answers say
+    this.#response.writeHead(status, list);
     if (this.#canGoOn(status, headers)) this.#events.open();
     // The first event may be minutes away, and a client waits for the headers to know that its stream is open. What came with the
     // headers goes with them: that is one packet, and one call of the system, for most answers.
