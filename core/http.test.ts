@@ -33,9 +33,14 @@ interface Answer {
   readonly body: string;
 }
 
-function ask(at: Address, path: string, method = 'GET'): Promise<Answer> {
+function ask(
+  at: Address,
+  path: string,
+  method = 'GET',
+  headers: Record<string, string> = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    request({ ...optionsOf(at), path, method, agent: false }, (response) => {
+    request({ ...optionsOf(at), path, method, headers, agent: false }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (chunk: string) => {
         body += chunk;
@@ -102,6 +107,55 @@ describe('the admin routes', () => {
     const { body, headers } = await ask(await admin(t, []), '/metrics');
     assert.match(body, /^process_cpu_seconds_total\{part="proxy"\} /m);
     assert.match(String(headers['content-type']), /^text\/plain; version=0\.0\.4/);
+  });
+
+  const PAGES = [
+    [{ host: 'attacker.example:8788' }, 403, false, 'a rebound name'],
+    [{ host: 'localhost.attacker.example' }, 403, false, 'a name that begins well'],
+    [{ host: '127.0.0.1.attacker.example' }, 403, false, 'a name that looks like the address'],
+    [{ host: 'prometheus' }, 403, false, 'a name without a dot'],
+    [{ host: 'localhost:8788' }, 200, true, 'this machine'],
+    [{ host: 'LOCALHOST' }, 200, true, 'case is no difference'],
+    [{ host: '[::1]:8788' }, 200, true, 'this machine over IPv6'],
+    [{ host: '10.0.0.1:8788' }, 200, true, 'an address is no page’s to give'],
+    [{}, 200, true, 'a scraper'],
+  ] as const;
+
+  test('on loopback, a name that may be a page’s own gets no metrics, and of a probe the status alone', async (t) => {
+    const at = await admin(t, [fine]);
+    const bad = await admin(t, [broken]);
+    for (const [headers, status, isTold, why] of PAGES) {
+      const { status: given, body } = await ask(at, '/metrics', 'GET', headers);
+      assert.equal(given, status, why);
+      assert.equal(body.includes('process_cpu_seconds_total'), isTold, why);
+      assert.equal((await ask(at, '/livez', 'GET', headers)).status, 200, why);
+      const ready = await ask(at, '/readyz', 'GET', headers);
+      assert.equal(ready.status, 200, why);
+      assert.equal(ready.body.includes('policyDigest'), isTold, why);
+      const unready = await ask(bad, '/readyz', 'GET', headers);
+      assert.equal(unready.status, 503, why);
+      assert.equal(unready.body.includes('not loaded'), isTold, why);
+    }
+  });
+
+  test('on loopback, a page that says which it is gets nothing, whatever it calls', async (t) => {
+    const at = await admin(t, [fine]);
+    for (const path of ['/livez', '/readyz', '/health', '/metrics'])
+      for (const origin of ['http://attacker.example', 'http://localhost:3000', 'null', '']) {
+        const { status, body } = await ask(at, path, 'GET', { origin });
+        assert.equal(status, 403, `${path} ${origin}`);
+        assert.equal(JSON.parse(body).error.code, 'ORIGIN_NOT_ALLOWED');
+      }
+    for (const path of ['/livez', 'http://attacker.example/livez', 'http://localhost/metrics'])
+      assert.equal((await ask(at, path)).status, 200, `control: ${path}`);
+    assert.equal((await ask(at, 'http://attacker.example/metrics')).status, 403, 'in the target');
+  });
+
+  test('over a unix socket, which no page reaches, nobody is asked for a name', async (t) => {
+    const server = createAdminServer(adminRoutes([], new Metrics('proxy')));
+    t.after(() => closeServer(server));
+    const at = await listen(server, { kind: 'unix', path: socketPath(t) });
+    assert.equal((await ask(at, '/metrics', 'GET', { host: 'runner' })).status, 200);
   });
 
   test('a check that throws shows its public message, never its cause', async (t) => {

@@ -10,6 +10,7 @@ import type { Metrics } from './metrics.ts';
 import { createServer } from './node-http.ts';
 import { pathOf } from './request-target.ts';
 import { isShared } from './runtime-dir.ts';
+import { pageBehind } from './web-page.ts';
 
 /** One thing that a process depends on. `check` resolves to undefined when it is usable, otherwise to what a person should know. */
 export interface ReadyCheck {
@@ -21,7 +22,9 @@ const CHECK_TIMEOUT_MS = 2_000;
 
 /**
  * `/livez` (200 while the process runs), `/readyz` (200, or 503 with what is missing), `/health` (as `/readyz`) and `/metrics`,
- * without authentication and without secrets. Returns false where the path is none of these.
+ * without authentication and without secrets. Returns false where the path is none of these. On loopback they are not for web pages:
+ * one that says so is 403, and by a name that may be a page's own there are no metrics, and of a probe the status alone.
+ * @throws {OutriderError} INVALID_REQUEST for two Host headers, ORIGIN_NOT_ALLOWED, HOST_NOT_ALLOWED
  */
 export function adminRoutes(
   checks: readonly ReadyCheck[],
@@ -37,6 +40,10 @@ export function adminRoutes(
       answerError(response, new OutriderError('METHOD_NOT_ALLOWED', 'only GET and HEAD'));
       return true;
     }
+    const page = pageBehind(request);
+    if (page === 'origin') throw new OutriderError('ORIGIN_NOT_ALLOWED', 'this is for no web page');
+    if (page === 'name' && path === '/metrics')
+      throw new OutriderError('HOST_NOT_ALLOWED', 'ask at 127.0.0.1, [::1] or localhost');
     if (path === '/livez') answerJson(response, 200, { status: 'live' });
     else if (path === '/metrics') {
       const { type, body } = await metrics.text();
@@ -46,8 +53,8 @@ export function adminRoutes(
       const ready = Object.keys(problems).length === 0;
       answerJson(response, ready ? 200 : 503, {
         status: ready ? 'ready' : 'not ready',
-        ...(ready ? {} : { problems }),
-        ...info(),
+        ...(ready || page ? {} : { problems }),
+        ...(page ? {} : info()),
       });
     }
     return true;
