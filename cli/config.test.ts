@@ -90,11 +90,12 @@ test('what cannot start is told of all parts and keys at once; what can is not w
 });
 
 test('two files are told apart by their keys, and by what can change while it runs', async (t) => {
-  const [old = '', next = '', same = ''] = filesOf(
+  const [old = '', next = '', same = '', foreign = ''] = filesOf(
     t,
     'gateway: {servers: ["http://a:1/mcp"], maxBody: 1MiB}\n',
     'gateway: {servers: ["http://b:1/mcp"], maxBody: 2MiB}\n',
     'gateway:\n  maxBody: 1048576\n  servers: [http://a:1/mcp]\n',
+    'gateway: {servers: ["http://b:1/mcp"], serversAre: foreign, maxBody: 1MiB}\n',
   );
   const { code, out } = await run(['diff', old, next]);
   assert.equal(code, 1);
@@ -102,6 +103,11 @@ test('two files are told apart by their keys, and by what can change while it ru
     out,
     'gateway.servers: ["http://a:1/mcp"] -> ["http://b:1/mcp"] (taken over while it runs)\n' +
       'gateway.maxBody: 1048576 -> 2097152 (needs a restart)\n',
+  );
+  assert.equal(
+    (await run(['diff', old, foreign])).out,
+    'gateway.servers: ["http://a:1/mcp"] -> ["http://b:1/mcp"] (needs a restart)\n' +
+      'gateway.serversAre: "ours" -> "foreign" (needs a restart)\n',
   );
   assert.deepEqual(await run(['diff', old, same]), { code: 0, out: '', err: '' });
 });

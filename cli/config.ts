@@ -100,8 +100,11 @@ function differences(
 ): string[] {
   return [...before].flatMap(([part, old]) => {
     const now = after.get(part) ?? {};
-    return changedKeys(old, now).map((key) => {
-      const live = part === 'gateway' && RELOADABLE.some((known) => known === key);
+    const changed = changedKeys(old, now);
+    // A gateway refuses the whole of it then.
+    const reloads = part === 'gateway' && !changed.includes('serversAre');
+    return changed.map((key) => {
+      const live = reloads && RELOADABLE.some((known) => known === key);
       return `${part}.${key}: ${shown(old[key])} -> ${shown(now[key])} (${live ? 'taken over while it runs' : 'needs a restart'})`;
     });
   });

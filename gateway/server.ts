@@ -267,6 +267,12 @@ export function createGateway(config: GatewayConfig, { log, metrics }: GatewayDe
     },
     async reload(next) {
       assertGatewayConfig(next);
+      // The servers without it would be told what they must not be, or not be told what they need.
+      if (next.serversAre !== config.serversAre)
+        throw new OutriderError(
+          'CONFIG_INVALID',
+          `gateway.serversAre: ${config.serversAre} becomes ${next.serversAre} at a restart only, and nothing else of this configuration is taken over before`,
+        );
       await servers.reload(next);
       const changed = changedKeys(running, next);
       running = next;

@@ -222,6 +222,31 @@ test('servers that are ours are told who calls; foreign ones learn nothing of th
   }
 });
 
+test('a reload with other servers that are foreign, or ours, changes nothing: neither is told what the other may know', async (t) => {
+  for (const [serversAre, next] of [
+    ['ours', 'foreign'],
+    ['foreign', 'ours'],
+  ] as const) {
+    const asked: string[] = [];
+    const named = (name: string) =>
+      startHttp(t, (request, response) => {
+        request.resume();
+        asked.push(
+          `${name} ${request.headers.authorization === undefined ? 'stranger' : 'caller'}`,
+        );
+        response.end('{}');
+      });
+    const gateway = await startGateway(t, [await named('first')], { serversAre });
+    const known = serversAre === 'ours' ? 'caller' : 'stranger';
+    const servers = [new URL('/mcp', await named('second'))];
+    await assert.rejects(gateway.reload({ servers, serversAre: next }), { code: 'CONFIG_INVALID' });
+    await post(gateway);
+    await gateway.reload({ servers });
+    await post(gateway);
+    assert.deepEqual(asked, [`first ${known}`, `second ${known}`], 'control: servers alone');
+  }
+});
+
 test('weights share what is new', async (t) => {
   const counts = { heavy: 0, light: 0 };
   const counting = (name: keyof typeof counts) =>

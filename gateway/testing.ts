@@ -73,6 +73,8 @@ export async function startGateway(
     ...made,
     origin: `http://${formatAddress(address)}`,
     authorization: `Bearer ${made.token}`,
+    /** With the same configuration but for `changed`. */
+    reload: (changed: Partial<GatewayConfig>) => gateway.reload({ ...made.config, ...changed }),
     stop: () => gateway.stop(),
   };
 }
