@@ -108,6 +108,28 @@ test('A8: what waits at a stopped server is lost after three checks, and its eve
   await assert.rejects(stream.text(), 'its client asks elsewhere for the rest');
 });
 
+for (const signal of ['SIGKILL', 'SIGSTOP'] as const)
+  test(`A8: the sessions of a server that has left are not found once ${signal} ended it, and what waits there is lost`, {
+    timeout: 120_000,
+  }, async (t) => {
+    const [first, second] = await Promise.all([spawnServer(t), spawnServer(t)]);
+    const gateway = await startGateway(t, [first.url], {
+      serversAre: 'foreign',
+      healthInterval: 100,
+    });
+    const session = (await post(gateway)).headers.get('mcp-session-id') ?? '';
+    await gateway.reload({ servers: [new URL('/mcp', second.url)] });
+    await sleep(500); // some checks
+    assert.equal(await (await post(gateway, session)).text(), first.pid, 'control: it goes on');
+    const stream = await listen(gateway, session);
+    first.child.kill(signal);
+    await Promise.all([
+      assert.rejects(stream.text()),
+      until(async () => (await post(gateway, session)).status === 404),
+    ]);
+    assert.equal(await (await post(gateway)).text(), second.pid, 'control');
+  });
+
 test('a server that takes no connection any more ends what it has in its own time', {
   timeout: 120_000,
 }, async (t) => {

@@ -109,3 +109,27 @@ test('what is in flight at a server hears of it once nothing came in three check
   for (let n = 0; n < 3; n++) balancer.checked(first, 'silent');
   assert.deepEqual(gone, ['first']);
 });
+
+test('one that has left is kept for 10 min behind its last answer, however often it is tried', (t) => {
+  let now = 0;
+  const [first = '', second = ''] = SERVERS;
+  const balancer = createBalancer([placeAt(first)], new Metrics('test'), () => now);
+  t.after(() => balancer.close());
+  const [upstream] = balancer.upstreams;
+  assert.ok(upstream);
+  const later = (ms: number) => {
+    now += ms;
+    balancer.update([placeAt(second)]);
+    return balancer.find(first);
+  };
+  assert.equal(later(0), upstream);
+  assert.deepEqual(balancer.left, [upstream]);
+  const stream = balancer.begin(upstream);
+  stream.heard(true);
+  assert.equal(later(3_600_000), upstream, 'while it has something');
+  stream.over(undefined);
+  assert.equal(later(599_999), upstream, 'control: its client had an answer');
+  for (const end of ['failed', 'unreachable', undefined] as const)
+    balancer.begin(upstream).over(end);
+  assert.equal(later(1), undefined);
+});

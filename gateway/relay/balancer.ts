@@ -28,14 +28,16 @@ export interface Balancer {
   /** Notes what a check found. Returns whether that changed what is thought of the server. */
   checked(upstream: Upstream, health: Health): boolean;
   /**
-   * Puts other servers in place of these. One that is gone finishes what it has, and serves its sessions until it has had nothing
-   * to do for 10 minutes.
+   * Puts other servers in place of these. One that is gone finishes what it has, and serves its sessions until it has answered
+   * nothing for 10 minutes.
    */
   update(places: readonly ServerPlace[]): void;
   /** Those that have said that they are about to stop. */
   readonly leaving: readonly Upstream[];
   /** Those that get requests now. */
   readonly upstreams: readonly Upstream[];
+  /** Those that have other servers in their place, and still serve their sessions. */
+  readonly left: readonly Upstream[];
   close(): Promise<void>;
 }
 
@@ -60,6 +62,7 @@ interface Member {
   readonly waiting: OpenList<() => void>;
   /** No longer in the list. */
   left: boolean;
+  /** When it last answered: clients that try for ever do not keep one that is gone. */
   usedAt: number;
   readonly up: GaugeSeries;
   /** What `up` says. */
@@ -130,6 +133,9 @@ export function createBalancer(
     get upstreams() {
       return present().map(({ upstream }) => upstream);
     },
+    get left() {
+      return [...members.values()].flatMap(({ left, upstream }) => (left ? [upstream] : []));
+    },
     get leaving() {
       return present().flatMap(({ upstream, circuit }) => (circuit.leaving ? [upstream] : []));
     },
@@ -177,17 +183,20 @@ export function createBalancer(
       if (!member) return { heard() {}, over() {} };
       const { circuit, waiting } = member;
       const request = circuit.begun();
-      member.usedAt = now();
       member.inFlight += 1;
       if (onGone) waiting.add(onGone);
       let isOver = false;
+      let answers = false;
       return {
-        heard: (works) => circuit.heard(works),
+        heard(works) {
+          answers ||= works;
+          circuit.heard(works);
+        },
         over(end) {
           if (isOver) return;
           isOver = true;
           member.inFlight -= 1;
-          member.usedAt = now();
+          if (answers || end === 'answered') member.usedAt = now();
           if (onGone) waiting.delete(onGone);
           if (end === undefined) circuit.abandoned();
           else circuit.ended(end, request);

@@ -35,8 +35,8 @@ const HEADERS = Object.entries({
 
 /**
  * Asks each server every `intervalMs` whether it answers MCP, and tells the balancer. One that refuses the gateway's own
- * `authorization` cannot serve either. One that was about to stop is asked every half second whether it is ready again. Returns what
- * ends it.
+ * `authorization` cannot serve either. One that has left is asked for the sake of its sessions, without that and without a word in the log:
+ * it may stop. One that was about to stop is asked every half second whether it is ready again. Returns what ends it.
  */
 export function startHealthChecks(
   balancer: Balancer,
@@ -48,13 +48,21 @@ export function startHealthChecks(
 ): () => void {
   const { intervalMs, authorization, log } = options;
   const busy = new Set<string>();
-  const look = async (upstream: Upstream): Promise<void> => {
+  /** Resolves to what was found where that changes what is thought of the server. */
+  const ask = async (
+    upstream: Upstream,
+    word?: typeof authorization,
+  ): Promise<Health | undefined> => {
     const { href } = upstream.url;
-    if (busy.has(href)) return;
+    if (busy.has(href)) return undefined;
     busy.add(href);
-    const health = await healthOf(upstream, ANSWERS_WITHIN_MS, await authorization());
+    const health = await healthOf(upstream, ANSWERS_WITHIN_MS, await word?.());
     busy.delete(href);
-    if (!balancer.checked(upstream, health)) return;
+    return balancer.checked(upstream, health) ? health : undefined;
+  };
+  const look = async (upstream: Upstream): Promise<void> => {
+    const health = await ask(upstream, authorization);
+    if (health === undefined) return;
     const detail = { backend: upstream.label };
     if (health === 'sound') log.info('a server is back', { detail });
     else log.warn('a server is out: three checks have failed', { detail });
@@ -65,6 +73,7 @@ export function startHealthChecks(
   const timers = [
     setInterval(() => {
       for (const upstream of balancer.upstreams) void look(upstream);
+      for (const upstream of balancer.left) void ask(upstream);
     }, intervalMs).unref(),
     setInterval(() => {
       for (const upstream of balancer.leaving) void lookForReturn(upstream);
