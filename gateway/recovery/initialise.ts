@@ -16,18 +16,24 @@ const HEADERS = [
 
 /**
  * Begins a session at `upstream` as the client once did: `initialize` with its own parameters, `notifications/initialized`, then
- * what it had set. Resolves to the server's id of it.
+ * what it had set. Resolves to the server's id of it; undefined where the server wants another version of the protocol, which the client would
+ * not speak.
  * @throws {OutriderError} UPSTREAM_UNREACHABLE where the server does not begin one
  */
 export async function initialiseAt(
   upstream: Upstream,
   client: ClientParameters,
   { logLevel, subscriptions }: SessionSettings,
-): Promise<string> {
+): Promise<string | undefined> {
+  const { protocolVersion } = client;
   const begun = await send(upstream, { id: 'outrider-1', method: 'initialize', params: client });
-  const { sessionId, protocolVersion } = begun;
+  const { sessionId } = begun;
   if (begun.status !== 200 || sessionId === undefined) throw unwilling();
-  const session = { sessionId, protocolVersion: protocolVersion ?? client.protocolVersion };
+  if (begun.protocolVersion !== undefined && begun.protocolVersion !== protocolVersion) {
+    void endAt(upstream, sessionId);
+    return undefined;
+  }
+  const session = { sessionId, protocolVersion };
   const told = await send(upstream, { method: 'notifications/initialized' }, session);
   if (told.status >= 300) throw unwilling();
   if (logLevel !== undefined)
@@ -73,7 +79,7 @@ async function send(
       status: answer.status,
       sessionId: typeof sessionId === 'string' ? sessionId : undefined,
       // In JSON and in an event alike; a server that does not say takes what the client asked for.
-      protocolVersion: /"protocolVersion"\s*:\s*"([\d-]+)"/.exec(text)?.[1],
+      protocolVersion: /"protocolVersion"\s*:\s*"([^"]*)"/.exec(text)?.[1],
     };
   } catch (error) {
     throw new OutriderError('UPSTREAM_UNREACHABLE', 'the session cannot be begun again', {

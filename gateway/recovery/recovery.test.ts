@@ -86,6 +86,41 @@ test('a session moves again when its new server goes as well', async (t) => {
   assert.equal((await send(origin, id, 'ping')).status, 502, 'until no server is left');
 });
 
+const VERSIONS = [
+  ['2025-03-26', '2025-03-26', 404, 'neither server speaks what was agreed on'],
+  [
+    '2025-03-26',
+    '2025-11-25,2025-06-18',
+    200,
+    'one does, and is not asked for what the client asked for once',
+  ],
+] as const;
+
+for (const [second, third, status, why] of VERSIONS)
+  test(`a session of 2025-06-18 is ${status} before servers of ${second} and ${third}: ${why}`, async (t) => {
+    const mesh = await startMesh(t, {}, ['2025-06-18', second, third]);
+    const [{ origin }, other] = mesh.gateways;
+    const [first] = mesh.servers;
+    assert.ok(first);
+    const beginAtFirst = async (): Promise<string> => {
+      const params = {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 'me' },
+      };
+      const response = await send(origin, undefined, 'initialize', params);
+      const id = response.headers.get('mcp-session-id') ?? assert.fail('no session');
+      return (await pidOf(origin, id)) === first.child.pid ? id : beginAtFirst();
+    };
+    const id = await beginAtFirst();
+    await kill(first);
+    for (const at of [origin, origin, other.origin])
+      assert.equal((await send(at, id, 'ping')).status, status);
+    const metrics = await (await fetch(`${origin}/metrics`)).text();
+    const result = status === 200 ? 'ok' : 'failed';
+    assert.match(metrics, new RegExp(`sessions_recovered_total\\{result="${result}",.*\\} 1\n`));
+  });
+
 test('without recovery the session of a killed server is lost', async (t) => {
   const mesh = await startMesh(t, { recovery: false });
   const [{ origin }] = mesh.gateways;

@@ -6,6 +6,7 @@ import { isSound } from '../relay/health.ts';
 import type { Message } from '../relay/message.ts';
 import type { Upstream } from '../relay/upstream.ts';
 import type { EndedSessions } from '../sessions/ended-sessions.ts';
+import type { ClientParameters } from '../sessions/sealed-id.ts';
 import { keyOf, type Session } from '../sessions/sessions.ts';
 import { endAt, initialiseAt } from './initialise.ts';
 import type { MovedSessions } from './moved-sessions.ts';
@@ -21,11 +22,12 @@ export interface Recovery {
   /** Whether a server with which a request was lost is gone, and not the one connection alone. */
   isGone(upstream: Upstream): Promise<boolean>;
   /**
-   * The session's new place, after `lost` could not be reached: begun again with what its client once said. Requests of one
-   * session that fail together share one.
+   * The session's new place, after `lost` could not be reached: begun again with what its client once said, in the `version` that it
+   * speaks by its request, which may be older than the one that it once asked for. Requests of one session that fail together share one. Where
+   * servers answer in other versions only, the session ends.
    * @throws {OutriderError} SESSION_NOT_FOUND where the session cannot be begun again, UPSTREAM_UNREACHABLE where no server takes it
    */
-  recover(session: Session, lost: SessionPlace): Promise<SessionPlace>;
+  recover(session: Session, lost: SessionPlace, version?: string): Promise<SessionPlace>;
   /** Remembers what a client has set and its server has accepted, and tells the other gateways. */
   note(session: Session, messages: readonly Message[]): void;
   forget(session: Session): void;
@@ -60,7 +62,11 @@ export function createRecovery(deps: {
     'Time until a session whose server was gone had a place again',
   );
 
-  async function find(session: Session, lost: SessionPlace): Promise<SessionPlace> {
+  async function find(
+    session: Session,
+    lost: SessionPlace,
+    version: string | undefined,
+  ): Promise<SessionPlace> {
     const known = await moved.lookUp(lost);
     if (known.upstreamId !== lost.upstreamId || known.backend !== lost.backend) {
       recovered.inc({ result: 'found' });
@@ -70,19 +76,27 @@ export function createRecovery(deps: {
     // It may have been ended through another gateway a moment ago.
     await news.catchUp();
     if (!client || ended.has(keyOf(session))) throw gone();
-    const begun = await places.within(() => begin(keyOf(session), client, lost.backend));
+    const said = { ...client, protocolVersion: version ?? client.protocolVersion };
+    const begun = await places.within(() => begin(keyOf(session), said, lost.backend));
+    if (!begun) {
+      memory.forget(keyOf(session));
+      await ended.add(keyOf(session), session.expiresAt);
+      throw gone();
+    }
     const place = await moved.move(lost, { backend: begun.at.url.href, upstreamId: begun.id });
     if (place.upstreamId !== begun.id) void endAt(begun.at, begun.id);
     recovered.inc({ result: 'ok' });
     return place;
   }
 
+  /** Undefined where servers were willing, but none in the client's version: later ones would hardly be. */
   async function begin(
     key: string,
-    client: NonNullable<Session['client']>,
+    client: ClientParameters,
     lost: string,
-  ): Promise<{ at: Upstream; id: string }> {
+  ): Promise<{ at: Upstream; id: string } | undefined> {
     let problem = nowhere();
+    let wantsAnother = false;
     const tried = balancer.upstreams.filter(({ url }) => url.href === lost);
     for (let offer = 0; offer < OFFERS_MAX; offer++) {
       const at = balancer.pick(tried);
@@ -91,25 +105,27 @@ export function createRecovery(deps: {
       // Counted like any request, so that they spread over the servers that are left.
       const visit = balancer.begin(at);
       try {
-        const upstreamId = await initialiseAt(at, client, memory.settingsOf(key));
+        const id = await initialiseAt(at, client, memory.settingsOf(key));
         visit.over('answered');
-        return { at, id: upstreamId };
+        if (id !== undefined) return { at, id };
+        wantsAnother = true;
       } catch (error) {
         visit.over('failed');
         problem = error instanceof OutriderError ? error : nowhere(error);
       }
     }
+    if (wantsAnother) return undefined;
     throw problem;
   }
 
   return {
     placeOf: (session) => moved.current(session),
     isGone: async (upstream) => !(await isSound(upstream, SOUND_WITHIN_MS)),
-    recover(session, lost) {
+    recover(session, lost, version) {
       const running = underWay.get(session.id);
       if (running) return running;
       const started = performance.now();
-      const recovering = find(session, lost);
+      const recovering = find(session, lost, version);
       underWay.set(session.id, recovering);
       const over = () => underWay.delete(session.id);
       recovering.then(

@@ -13,6 +13,7 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
 const sessions = new Map();
+const speaks = process.argv[3].split(',');
 const answer = (response, status, body, headers = {}) => response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
 createServer({ keepAliveTimeout: 65_000 }, async (request, response) => {
   const message = JSON.parse((await text(request)) || '{}');
@@ -26,12 +27,14 @@ createServer({ keepAliveTimeout: 65_000 }, async (request, response) => {
   }
   if (message.method === 'initialize') {
     id = process.pid + '-' + sessions.size;
-    sessions.set(id, { client: message.params.clientInfo.name, told: [] });
-    const result = { protocolVersion: '2025-06-18' };
+    const asked = message.params.protocolVersion;
+    const result = { protocolVersion: speaks.includes(asked) ? asked : speaks[0] };
+    sessions.set(id, { client: message.params.clientInfo.name, told: [], version: result.protocolVersion });
     return answer(response, 200, { jsonrpc: '2.0', id: message.id, result }, { 'mcp-session-id': id });
   }
   const session = sessions.get(id);
   if (!session) return answer(response, 404, {});
+  if ((request.headers['mcp-protocol-version'] ?? session.version) !== session.version) return answer(response, 400, {});
   const { method, params } = message;
   if (method && method !== 'ping') session.told.push(method + ' ' + (params?.level ?? params?.uri ?? request.headers['mcp-protocol-version']));
   if (params?.uri === 'refused') return answer(response, 200, { jsonrpc: '2.0', id: message.id, error: { code: -32602, message: 'no' } });
@@ -45,11 +48,16 @@ export interface Server {
   readonly url: string;
 }
 
-/** Starts one; `log` gets a character for each call of a tool. */
-export async function spawnServer(t: TestContext, log: string, port = 0): Promise<Server> {
+/** Starts one; `log` gets a character for each call of a tool, `speaks` are the versions that it does, the one that it proposes first. */
+export async function spawnServer(
+  t: TestContext,
+  log: string,
+  port = 0,
+  speaks = '2025-06-18',
+): Promise<Server> {
   const child = spawn(
     process.execPath,
-    ['--input-type=module', '-e', STATEFUL, '--', log, String(port)],
+    ['--input-type=module', '-e', STATEFUL, '--', log, String(port), speaks],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   t.after(() => child.kill('SIGKILL'));
@@ -64,14 +72,18 @@ export async function kill({ child }: Server): Promise<void> {
   await ended;
 }
 
-/** Two gateways that share keys and, where told, moves, before three servers. */
-export async function startMesh(t: TestContext, over: Partial<GatewayConfig> = {}) {
+/** Two gateways that share keys and, where told, moves, before three servers, which speak what is said of each. */
+export async function startMesh(
+  t: TestContext,
+  over: Partial<GatewayConfig> = {},
+  speaks: readonly (string | undefined)[] = [undefined, undefined, undefined],
+) {
   const root = temporaryDirectory(t);
   const log = join(root, 'calls.log');
   writeFileSync(log, '');
   const keys = join(root, 'keys.json');
   writeFileSync(keys, sessionKeys('shared'), { mode: 0o600 });
-  const servers = await Promise.all([1, 2, 3].map(() => spawnServer(t, log)));
+  const servers = await Promise.all(speaks.map((versions) => spawnServer(t, log, 0, versions)));
   const config = {
     serversAre: 'foreign',
     recovery: true,

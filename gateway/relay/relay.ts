@@ -117,17 +117,23 @@ async function relayInSession(
     if (lost && !(await recovery.isGone(upstream))) throw tried.error;
     if (lost && (admitted.again === 'never' || !events.isBlank)) {
       // This call is lost; the next one is to find the session.
-      recovery.recover(session, place).catch(() => {});
+      recovery.recover(session, place, versionOf(admitted)).catch(() => {});
       throw tried.error;
     }
   }
   // A client that is told so begins a new session, which has a server; waiting for one that is down would not help it.
   if (!recovery)
     throw new OutriderError('SESSION_NOT_FOUND', 'there is no such session: begin a new one');
-  const next = await recovery.recover(session, place);
+  const next = await recovery.recover(session, place, versionOf(admitted));
   const other = balancer.find(next.backend);
   if (!other) throw unreachable('the server that took the session is gone as well');
   return answered(await exchange(admitted, events, other, balancer, next));
+}
+
+/** The revision that was agreed on in the session, which its client says with each request since 2025-06-18. */
+function versionOf({ request }: Admitted): string | undefined {
+  const said = request.headers['mcp-protocol-version'];
+  return typeof said === 'string' ? said : undefined;
 }
 
 function isLost({ error }: ExchangeFailure): boolean {
