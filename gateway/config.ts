@@ -65,7 +65,8 @@ const issuerSpec = {
   groupsClaim: text('The claim that lists the groups.', 'groups'),
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),
   claims: list('Further text claims that Roles may ask for.', word, []),
-  jwksCooldown: duration('How soon its keys may be fetched again for an unknown key.', 5_000),
+  jwksCooldown: duration('The least time between two fetches of its keys.', 5_000),
+  jwksMaxAge: duration('How long its keys are good while they cannot be fetched.', 3_600_000),
 };
 
 /** The configuration of the gateway. `paths.state` holds the local token, `paths.runtime` the keys. */

@@ -119,6 +119,7 @@ const NOTHING_MORE = {
   tenantClaim: undefined,
   claims: [],
   jwksCooldown: 5_000,
+  jwksMaxAge: 3_600_000,
 } as const;
 
 test('what the gateway says itself is not to be taken for anything else', async (t) => {

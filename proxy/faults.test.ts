@@ -9,10 +9,10 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AuditChain, AuditFile, verifyAudit } from '#core/audit';
 import { loadConfig } from '#core/config';
+import { fetchIssuerKeys } from '#core/fetch-issuer-keys';
+import { createIssuerKeys } from '#core/issuer-keys';
 import { silentLogger } from '#core/log';
 import { proxySpec } from './config.ts';
-import { fetchKeys } from './issuers/fetch-keys.ts';
-import { createKeySource } from './issuers/key-source.ts';
 import { makeKeyFile, readKeyRing } from './secrets/key-ring.ts';
 import { SecretStore, slotPath, slotText } from './secrets/store.ts';
 import {
@@ -65,14 +65,14 @@ async function issuer(t: TestContext, first: Behave) {
   const address = server.address();
   const port = typeof address === 'object' ? address?.port : undefined;
   const clock = { nowMs: 0 };
-  const source = createKeySource({
+  const source = createIssuerKeys({
     issuer: 'https://idp.example',
     cooldownMs: 5_000,
     maxAgeMs: DEFAULT_MAX_AGE_MS,
     log: silentLogger,
     now: () => clock.nowMs,
     fetch: () =>
-      fetchKeys({ issuer: 'https://idp.example', jwks: `http://127.0.0.1:${port}/keys` }),
+      fetchIssuerKeys({ issuer: 'https://idp.example', jwks: `http://127.0.0.1:${port}/keys` }),
   });
   const get = (kid: string) =>
     source.get({ alg: 'EdDSA', kid }, { payload: '', signature: '', protected: '' });

@@ -36,6 +36,7 @@ async function startProvider(t: TestContext) {
     tenantClaim: undefined,
     claims: [],
     jwksCooldown: 1,
+    jwksMaxAge: 3_600_000,
     introspection: `${url}/introspect`,
     introspectionClient: 'gw',
     introspectionSecretFile: secret,

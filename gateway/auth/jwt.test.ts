@@ -221,8 +221,20 @@ test('without a token the challenge is bare, and the local token still works', a
   assert.equal((await gateway.caller()).subject, 'local');
 });
 
-test('B2: rotated keys are picked up from the URL, and the old ones end', async (t) => {
+/** Lets time pass, on the clock of the day and on the one that only goes forward. */
+function clockOf(t: TestContext): (ms: number) => void {
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
+  const real = performance.now.bind(performance);
+  let skipped = 0;
+  t.mock.method(performance, 'now', () => real() + skipped);
+  return (ms) => {
+    skipped += ms;
+    t.mock.timers.tick(ms);
+  };
+}
+
+test('B2: rotated keys are picked up from the URL, and the old ones end', async (t) => {
+  const pass = clockOf(t);
   const next = await signer('RS256', 'rsa-2');
   let served = await jwks(rsa);
   let fetches = 0;
@@ -235,9 +247,34 @@ test('B2: rotated keys are picked up from the URL, and the old ones end', async 
   served = await jwks(next);
   assert.equal((await gateway.call(await sign(next, good()))).status, 401, 'within the cooldown');
   assert.equal(fetches, 1);
-  t.mock.timers.tick(5_001);
+  pass(5_001);
   assert.equal((await gateway.call(await sign(next, good()))).status, 200);
   assert.equal((await gateway.call(await sign(rsa, good()))).status, 401);
+});
+
+test('B2: while the URL does not answer, known keys are good for jwksMaxAge, unknown ones for nothing, and few ask it', async (t) => {
+  const pass = clockOf(t);
+  const served = await jwks(rsa);
+  let [fetches, away] = [0, false];
+  const url = await startHttp(t, (_, response) => {
+    fetches += 1;
+    response.writeHead(away ? 503 : 200).end(served);
+  });
+  const gateway = await startTrusting(t, {}, url);
+  const status = async (key: Signer) => (await gateway.call(await sign(key, good()))).status;
+  assert.equal(await status(rsa), 200);
+  away = true;
+  for (let minute = 1; minute < 60; minute++) {
+    pass(60_000);
+    assert.equal(await status(rsa), 200, `after ${minute} min`);
+    assert.deepEqual(await Promise.all([ec, ec, ed].map(status)), [502, 502, 502]);
+  }
+  assert.ok(fetches <= 60, `${fetches} in an hour`);
+  pass(60_000);
+  assert.equal(await status(rsa), 502, 'after an hour');
+  away = false;
+  pass(5_000);
+  assert.equal(await status(rsa), 200, 'control: it is back');
 });
 
 test('B2: rotated keys are picked up from a file, and a broken file changes nothing', async (t) => {
@@ -268,7 +305,7 @@ test("keys that cannot be fetched are no fault of the caller's", async (t) => {
 
 test('keys over plain http are refused off loopback, allowed on it', () => {
   const source = (url: string) => () =>
-    createKeySource({ issuer: ISSUER, jwks: url, jwksCooldown: 1 }, silentLogger);
+    createKeySource({ issuer: ISSUER, jwks: url, jwksCooldown: 1, jwksMaxAge: 1 }, silentLogger);
   assert.throws(source('http://idp.example/jwks'), { code: 'CONFIG_INVALID' });
   assert.throws(source('ftp://idp.example/jwks'), { code: 'CONFIG_INVALID' });
   assert.doesNotThrow(source('https://idp.example/jwks'));

@@ -1,19 +1,14 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import {
-  createLocalJWKSet,
-  createRemoteJWKSet,
-  type JSONWebKeySet,
-  type JWTVerifyGetKey,
-} from 'jose';
+import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
 import { OutriderError } from '#core/errors';
+import { fetchIssuerKeys } from '#core/fetch-issuer-keys';
 import { discoveryUrl, fetchJson, providerUrl } from '#core/identity-provider';
+import { createIssuerKeys } from '#core/issuer-keys';
 import type { Logger } from '#core/log';
 import type { IssuerConfig } from '../config.ts';
 import { PROVIDER_BOUNDS } from './provider-bounds.ts';
 
-const FETCH_TIMEOUT_MS = 5_000;
-const CACHE_MAX_AGE_MS = 10 * 60_000;
 const FILE_CHECK_MS = 1_000;
 
 /** The keys of an issuer, and what must be known before it has any. */
@@ -25,20 +20,27 @@ export interface KeySource {
 
 /**
  * The public keys of an issuer, kept and found again when it rotates them: from a URL whenever a token names an unknown key
- * (at most once per `jwksCooldown`) and every 10 minutes, from a file whenever the file has changed. Without `jwks` the issuer
- * says itself where they are (OpenID Connect Discovery 1.0, section 4).
+ * (at most once per `jwksCooldown`) and every 10 minutes, from a file whenever the file has changed. Those from a URL that does not answer
+ * are good for `jwksMaxAge`. Without `jwks` the issuer says itself where they are (OpenID Connect Discovery 1.0, section 4).
  * @throws {OutriderError} CONFIG_INVALID
  */
 export function createKeySource(
-  { issuer, jwks, jwksCooldown }: Pick<IssuerConfig, 'issuer' | 'jwks' | 'jwksCooldown'>,
+  {
+    issuer,
+    jwks,
+    jwksCooldown,
+    jwksMaxAge,
+  }: Pick<IssuerConfig, 'issuer' | 'jwks' | 'jwksCooldown' | 'jwksMaxAge'>,
   log: Logger,
 ): KeySource {
-  const remote = (url: URL): JWTVerifyGetKey =>
-    createRemoteJWKSet(url, {
-      timeoutDuration: FETCH_TIMEOUT_MS,
-      cacheMaxAge: CACHE_MAX_AGE_MS,
-      cooldownDuration: jwksCooldown,
-    });
+  const remote = ({ href }: URL): JWTVerifyGetKey =>
+    createIssuerKeys({
+      issuer,
+      fetch: () => fetchIssuerKeys({ issuer, jwks: href }),
+      cooldownMs: jwksCooldown,
+      maxAgeMs: jwksMaxAge,
+      log,
+    }).get;
   const place = keysPlace({ issuer, jwks });
   if (place.kind !== 'discovered') {
     const keys = place.kind === 'url' ? remote(place.url) : fileKeys(place.path, log);

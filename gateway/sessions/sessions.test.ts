@@ -92,6 +92,7 @@ async function startReplicas(t: TestContext, over: Partial<GatewayConfig> = {}) 
     tenantClaim: undefined,
     claims: [],
     jwksCooldown: 5_000,
+    jwksMaxAge: 3_600_000,
     introspection: undefined,
     introspectionClient: undefined,
     introspectionSecretFile: undefined,

@@ -1,14 +1,14 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { OutriderError } from '#core/errors';
+import { assertSafePlace, fetchIssuerKeys } from '#core/fetch-issuer-keys';
 import { isAccessTokenType, issuedPrincipal, unverifiedIssuer } from '#core/issued-tokens';
+import { createIssuerKeys, type IssuerKeys, KeysUnavailable } from '#core/issuer-keys';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
 import { type Bound, boundTo, CLOCK_TOLERANCE_S } from '#core/tokens';
 import { REASONS, type Reason } from '#policies';
 import type { ProxyConfig } from '../config.ts';
 import { refused } from '../refusal.ts';
-import { assertSafePlace, fetchKeys } from './fetch-keys.ts';
-import { createKeySource, KeysUnavailable } from './key-source.ts';
 
 export type IssuerConfig = ProxyConfig['issuers'][number];
 
@@ -39,9 +39,9 @@ export function createIssuerVerifier(
   const known = new Map(
     issuers.map((issuer) => {
       assertSafePlace(issuer);
-      const source = createKeySource({
+      const source = createIssuerKeys({
         issuer: issuer.issuer,
-        fetch: () => fetchKeys(issuer),
+        fetch: () => fetchIssuerKeys(issuer),
         cooldownMs: issuer.jwksCooldown,
         maxAgeMs: issuer.jwksMaxAge,
         log,
@@ -75,7 +75,7 @@ export function createIssuerVerifier(
 async function verified(
   token: string,
   issuer: IssuerConfig,
-  keys: ReturnType<typeof createKeySource>['get'],
+  keys: IssuerKeys['get'],
 ): Promise<JWTPayload> {
   try {
     const { payload, protectedHeader } = await jwtVerify(token, keys, {

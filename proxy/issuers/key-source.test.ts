@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { errors, exportJWK, generateKeyPair, type JWK } from 'jose';
+import { createIssuerKeys, KeysUnavailable } from '#core/issuer-keys';
 import { silentLogger } from '#core/log';
-import { createKeySource, KeysUnavailable } from './key-source.ts';
 
 const token = { payload: '', signature: '', protected: '' };
 const COOLDOWN_MS = 5_000;
@@ -12,7 +12,7 @@ const MAX_AGE_MS = 3_600_000;
 async function rig() {
   const known = await key('known');
   const state = { now: 1_000, fetches: 0, keys: [known], away: false };
-  const source = createKeySource({
+  const source = createIssuerKeys({
     issuer: 'https://idp.example',
     cooldownMs: COOLDOWN_MS,
     maxAgeMs: MAX_AGE_MS,

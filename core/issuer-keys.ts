@@ -7,10 +7,10 @@ import {
   type JSONWebKeySet,
   type JWSHeaderParameters,
 } from 'jose';
-import type { Logger } from '#core/log';
+import type { Logger } from './log.ts';
 
 /** What keeps the keys of one issuer. */
-export interface KeySource {
+export interface IssuerKeys {
   /**
    * The key that a token's header names.
    * @throws {errors.JWKSNoMatchingKey} for one that the issuer does not have; {KeysUnavailable} where that cannot be known now
@@ -25,7 +25,7 @@ export interface KeySource {
 
 export class KeysUnavailable extends Error {}
 
-export interface KeySourceOptions {
+export interface IssuerKeysOptions {
   readonly issuer: string;
   readonly fetch: () => Promise<JSONWebKeySet>;
   /** The least time between two fetches, whatever tokens name. */
@@ -52,7 +52,7 @@ interface Keys {
  * there is none within the cool-down of the last, whether that succeeded or not. While the issuer is away, or sends what is no key set,
  * known keys go on working for `maxAgeMs`, and nothing else does; `problem` says so all the while.
  */
-export function createKeySource(options: KeySourceOptions): KeySource {
+export function createIssuerKeys(options: IssuerKeysOptions): IssuerKeys {
   const { issuer, cooldownMs, maxAgeMs, log, now = () => performance.now() } = options;
   let keys: Keys | undefined;
   let attemptedAt = Number.NEGATIVE_INFINITY;

@@ -1,5 +1,5 @@
 import type { JSONWebKeySet } from 'jose';
-import { discoveryUrl, fetchJson, providerUrl } from '#core/identity-provider';
+import { discoveryUrl, fetchJson, providerUrl } from './identity-provider.ts';
 
 /** A set of keys is a few KiB. */
 const BOUNDS = { timeoutMs: 5_000, maxBytes: 262_144 } as const;
@@ -20,7 +20,7 @@ export function assertSafePlace({ issuer, jwks }: KeyPlace): void {
  * Fetches the keys, following no redirect. The discovery document must be about the very issuer that was asked for.
  * @throws {Error} which says what is wrong
  */
-export async function fetchKeys({ issuer, jwks }: KeyPlace): Promise<JSONWebKeySet> {
+export async function fetchIssuerKeys({ issuer, jwks }: KeyPlace): Promise<JSONWebKeySet> {
   const place = jwks ?? (await discover(issuer));
   const { keys } = await fetchJson(keysUrl(place, issuer), BOUNDS);
   if (!Array.isArray(keys) || keys.length === 0) throw new Error('no keys in the key set');
