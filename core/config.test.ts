@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import {
   address,
+  assertSectionKept,
   bool,
   bytes,
   type ConfigSources,
@@ -317,6 +318,26 @@ describe('kinds', () => {
     );
     assert.throws(() => routes.parse({}), /needs the key "upstream"/);
   });
+});
+
+describe('a file that is read again', () => {
+  const given = 'gateway: {insecure: true}\nrunner: {}\n';
+  const cases = [
+    [given, '', false, 'emptied'],
+    [given, '# all of it\n', false, 'emptied but for a comment'],
+    [given, 'gateway:', false, 'cut off'],
+    [given, 'runner: {}', false, 'without its section'],
+    [given, 'gateway: {}', true, 'with every default, as somebody wrote'],
+    [given, 'gateway: {insecure: false}', true, 'with another value'],
+    ['runner: {}', '', true, 'it had no section before'],
+    ['', given, true, 'it has one now'],
+  ] as const;
+  for (const [before, now, isTaken, why] of cases)
+    test(`is ${isTaken ? 'taken' : 'refused'}: ${why}`, () => {
+      const found = problems(() => assertSectionKept('gateway', file(before), file(now)));
+      assert.equal(found.length === 0, isTaken);
+      if (!isTaken) assert.match(found[0] ?? '', /^mesh\.yaml: .*gateway: \{\}$/);
+    });
 });
 
 test('a duration is written in its largest whole unit, and read back the same', () => {

@@ -118,6 +118,27 @@ export function isGiven<S extends Spec>(
   ].some(([given]) => given === key);
 }
 
+/**
+ * Whoever takes a section out of a file that is in use has more likely truncated it than meant every default, which `part: {}` says.
+ * @throws {OutriderError} CONFIG_INVALID where `before` had a section of the part, and `now` has none
+ */
+export function assertSectionKept(
+  part: string,
+  before: ConfigSources['file'],
+  now: ConfigSources['file'],
+): void {
+  if (now && has(part, before) && !has(part, now))
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `${now.name}: ${now.text.trim() === '' ? 'is empty' : `the section ${part} is gone`}, and was not before; for all of its defaults, write ${part}: {}`,
+    );
+}
+
+function has(part: string, file: ConfigSources['file']): boolean {
+  const section: unknown = file && parseDocument(file.text).get(part);
+  return section !== undefined && section !== null;
+}
+
 /** The names that one part's section of a file asks of the environment; all names of a file that cannot be read. */
 export function namedInSection(source: string, part: string): ReadonlySet<string> {
   const document = parseDocument(source);

@@ -1,4 +1,4 @@
-import { type ConfigOf, loadConfig, partUsage, type Spec } from './config.ts';
+import { assertSectionKept, type ConfigOf, loadConfig, partUsage, type Spec } from './config.ts';
 import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
 import { releaseHeap } from './heap.ts';
@@ -103,8 +103,15 @@ export async function runPart<
     const { address, reload } = await starting;
     releaseHeap();
     if (address !== undefined) log.info('ready', { address });
-    const read = () => loadConfig(section, spec(paths), { ...takeConfigFile(argv), env });
-    const endReload = reload && reloadOnChange(file?.name, async () => reload(read()), log);
+    let last = file;
+    const readAgain = async (): Promise<void> => {
+      const now = takeConfigFile(argv);
+      const next = loadConfig(section, spec(paths), { ...now, env });
+      assertSectionKept(section, last, now.file);
+      await reload?.(next);
+      last = now.file;
+    };
+    const endReload = reload && reloadOnChange(file?.name, readAgain, log);
     await ended;
     endReload?.();
     if (failure) throw failure;

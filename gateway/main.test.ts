@@ -65,7 +65,7 @@ test('L5: what keeps it from starting is one clear line and exit code 1', async 
   );
 });
 
-test('L5: a changed file and SIGHUP change the servers without a call lost; a broken file changes nothing', {
+test('L5: a changed file and SIGHUP change the servers without a call lost; a broken or emptied file changes nothing', {
   timeout: 120_000,
 }, async (t) => {
   const root = prepared(t);
@@ -95,6 +95,9 @@ test('L5: a changed file and SIGHUP change the servers without a call lost; a br
   await untilAnsweredBy('first');
   write(second);
   await untilAnsweredBy('second');
+  writeFileSync(file, '');
+  await logged(/is empty, and was not before/);
+  assert.equal(await call(), 'second');
   const unknown = 'serversDraining: ["http://127.0.0.1:1/mcp"]';
   writeFileSync(file, `gateway: {servers: ["${first}/mcp"], ${unknown}}\n`);
   await logged(/the old one stays/);
