@@ -309,7 +309,7 @@ describe('kinds', () => {
   test('a list says which item is wrong, a record which key, with what was meant', () => {
     assert.throws(
       () => list('d', integer('i', 0, 9)).parse('1,2,x'),
-      /item 3 must be a whole number/,
+      /item 3: must be a whole number/,
     );
     const routes = record('d', { upstream: text('u') });
     assert.throws(
@@ -317,6 +317,44 @@ describe('kinds', () => {
       /unknown key "upstrem" \(did you mean "upstream"/,
     );
     assert.throws(() => routes.parse({}), /needs the key "upstream"/);
+  });
+
+  test('a list of mappings says all that is wrong, each with its item and its key', () => {
+    const route = record('d', {
+      upstream: text('u'),
+      wait: duration('w', 1),
+      ports: list('p', integer('i', 1, 9), []),
+    });
+    const raw = [
+      { upstream: 'a', wait: '5', ports: [1, 2] },
+      { upstream: 'b', ports: [3] },
+      { upstrem: '', wait: '5s', ports: [0, 1, 10] },
+      'c',
+    ];
+    const loadRoutes = (routes: unknown) =>
+      loadConfig(
+        'gateway',
+        { routes: list('d', route) },
+        { argv: [], env: {}, file: file(JSON.stringify({ gateway: { routes } })) },
+      );
+    assert.deepEqual(
+      problems(() => loadRoutes(raw)),
+      [
+        'item 1: wait must be a duration such as 250ms, 30s, 5m or 2h, not "5"',
+        'item 3: has the unknown key "upstrem" (did you mean "upstream"?)',
+        'item 3: needs the key "upstream" (text)',
+        'item 3: ports item 1: must be a whole number 1..9, not 0',
+        'item 3: ports item 3: must be a whole number 1..9, not 10',
+        'item 4: must be a mapping',
+      ].map((problem) => `gateway.routes (from mesh.yaml): ${problem}`),
+    );
+    assert.deepEqual(
+      loadRoutes(raw.slice(1, 2)),
+      {
+        routes: [{ upstream: 'b', wait: 1, ports: [3] }],
+      },
+      'control',
+    );
   });
 });
 

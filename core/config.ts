@@ -72,13 +72,8 @@ export function loadConfig<S extends Spec>(
       values[key] = field.default;
       continue;
     }
-    try {
-      values[key] = field.parse(value.raw);
-    } catch (error) {
-      problems.push(
-        `${part}.${key} (from ${value.from}): ${error instanceof Error ? error.message : 'not usable'}`,
-      );
-    }
+    const name = `${part}.${key} (from ${value.from}): `;
+    for (const read of parsed(field, value.raw, name, problems)) values[key] = read;
   }
   if (problems.length > 0) throw new OutriderError('CONFIG_INVALID', problems.join('\n'));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key of the spec was parsed by its own field above
@@ -383,16 +378,12 @@ export function list<T>(
             : raw.split(',').map((part) => part.trim())
         : raw;
     if (!Array.isArray(items)) throw new Error(`must be a list, not ${JSON.stringify(raw)}`);
-    return items.map((value, index) => {
-      try {
-        return item.parse(value);
-      } catch (error) {
-        throw new Error(
-          `item ${index + 1} ${error instanceof Error ? error.message : 'is not usable'}`,
-          { cause: error },
-        );
-      }
-    });
+    const problems: string[] = [];
+    const values = items.flatMap((value, index) =>
+      parsed(item, value, `item ${index + 1}: `, problems),
+    );
+    if (problems.length > 0) throw new Error(problems.join('\n'));
+    return values;
   };
   return withDefault({ doc, kind: `list of ${item.kind}`, parse }, fallback);
 }
@@ -403,18 +394,37 @@ export function record<S extends Spec>(doc: string, spec: S): Field<ConfigOf<S>>
     const value: unknown = typeof raw === 'string' ? parseYaml(raw) : raw;
     if (!isRecord(value)) throw new Error('must be a mapping');
     const out: Record<string, unknown> = {};
+    const problems: string[] = [];
     for (const key of Object.keys(value))
       if (!Object.hasOwn(spec, key))
-        throw new Error(`has the unknown key "${key}"${suggest(key, Object.keys(spec))}`);
+        problems.push(`has the unknown key "${key}"${suggest(key, Object.keys(spec))}`);
     for (const [key, field] of Object.entries(spec)) {
-      if (Object.hasOwn(value, key)) out[key] = field.parse(value[key]);
+      if (Object.hasOwn(value, key))
+        for (const read of parsed(field, value[key], `${key} `, problems)) out[key] = read;
       else if ('default' in field) out[key] = field.default;
-      else throw new Error(`needs the key "${key}" (${field.kind})`);
+      else problems.push(`needs the key "${key}" (${field.kind})`);
     }
+    if (problems.length > 0) throw new Error(problems.join('\n'));
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key of the spec was parsed by its own field above
     return out as ConfigOf<S>;
   };
   return { doc, kind: `mapping {${Object.keys(spec).join(', ')}}`, parse };
+}
+
+/** What a field reads, and nothing where it cannot: then each line of what is wrong goes to `problems`, behind what names the value. */
+function parsed<T>(
+  field: Pick<Field<T>, 'parse'>,
+  raw: unknown,
+  name: string,
+  problems: string[],
+): readonly [T] | readonly [] {
+  try {
+    return [field.parse(raw)];
+  } catch (error) {
+    const message = error instanceof Error ? error.message : 'is not usable';
+    for (const line of message.split('\n')) problems.push(name + line);
+    return [];
+  }
 }
 
 /** A longer timer would fire at once. */
