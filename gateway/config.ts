@@ -76,7 +76,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'Where MCP clients connect, in clear. Beyond loopback only with `allowedHosts`, and with TLS that ends in front of it.',
       '127.0.0.1:8788',
     ),
-    servers: list('MCP servers behind this gateway, with their path.', httpUrl, [
+    servers: list('MCP servers behind this gateway, with their path, and a query where they want one.', httpUrl, [
       new URL('http://127.0.0.1:8790/mcp'),
     ]),
     serversFrom: choice(

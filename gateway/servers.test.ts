@@ -269,6 +269,22 @@ test('a reload with other servers that are foreign, or ours, changes nothing: ne
   }
 });
 
+test('a server is called by its URL with the query, also when it is checked', async (t) => {
+  const asked = new Set<string>();
+  const server = await startHttp(t, async (request, response) => {
+    asked.add(`${JSON.parse(await text(request)).method} ${request.url}`);
+    response.end('{}');
+  });
+  const gateway = await startGateway(t, [], {
+    servers: [new URL('/mcp?key=v&x#y', server)],
+    serversAre: 'foreign',
+    healthInterval: 50,
+  });
+  await post(gateway);
+  while (asked.size < 2) await sleep(20);
+  assert.deepEqual(asked, new Set(['initialize /mcp?key=v&x', 'server/discover /mcp?key=v&x']));
+});
+
 test('weights share what is new', async (t) => {
   const counts = { heavy: 0, light: 0 };
   const counting = (name: keyof typeof counts) =>

@@ -52,17 +52,17 @@ export async function initialiseAt(
 }
 
 /** Ends a session that nobody will use: another gateway was faster. Never rejects. */
-export async function endAt({ pool, url, host }: Upstream, sessionId: string): Promise<void> {
+export async function endAt({ pool, path, host }: Upstream, sessionId: string): Promise<void> {
   try {
     const headers = ['mcp-session-id', sessionId, ...(host === undefined ? [] : ['host', host])];
-    await askWhole(pool, { method: 'DELETE', path: url.pathname, headers }, BOUNDS);
+    await askWhole(pool, { method: 'DELETE', path, headers }, BOUNDS);
   } catch {
     // It will end of itself.
   }
 }
 
 async function send(
-  { pool, url, host }: Upstream,
+  { pool, path, host }: Upstream,
   message: object,
   session?: { readonly sessionId: string; readonly protocolVersion: string },
 ) {
@@ -71,7 +71,6 @@ async function send(
     const headers = [...HEADERS, ...(host === undefined ? [] : ['host', host])];
     if (session) headers.push('mcp-session-id', session.sessionId);
     if (session) headers.push('mcp-protocol-version', session.protocolVersion);
-    const path = url.pathname;
     const answer = await askWhole(pool, { method: 'POST', path, headers, body: asked }, BOUNDS);
     const sessionId = headersOf(answer.headers)['mcp-session-id'];
     const text = answer.body.toString('utf8');

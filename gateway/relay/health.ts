@@ -107,7 +107,7 @@ export async function isSound(upstream: Upstream, withinMs: number): Promise<boo
  * not silent: it may be one that ends what it has before it stops. Never rejects.
  */
 async function healthOf(
-  { pool, url, host }: Upstream,
+  { pool, path, host }: Upstream,
   withinMs: number,
   authorization?: string,
 ): Promise<Health> {
@@ -119,7 +119,7 @@ async function healthOf(
     ];
     const { status } = await askWhole(
       pool,
-      { method: 'POST', path: url.pathname, headers, body: CHECK },
+      { method: 'POST', path, headers, body: CHECK },
       { timeoutMs: withinMs, maxBytes: ANSWER_MAX_BYTES },
     );
     const refused = status === 401 && authorization !== undefined;

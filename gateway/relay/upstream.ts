@@ -4,7 +4,7 @@ import { connector } from '#core/http1/connect';
 /** One server behind the gateway, and where it stands. */
 export interface Upstream extends ServerPlace {
   readonly pool: Http1Pool;
-  /** Of `url`. */
+  /** Of `url`, with its query: some servers want a key there. */
   readonly path: string;
   /** The label in metrics: a small number, since an address is no label. */
   readonly label: string;
@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
 const KEEP_ALIVE_MS = 2_500;
 
 export function connectUpstream(place: ServerPlace, label: string): Upstream {
-  const { protocol, hostname, host, port } = place.url;
+  const { protocol, hostname, host, port, pathname, search } = place.url;
   const at = hostname.replace(/^\[|\]$/g, '');
   const name = place.host?.replace(/:\d+$/, '') ?? at;
   const isTls = protocol === 'https:';
@@ -42,5 +42,5 @@ export function connectUpstream(place: ServerPlace, label: string): Upstream {
     bodyTimeoutMs: 0,
     idleMs: KEEP_ALIVE_MS,
   });
-  return { ...place, pool, path: place.url.pathname, label };
+  return { ...place, pool, path: pathname + search, label };
 }
