@@ -330,23 +330,28 @@ export function integer(doc: string, min: number, max: number, fallback?: number
   return withDefault({ doc, kind, parse }, fallback);
 }
 
-/** A duration as `250ms`, `30s`, `5m` or `2h`; the value is in milliseconds. */
-export function duration(doc: string, fallback?: number): Field<number> {
-  return {
-    ...withDefault(
-      { doc, kind: 'duration (ms, s, m, h)', parse: (raw) => parseDurationMs(raw) },
-      fallback,
-    ),
-    show: (ms) => formatDuration(ms),
+/** A duration as `250ms`, `30s`, `5m` or `2h`, `leastMs` or more; the value is in milliseconds. */
+export function duration(doc: string, fallback?: number, leastMs = 0): Field<number> {
+  const least = formatDuration(leastMs);
+  const kind = `duration (ms, s, m, h)${leastMs > 0 ? ` from ${least}` : ''}`;
+  const parse = (raw: unknown): number => {
+    const ms = parseDurationMs(raw);
+    if (ms < leastMs) throw new Error(`must be at least ${least}, not ${JSON.stringify(raw)}`);
+    return ms;
   };
+  return { ...withDefault({ doc, kind, parse }, fallback), show: (ms) => formatDuration(ms) };
 }
 
-/** A size as `64KiB`, `10MiB`, `2GiB` or a number of bytes; the value is in bytes. */
-export function bytes(doc: string, fallback?: number): Field<number> {
-  return withDefault(
-    { doc, kind: 'size (B, KiB, MiB, GiB)', parse: (raw) => parseBytes(raw) },
-    fallback,
-  );
+/** A size as `64KiB`, `10MiB`, `2GiB` or a number of bytes, `least` or more; the value is in bytes. */
+export function bytes(doc: string, fallback?: number, least = 0): Field<number> {
+  const kind = `size (B, KiB, MiB, GiB)${least > 0 ? ` from ${least}` : ''}`;
+  const parse = (raw: unknown): number => {
+    const size = parseBytes(raw);
+    if (size < least)
+      throw new Error(`must be at least ${least} bytes, not ${JSON.stringify(raw)}`);
+    return size;
+  };
+  return withDefault({ doc, kind, parse }, fallback);
 }
 
 export function address(doc: string, fallback?: string): Field<Address> {

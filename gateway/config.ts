@@ -76,9 +76,11 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       'Where MCP clients connect, in clear. Beyond loopback only with `allowedHosts`, and with TLS that ends in front of it.',
       '127.0.0.1:8788',
     ),
-    servers: list('MCP servers behind this gateway, with their path, and a query where they want one.', httpUrl, [
-      new URL('http://127.0.0.1:8790/mcp'),
-    ]),
+    servers: list(
+      'MCP servers behind this gateway, with their path, and a query where they want one.',
+      httpUrl,
+      [new URL('http://127.0.0.1:8790/mcp')],
+    ),
     serversFrom: choice(
       'list: the servers are those; dns: each name stands for all of its addresses, looked up every 5 s.',
       ['list', 'dns'],
@@ -102,12 +104,13 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     healthInterval: duration(
       'How often each server is checked; three failures take it out.',
       10_000,
+      100,
     ),
     sessionKeys: text(
       'File of the keys that session ids are sealed with, the same for all replicas; made where it is missing, on loopback only.',
       join(paths.state, 'gateway', 'session-keys.json'),
     ),
-    sessionMax: duration('How long a session lasts at most.', 24 * 3_600_000),
+    sessionMax: duration('How long a session lasts at most.', 24 * 3_600_000, 1_000),
     recovery: bool(
       'Whether a session whose server is gone is begun again at another, with what its client once said. Only for servers that keep nothing in a session that matters.',
       false,
@@ -185,7 +188,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
       "The gateway's own key: it signs who is calling.",
       keySetPaths(join(paths.runtime, 'keys')).gateway,
     ),
-    maxBody: bytes('The largest request taken.', 2 ** 20),
+    maxBody: bytes('The largest request taken.', 2 ** 20, 1_024),
     drainNotice,
     drainTimeout: duration('How long calls may run on after a signal to stop.', 25_000),
     user: meshUser(),

@@ -5,8 +5,10 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { loadConfig } from '#core/config';
 import { silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
+import { gatewaySpec } from './config.ts';
 import { LOOPBACK_HOSTS } from './host-origin.ts';
 import { createGateway } from './server.ts';
 import { gatewayConfig, startGateway, startHttp } from './testing.ts';
@@ -202,6 +204,27 @@ for (const [host, allowedHosts, starts, why] of OPENED)
     const create = () => createGateway(config, deps());
     if (starts) assert.doesNotThrow(create);
     else assert.throws(create, { code: 'CONFIG_INVALID', message: /allowedHosts/ });
+  });
+
+const BOUNDS = [
+  ['--health-interval', '0s', '99ms', '100ms'],
+  ['--session-max', '0s', '999ms', '1s'],
+  ['--max-body', '0', '1023', '1KiB'],
+] as const;
+
+for (const [option, ...values] of BOUNDS)
+  test(`${option} takes ${values[2]} and nothing below, with which nobody would be served`, () => {
+    const spec = gatewaySpec({ runtime: '/nowhere', state: '/nowhere' });
+    const taken = values.map((value) => {
+      try {
+        loadConfig('gateway', spec, { argv: [option, value], env: {} });
+        return true;
+      } catch (error) {
+        assert.match(Object(error).message, /must be at least/);
+        return false;
+      }
+    });
+    assert.deepEqual(taken, [false, false, true]);
   });
 
 test('a gateway before no server does not start', (t) => {
