@@ -18,10 +18,10 @@ export function createAdmission(
 ): Admit {
   const admitted = (verdict: TokenVerdict): Principal => {
     if (verdict.ok) return verdict.principal;
-    const { reason, scopes, cause } = verdict;
+    const { reason, scopes } = verdict;
     onFailure(reason);
     const wanted = scopes.length > 0 ? scopes : named.scopes;
-    throw new Refused(reason, challenge(reason, wanted, named.metadata), cause);
+    throw new Refused(verdict, challenge(reason, wanted, named.metadata));
   };
   return (authorization) => {
     const verdict = authenticate(authorization);
@@ -33,8 +33,11 @@ export function createAdmission(
 export class Refused extends OutriderError {
   readonly challenge: string | undefined;
 
-  constructor(reason: AuthFailure, header: string | undefined, cause: unknown) {
-    super(codeOf(reason), AUTH_FAILURES[reason], { cause: cause ?? reason });
+  constructor(
+    { reason, cause, retryAfterMs }: Extract<TokenVerdict, { ok: false }>,
+    header: string | undefined,
+  ) {
+    super(codeOf(reason), AUTH_FAILURES[reason], { cause: cause ?? reason, retryAfterMs });
     this.challenge = header;
   }
 }

@@ -10,7 +10,7 @@ export const AUTH_FAILURES = {
   type: 'the token is no access token',
   bound: 'the token is bound to a key or a certificate: what is taken here is a token without cnf',
   scope: 'the token lacks a scope',
-  keys_unavailable: "the issuer's keys cannot be fetched",
+  keys_unavailable: 'the identity provider cannot be asked',
 } as const;
 
 export type AuthFailure = keyof typeof AUTH_FAILURES;

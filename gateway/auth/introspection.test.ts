@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import type { IssuerConfig } from '../config.ts';
-import { startHttp, temporaryDirectory } from '../testing.ts';
+import { startGateway, startHttp, temporaryDirectory } from '../testing.ts';
 import { createIntrospection } from './introspection.ts';
 
 const NOW_S = 1_000_000;
@@ -111,6 +111,40 @@ test('B5: with the provider down, a token that it confirmed goes on, others are 
   await verify('a');
   await Promise.all([verify('b'), verify('c')]);
   assert.equal(provider.asked, 8);
+});
+
+test('a caller who is refused because the provider is down is told so, and when to come back', async (t) => {
+  const { provider, issuer } = await startProvider(t);
+  const server = await startHttp(
+    t,
+    (request, response) => void request.resume().on('end', () => response.end('{}')),
+  );
+  const { origin } = await startGateway(t, [server], { issuers: [issuer] });
+  const call = async (token: string) => {
+    const response = await fetch(`${origin}/mcp`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}` },
+      body: '{}',
+    });
+    const { error } = Object(await response.json());
+    return [response.status, Number(response.headers.get('retry-after')), error?.message] as const;
+  };
+  provider.answer = { ...good, exp: Date.now() / 1_000 + 600 };
+  assert.deepEqual(await call('opaque-token'), [200, 0, undefined], 'control');
+  assert.deepEqual((await call('unknown')).slice(0, 2), [401, 0], 'control: it is up');
+  provider.down = true;
+  for (const [least, most] of [
+    [1, 1],
+    [1, 1],
+    [20, 30], // it is left alone
+    [20, 30],
+  ] as const) {
+    const [status, seconds, message] = await call('another');
+    assert.deepEqual([status, message], [502, 'the identity provider cannot be asked']);
+    assert.ok(seconds >= least && seconds <= most, `${seconds} s`);
+  }
+  const metrics = await (await fetch(`${origin}/metrics`)).text();
+  assert.match(metrics, /auth_failures_total\{reason="keys_unavailable",part="gateway"\} 4/);
 });
 
 test('a secret that others may read, or none, keeps the gateway from starting', async (t) => {

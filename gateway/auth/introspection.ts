@@ -40,7 +40,13 @@ export function createIntrospection(
       }),
     );
     if ('error' in asked)
-      return { ok: false, reason: 'keys_unavailable', scopes: issuer.scopes, cause: asked.error };
+      return {
+        ok: false,
+        reason: 'keys_unavailable',
+        scopes: issuer.scopes,
+        cause: asked.error,
+        retryAfterMs: asked.retryAfterMs,
+      };
     const { answer } = asked;
     if (answer['active'] !== true) return { ok: false, reason: 'unknown', scopes: [] };
     // It may leave out that it issued the token itself; what it says, it must say rightly.

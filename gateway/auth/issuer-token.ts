@@ -114,7 +114,10 @@ function jwtVerifier(
       if (verdict.ok) cache.set(token, verdict.principal, (payload.exp ?? 0) * 1_000);
       return verdict;
     } catch (error) {
-      return { ok: false, reason: reasonOf(error), scopes: issuer.scopes, cause: error };
+      const reason = reasonOf(error);
+      // By then they may be fetched again.
+      const retryAfterMs = reason === 'keys_unavailable' ? issuer.jwksCooldown : undefined;
+      return { ok: false, reason, scopes: issuer.scopes, cause: error, retryAfterMs };
     }
   };
 }

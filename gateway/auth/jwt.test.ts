@@ -301,6 +301,7 @@ test("keys that cannot be fetched are no fault of the caller's", async (t) => {
   const response = await gateway.call(await sign(rsa, good()));
   assert.equal(response.status, 502);
   assert.equal(response.headers.get('www-authenticate'), null);
+  assert.equal(response.headers.get('retry-after'), '5', 'when they may be fetched again');
 });
 
 test('keys over plain http are refused off loopback, allowed on it', () => {

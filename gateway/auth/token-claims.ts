@@ -13,6 +13,8 @@ export type TokenVerdict =
       readonly reason: AuthFailure;
       readonly scopes: readonly string[];
       readonly cause?: unknown;
+      /** When another try may be worth it, where only time helps. */
+      readonly retryAfterMs?: number | undefined;
     };
 
 /** What the claims of a genuine token say: its issuer, audience, time and scopes must be right, and name somebody. */
