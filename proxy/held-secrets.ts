@@ -1,5 +1,6 @@
 import type { PolicySet } from '#policies';
 import { createMatcher, type Matcher } from './redaction-matcher.ts';
+import { literal } from './redaction-pattern.ts';
 import { refused } from './refusal.ts';
 import type { Secrets } from './secrets.ts';
 
@@ -77,7 +78,7 @@ export class HeldSecrets {
 }
 
 function matcherOf(values: readonly string[]): Matcher {
-  return createMatcher(values.map((value) => Buffer.from(value)));
+  return createMatcher(values.map((value) => literal(Buffer.from(value))));
 }
 
 const TOKEN_OF_HOP = 'proxy-authorization';

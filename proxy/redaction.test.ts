@@ -47,6 +47,79 @@ for (const [how, written, forbidden] of spellings)
     assert.ok(!redacted([SECRET], single).includes(forbidden), 'byte by byte');
   });
 
+/** A secret with a `%`, which may begin an escape and be one. */
+const MIXED = 'canary-A_25%25.k/&<"\'9';
+const code = (char: string, base: number): string => char.charCodeAt(0).toString(base);
+const hex = (char: string): string => code(char, 16).toUpperCase();
+const anyCase = (text: string): string =>
+  text.replace(/[A-F]/g, (digit, at) => (at % 2 ? digit : digit.toLowerCase()));
+const ESCAPES: readonly (readonly [string, (char: string) => string])[] = [
+  ['for a URL', (char) => `%${hex(char)}`],
+  ['for a URL in lower case', (char) => `%${hex(char).toLowerCase()}`],
+  ['in JSON', (char) => `\\u00${hex(char)}`],
+  ['in JSON in lower case', (char) => `\\u00${hex(char).toLowerCase()}`],
+  ['in decimal for HTML', (char) => `&#${code(char, 10)};`],
+  ['in hex for HTML', (char) => `&#x${hex(char)};`],
+  ['in lower-case hex for HTML', (char) => `&#x${hex(char).toLowerCase()};`],
+];
+const WHICH: readonly (readonly [string, RegExp])[] = [
+  ['all characters', /[^]/g],
+  ['all but letters and digits', /[^A-Za-z0-9]/g],
+  ['some of them', /[-%/<]/g],
+];
+const escapes = ESCAPES.flatMap(([how, escape]) =>
+  WHICH.map(([which, chars]) => [`${which} ${how}`, MIXED.replace(chars, escape)] as const),
+);
+for (const [how, written] of [
+  ...escapes,
+  ['hex of mixed case', anyCase(Buffer.from(MIXED).toString('hex').toUpperCase())],
+  ['escapes of mixed case', anyCase(MIXED.replace(/[^]/g, (char) => `%${hex(char)}`))],
+  ['a quote as PHP escapes it', MIXED.replace("'", '&#039;')],
+] as const)
+  test(`more than needed is escaped, ${how}: covered at every split`, () => {
+    const body = Buffer.from(`{"a":"100%25","echo":${written},"c":"&#45;\\u002d"}`);
+    const covered = `{"a":"100%25","echo":${'*'.repeat(written.length)},"c":"&#45;\\u002d"}`;
+    for (let at = 0; at <= body.length; at++)
+      assert.equal(redacted([MIXED], [body.subarray(0, at), body.subarray(at)]), covered);
+    assert.equal(createRedactor([MIXED]).text(body.toString()), covered);
+    const other = written.replace(/.(?=[^]{3}$)/, 'z');
+    assert.equal(redacted([MIXED], [Buffer.from(other)]), other, 'control: another text passes');
+  });
+
+test('what is escaped is found among text like it, wherever it stands', () => {
+  const secrets = ['k-9.3/71', 'a+b=c-d_e'];
+  const pieces = [
+    'k',
+    '%2D',
+    '9',
+    '-',
+    '&#46;',
+    '3',
+    '\\u002F',
+    '/',
+    '71',
+    '%',
+    '2',
+    'a',
+    '+',
+    '%3D',
+  ];
+  const written = 'k%2D9&#46;3\\u002f71';
+  for (let round = 0; round < 300; round++) {
+    const some = (): string =>
+      [...randomBytes(20)].map((byte) => pieces[byte % pieces.length]).join('');
+    const body = `${some()}|${written}|${some()}`;
+    assert.ok(!redacted(secrets, [Buffer.from(body)]).includes(written), body);
+  }
+});
+
+test('many ways to read a text cost no more time than bytes times characters', () => {
+  const secret = '%25'.repeat(300);
+  const begun = performance.now();
+  redacted([secret], [Buffer.from('%25'.repeat(2_000))]);
+  assert.ok(performance.now() - begun < 5_000);
+});
+
 test('two secrets that overlap are both covered, however the body is split', () => {
   const body = Buffer.from('xx abcdefgh yy');
   for (let at = 0; at <= body.length; at++)

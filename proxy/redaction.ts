@@ -23,14 +23,14 @@ export interface RedactionStream {
 }
 
 const MASK = '*'.charCodeAt(0);
-/** Making a redactor costs as much as searching 100 KiB; of the last ones used, so many are kept. */
+/** Making a redactor costs as much as searching some MiB; of the last ones used, so many are kept. */
 const KEPT_MAX = 128;
 const kept = new Map<string, { readonly redactor: Redactor; usedAt: number }>();
 let uses = 0;
 
 /**
- * Looks for each secret raw, in base64 (both alphabets, at the three offsets it can have inside a longer text), in hex (both
- * cases), URL-encoded (both cases, `+` for a space), as a JSON string and as HTML text. A compressed or otherwise transformed secret is
+ * Looks for each secret raw, in base64 (both alphabets, at the three offsets it can have inside a longer text), in hex,
+ * URL-encoded, as a JSON string and as HTML text, with whatever is escaped that may be (`spellings` says what). A compressed or otherwise transformed secret is
  * not found: with a credential the upstream is asked for `identity`, and an encoded answer is refused.
  */
 export function createRedactor(secrets: readonly string[]): Redactor {
@@ -54,7 +54,7 @@ function forgetOldest(): void {
 }
 
 function make(secrets: readonly string[]): Redactor {
-  const matcher = createMatcher(secrets.flatMap(spellings).map((text) => Buffer.from(text)));
+  const matcher = createMatcher(secrets.flatMap(spellings));
   return {
     text(value) {
       const bytes = Buffer.from(value, 'latin1');
