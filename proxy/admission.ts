@@ -66,7 +66,9 @@ export async function admitted<T>(
   record.allowedBy(upstream.decision);
   const { limits, rule } = upstream.decision;
   const { path, query } = target;
-  parts.held.assertAbsent(caller.set, `${path.text}?${query ?? ''}`, rawHeaders, rule);
+  const host = target.kind === 'host' ? target.host.text : '';
+  const pathAndQuery = `${path.text}?${query ?? ''}`;
+  parts.held.assertAbsent(caller.set, { host, pathAndQuery, rawHeaders }, rule);
   assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], limits);
   // Before a place is waited for: what is no longer allowed then does not go out.
   const open = parts.open.begin(caller, target, limits);

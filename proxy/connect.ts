@@ -30,6 +30,9 @@ export async function connectThrough(
   record.aimedAt(target);
   const permit = authorize(caller.policy, target, Date.now());
   record.allowedBy(permit.decision);
+  // Of a tunnel's head nothing goes out but the name.
+  const named = { host: target.host.text, pathAndQuery: '', rawHeaders: [] };
+  parts.held.assertAbsent(caller.set, named, permit.decision.rule);
   // Before a place is waited for: what is no longer allowed then does not go out.
   const open = parts.open.begin(caller, target, permit.decision.limits);
   let place: TakenPlace | undefined;

@@ -10,16 +10,30 @@ const LENGTH_MIN = 12;
 const FRESH_MS = 5_000;
 const BASIC = /^basic /i;
 
+/** What a request would carry out. */
+export interface Outgoing {
+  /** Empty where the policy says which host it is. */
+  readonly host: string;
+  readonly pathAndQuery: string;
+  readonly rawHeaders: readonly string[];
+}
+
+interface Matchers {
+  readonly exact: Matcher;
+  /** Of secrets in lower case: hosts come in it, and names of headers over HTTP/2. */
+  readonly anyCase: Matcher;
+}
+
 /**
  * The secrets that a policy names, for noticing one on its way out. Programs never get them: who sends one has it from elsewhere, and is
- * not helped to bring it anywhere. Looks at target and headers, as they stand, percent-decoded and in Basic; not at bodies.
+ * not helped to bring it anywhere. Looks at target and headers, as they stand, percent-decoded and in Basic, and at hosts and names of headers without case; not at bodies.
  */
 export class HeldSecrets {
   readonly #secrets: Secrets;
   readonly #now: () => number;
   #of: PolicySet | undefined;
   #values: readonly string[] = [];
-  #matcher: Matcher | undefined;
+  #matchers: Matchers | undefined;
   #readAt = 0;
 
   constructor(secrets: Secrets, now = () => performance.now()) {
@@ -27,43 +41,46 @@ export class HeldSecrets {
     this.#now = now;
   }
 
-  /** `pathAndQuery` as the target has them; headers as names and values in turn. @throws {OutriderError} EGRESS_DENIED, secret_egress */
+  /** What goes out: headers are names and values in turn. Asked before the name of the host is. @throws {OutriderError} EGRESS_DENIED, secret_egress */
   assertAbsent(
     set: PolicySet,
-    pathAndQuery: string,
-    rawHeaders: readonly string[],
+    { host, pathAndQuery, rawHeaders }: Outgoing,
     rule: string | null,
   ): void {
-    const matcher = this.#matcherOf(set);
-    if (!matcher) return;
+    const matchers = this.#matchersOf(set);
+    if (!matchers) return;
+    // A label has no more than 63 characters: a longer secret would be asked for in several.
+    let names = `${host}\n${host.replaceAll('.', '')}`;
     let text = `${pathAndQuery}\n${percentDecoded(pathAndQuery)}`;
     for (let at = 0; at < rawHeaders.length; at += 2) {
       // The token of the hop is the sidecar's own.
       if (isTokenOfHop(rawHeaders[at] ?? '')) continue;
       const value = rawHeaders[at + 1] ?? '';
+      names += `\n${rawHeaders[at]}`;
       text += `\n${value}\n${basicDecoded(value)}`;
     }
-    if (matcher.occurrences(Buffer.from(text)).length > 0)
+    const { exact, anyCase } = matchers;
+    if (isIn(exact, text) || isIn(anyCase, names.toLowerCase()))
       throw refused('EGRESS_DENIED', 'the request carries a secret of the mesh', 'secret_egress', {
         rule,
       });
   }
 
   /** One pass for all of them, however many they are; undefined where there are none. */
-  #matcherOf(set: PolicySet): Matcher | undefined {
+  #matchersOf(set: PolicySet): Matchers | undefined {
     const now = this.#now();
-    if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#matcher;
+    if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#matchers;
     const refs = [...set.datasources.values(), ...set.credentials.values()].map(
       ({ spec }) => spec.secretRef,
     );
     const values = [...new Set(refs)].flatMap((ref) => (ref === undefined ? [] : this.#read(ref)));
     const same =
       values.length === this.#values.length && values.every((v, at) => v === this.#values[at]);
-    if (!same) this.#matcher = values.length === 0 ? undefined : matcherOf(values);
+    if (!same) this.#matchers = values.length === 0 ? undefined : matchersOf(values);
     this.#values = values;
     this.#of = set;
     this.#readAt = now;
-    return this.#matcher;
+    return this.#matchers;
   }
 
   /** One that cannot be read cannot be noticed either, and nothing else is to fail for it. */
@@ -77,8 +94,19 @@ export class HeldSecrets {
   }
 }
 
+function matchersOf(values: readonly string[]): Matchers {
+  const lower = values.map((value) => value.toLowerCase());
+  const inLabels = lower.map((value) => value.replaceAll('.', ''));
+  const folded = [...lower, ...inLabels].filter(({ length }) => length >= LENGTH_MIN);
+  return { exact: matcherOf(values), anyCase: matcherOf([...new Set(folded)]) };
+}
+
 function matcherOf(values: readonly string[]): Matcher {
   return createMatcher(values.map((value) => literal(Buffer.from(value))));
+}
+
+function isIn(matcher: Matcher, text: string): boolean {
+  return matcher.occurrences(Buffer.from(text)).length > 0;
 }
 
 const TOKEN_OF_HOP = 'proxy-authorization';
@@ -87,13 +115,12 @@ function isTokenOfHop(name: string): boolean {
   return name.length === TOKEN_OF_HOP.length && name.toLowerCase() === TOKEN_OF_HOP;
 }
 
+/** Escape by escape, as latin-1: one that is broken, or no UTF-8, hides none of the others. */
 function percentDecoded(text: string): string {
   if (!text.includes('%')) return '';
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return '';
-  }
+  return text.replace(/%([0-9a-f]{2})/gi, (_escape, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
 }
 
 function basicDecoded(value: string): string {
