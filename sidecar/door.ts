@@ -71,6 +71,7 @@ export interface DoorDeps {
 /** Requests of one connection that may be under way at once. */
 const PIPELINE_MAX = 16;
 const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
+const NOTHING = Buffer.alloc(0);
 /** How long a connection may wait for its first or next request. */
 const KEEP_ALIVE_MS = 30_000;
 /** Time for a refusal to be read before the connection goes. */
@@ -95,6 +96,8 @@ interface Connection {
   readonly turns: Turns;
   /** The request of HTTP/1.1 whose turn it is, or was. */
   current: Exchange | undefined;
+  /** The request of HTTP/1.1 that was begun last, answered or not. */
+  begun: Pick<HttpRequest, 'complete'> | undefined;
   /** Nothing that arrives on it is looked at any more. */
   doomed: boolean;
   /** The last answer, once those before it are out. */
@@ -231,6 +234,7 @@ export class Door {
     this.#connections.set(socket, {
       turns: new Turns(),
       current: undefined,
+      begun: undefined,
       doomed: false,
       parting: undefined,
       origin,
@@ -262,6 +266,7 @@ export class Door {
     const { socket } = request;
     const connection = this.#connections.get(socket);
     if (!connection || connection.doomed) return;
+    connection.begun = request;
     const { turns } = connection;
     const problem = turns.size >= PIPELINE_MAX ? 'pipeline_limit' : undefined;
     if (problem) {
@@ -509,10 +514,15 @@ export class Door {
       unfinished.cut(refused);
       return;
     }
-    const requestId = this.#recordUnreadable(refused, this.#ingressIn(connection));
-    const bytes = refusalBytes(refused, requestId);
+    // The rest of a request that has its answer and its record is not another.
+    const isRest = !dropped && connection.begun?.complete === false;
+    const bytes = isRest ? NOTHING : this.#unreadableAnswer(refused, connection);
     if (turns.busy) connection.parting = bytes;
     else part(socket, bytes);
+  }
+
+  #unreadableAnswer(refused: Refused, connection: Connection): Buffer {
+    return refusalBytes(refused, this.#recordUnreadable(refused, this.#ingressIn(connection)));
   }
 
   #ingressIn({ origin }: Connection): Exchange['ingress'] {

@@ -139,3 +139,49 @@ test('behind an answer that ends the connection nothing is forwarded: a program 
   await runner.unbind();
   assert.deepEqual(pathsOf(proxy.requests.slice(2)), ['/v1/0']);
 });
+
+const refusedPost = (framing: string, body: string) =>
+  `POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n${framing}\r\n\r\n${body}`;
+const lengthy = refusedPost('Content-Length: 100', 'abc');
+
+for (const [what, pieces] of [
+  ['ends with the connection', [lengthy]],
+  ['ends with the connection, later', [lengthy, '']],
+  ['is no chunk', [refusedPost('Transfer-Encoding: chunked', 'no chunk\r\n')]],
+  ['is no chunk, later', [refusedPost('Transfer-Encoding: chunked', ''), 'no chunk\r\n']],
+] as const)
+  test(`a refused request whose body ${what} has its answer and one record`, async (t) => {
+    const { attach, proxy } = await rig(t);
+    const runner = await attach();
+    await runner.bind();
+    const program = connect({ path: runner.door, allowHalfOpen: true });
+    let answers = '';
+    program.on('data', (bytes: Buffer) => (answers += bytes.toString())).on('error', () => {});
+    const [first, then] = pieces;
+    if (then === undefined) program.end(first);
+    else {
+      program.write(first);
+      await until(() => answers !== '');
+      program.end(then);
+    }
+    await until(() => program.destroyed || program.readableEnded);
+    assert.deepEqual(statusesOf(answers), [403], answers);
+    await runner.unbind();
+    const reasons = requestRecords(proxy).map(({ reason }) => reason);
+    assert.deepEqual(reasons, ['host_denied']);
+  });
+
+test('control: what stands behind a refused request that came whole is refused for itself', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  for (const whole of [
+    refusedPost('Content-Length: 3', 'abc'),
+    refusedPost('Transfer-Encoding: chunked', '3\r\nabc\r\n0\r\n\r\n'),
+  ])
+    assert.deepEqual(statusesOf(await sendAll(runner.door, `${whole}G(T`)), [403, 400]);
+  await runner.unbind();
+  const reasons = requestRecords(proxy).map(({ reason }) => reason);
+  const both = ['host_denied', 'request_line_malformed'];
+  assert.deepEqual(reasons, [...both, ...both]);
+});
