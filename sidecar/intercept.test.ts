@@ -127,16 +127,42 @@ test('inside TLS, too, the head of an answer does not wait for its body', async 
   await until(() => connection.received.includes('data: 1'));
 });
 
+function absolute(target: string, host = SEEN): string {
+  return `GET ${target} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+}
+
+for (const target of [
+  `https://${SEEN}/v1/a?b=1`,
+  `https://${SEEN}:443/v1/a?b=1`,
+  `HTTPS://${SEEN.toUpperCase()}/v1/a?b=1`,
+])
+  test(`inside TLS ${target} is the path of that host`, async (t) => {
+    const built = await rig(t);
+    const { runner, ca } = await bound(built);
+    const connection = await inside(runner, ca);
+    assert.equal(statusOf(await ask(connection, absolute(target))), 200);
+    const [request] = built.proxy.requests;
+    assert.equal(request?.url, `https://${SEEN}/v1/a?b=1`);
+    assert.deepEqual(valuesOf(request?.headers ?? [], 'host'), [SEEN]);
+  });
+
 const REFUSED: readonly [name: string, request: string, reason: string][] = [
   ['another path', `GET /v2/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'path_not_allowed'],
   ['another method', `DELETE /v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`, 'method_not_allowed'],
   ['another host', 'GET /v1/a HTTP/1.1\r\nHost: evil.test\r\n\r\n', 'host_mismatch'],
   ['another port', `GET /v1/a HTTP/1.1\r\nHost: ${SEEN}:8443\r\n\r\n`, 'host_mismatch'],
   ['no host', 'GET /v1/a HTTP/1.1\r\n\r\n', 'host_missing'],
+  ['another host in absolute form', absolute('https://evil.test/v1/a'), 'host_mismatch'],
+  ['another port in absolute form', absolute(`https://${SEEN}:8443/v1/a`), 'host_mismatch'],
+  ['another scheme', absolute(`http://${SEEN}/v1/a`), 'host_mismatch'],
+  ['another scheme at this port', absolute(`http://${SEEN}:443/v1/a`), 'request_target_malformed'],
+  ['user information', absolute(`https://me@${SEEN}/v1/a`), 'host_mismatch'],
+  ['an absolute form with a fragment', absolute(`https://${SEEN}/v1/a#b`), 'fragment_forbidden'],
+  ['another path in absolute form', absolute(`https://${SEEN}/v2/a`), 'path_not_allowed'],
   [
-    'a host of its own',
-    `GET https://${SEEN}/v1/a HTTP/1.1\r\nHost: ${SEEN}\r\n\r\n`,
-    'request_target_malformed',
+    'an absolute form beside another Host',
+    absolute(`https://${SEEN}/v1/a`, 'evil.test'),
+    'host_mismatch',
   ],
   [
     'a tunnel inside',

@@ -4,7 +4,6 @@ import {
   type DatasourceTarget,
   type HostTarget,
   hostTarget,
-  type Reason,
   type RequestProtocol,
   splitAbsoluteForm,
   type TunnelTarget,
@@ -65,8 +64,9 @@ export function assertOwnHost({ rawHeaders }: ProgramRequest): void {
 }
 
 /**
- * The target of a request inside a connection that is looked into: a path of the host that it was opened to.
- * @throws {Refused} what has no single meaning; a second CONNECT and a target with a host of its own are refused
+ * The target of a request inside a connection that is looked into: a path of the host that it was opened to, also in absolute form (RFC 9112,
+ * 3.2.2).
+ * @throws {Refused} what has no single meaning; a second CONNECT and a target with another scheme, host or port are refused
  */
 export function insideTarget(
   request: ProgramRequest,
@@ -75,21 +75,27 @@ export function insideTarget(
 ): HostTarget {
   const { method = '', url = '' } = request;
   const authority = targetAuthority(to);
-  if (!url.startsWith('/')) throw new Refused(notInside(url, to));
-  const target = canonical(hostTarget({ scheme, authority, method, path: url, protocol }));
+  let path = url;
+  if (!url.startsWith('/')) {
+    const parts = splitAbsoluteForm(url);
+    if (!parts.ok) throw new Refused('request_target_malformed');
+    if (!isAt(parts, to)) throw new Refused('host_mismatch');
+    if (parts.scheme !== scheme) throw new Refused('request_target_malformed');
+    path = parts.path;
+  }
+  const target = canonical(hostTarget({ scheme, authority, method, path, protocol }));
   if (target.kind !== 'host') throw new Refused('request_target_malformed');
   return target;
 }
 
-/** A target that names its host has no place here; one that names another says more than that. */
-function notInside(url: string, to: TunnelTarget): Reason {
-  const parts = splitAbsoluteForm(url);
-  if (!parts.ok) return 'request_target_malformed';
-  const named = hostTarget({ ...parts, method: 'GET', path: '/' });
+/** Whether the target is at that host and port; the port need not be named where it is the scheme's own (RFC 9110, 4.2.3). */
+function isAt(
+  { scheme, authority }: Pick<HostTarget, 'scheme'> & { readonly authority: string },
+  to: TunnelTarget,
+): boolean {
+  const named = hostTarget({ scheme, authority, method: 'GET', path: '/' });
   const { target } = named.ok ? named : {};
-  const same =
-    target?.kind === 'host' && target.host.text === to.host.text && target.port === to.port;
-  return same ? 'request_target_malformed' : 'host_mismatch';
+  return target?.kind === 'host' && target.host.text === to.host.text && target.port === to.port;
 }
 
 /** The target of a CONNECT, or of the like in SOCKS5. @throws {Refused} */
@@ -107,21 +113,15 @@ export function assertHostAgrees(request: ProgramRequest, ingress: Ingress, orig
   const host = headerOf(request.rawHeaders, 'host');
   // HTTP/1.0 has none; an alias has been compared already.
   if (host === undefined || ingress === 'alias') return;
-  if (origin) return assertHostIs(host, origin);
+  if (origin) {
+    if (isAt({ scheme: origin.scheme, authority: host }, origin.target)) return;
+    throw new Refused('host_mismatch');
+  }
   const url = request.url ?? '';
   const named = ingress === 'connect' ? url : authorityOf(url);
   if (host.toLowerCase() === named.toLowerCase()) return;
   if (sameAuthority(host, named, ingress === 'connect' ? 443 : 80)) return;
   throw new Refused('host_mismatch');
-}
-
-/** The port is part of the name, unless it is the scheme's own (RFC 9110, 4.2.3). */
-function assertHostIs(host: string, { scheme, target: to }: Origin): void {
-  const named = hostTarget({ scheme, authority: host, method: 'GET', path: '/' });
-  const { target } = named.ok ? named : {};
-  const agrees =
-    target?.kind === 'host' && target.host.text === to.host.text && target.port === to.port;
-  if (!agrees) throw new Refused('host_mismatch');
 }
 
 function sameAuthority(left: string, right: string, fallbackPort: number): boolean {
