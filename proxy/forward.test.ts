@@ -234,6 +234,19 @@ for (const [what, bytes] of odd)
     assert.equal((await ask('/http/unknown/x')).status, 404);
   });
 
+for (const [status, length] of [
+  ['204 No Content', undefined],
+  ['304 Not Modified', '4'],
+] as const)
+  test(`an answer ${status} that says a length of 4 is passed on with ${length ?? 'none'}`, async (t) => {
+    const raw = await startRaw(t, `HTTP/1.1 ${status}\r\nContent-Length: 4\r\nETag: "x"\r\n\r\n`);
+    const { ask } = await meshTo(t, `http://127.0.0.1:${raw.port}`);
+    const got = await ask('/http/none/x');
+    assert.equal(got.status, Number.parseInt(status, 10));
+    assert.equal(got.headers['content-length'], length);
+    assert.equal(got.headers.etag, '"x"', 'control: the rest is there');
+  });
+
 test('bytes behind an answer never become the answer to the next request', async (t) => {
   const raw = await startRaw(
     t,

@@ -9,7 +9,7 @@ import {
 } from '#core/http1/client';
 import type { Limits } from '#policies';
 import { FieldCover } from './covering.ts';
-import { downstreamText, type FlatHeaders, valuesOf } from './headers.ts';
+import { type DownstreamRules, downstreamText, type FlatHeaders, valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
 import { answerTooLarge, requestTooLarge } from './places.ts';
 import type { RedactionStream, Redactor } from './redaction.ts';
@@ -186,7 +186,9 @@ class AnswerRelay implements Http1Handler {
     const redactor = status < redactsFrom ? undefined : this.#outbound.redactor;
     this.#redaction = redactor?.stream();
     this.#fields = new FieldCover(redactor);
-    const headers = answerHeaders(raw, redactor, this.#outbound.anonymous, this.#fields);
+    const { anonymous } = this.#outbound;
+    const how = { status, anonymous, cover: this.#fields.coverAll };
+    const headers = answerHeaders(raw, redactor, how);
     if (status < 300) for (const pair of announce) headers.push(...pair);
     // Of an answer without a body the length says what there would be.
     const bodyless = method === 'HEAD' || status === 304;
@@ -365,10 +367,9 @@ export function hasBody({ headers }: Pick<HttpRequest, 'headers'>): boolean {
 function answerHeaders(
   raw: readonly string[],
   redactor: Redactor | undefined,
-  anonymous: boolean,
-  { coverAll: cover }: FieldCover,
+  how: DownstreamRules,
 ): FlatHeaders {
-  const headers = downstreamText(raw, { anonymous, cover });
+  const headers = downstreamText(raw, how);
   if (redactor && isEncoded(headers))
     throw refused(
       'UPSTREAM_LOST',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { downstreamHeaders, upstreamHeaders } from './headers.ts';
+import { downstreamHeaders, downstreamText, upstreamHeaders } from './headers.ts';
 
 const rules = {
   host: 'api.example.com',
@@ -133,4 +133,22 @@ test('an answer loses what belongs to the connection, to us, and cookies made fr
     '********',
   ]);
   assert.ok(downstreamHeaders(bytes, { anonymous: false, cover }).includes('session=ours'));
+});
+
+test('what has no body loses its length, and nothing else does', () => {
+  const raw = ['Content-Length', '4', 'Content-Type', 'text/plain'];
+  const rest = raw.slice(2);
+  const cover = (texts: string[]) => texts;
+  for (const [status, out] of [
+    [101, rest],
+    [204, rest],
+    [200, raw],
+    [205, raw],
+    [304, raw],
+    [undefined, raw],
+  ] as const)
+    assert.deepEqual(
+      downstreamText(raw, { ...(status && { status }), anonymous: false, cover }),
+      out,
+    );
 });

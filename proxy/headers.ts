@@ -68,6 +68,8 @@ export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRule
 
 /** How the headers of an answer go back. */
 export interface DownstreamRules {
+  /** Of the answer; absent for trailers. Those of 1xx and 204 have no body, and so no length (RFC 9110 8.6). */
+  readonly status?: number;
   /** Whether cookies go, which would be a credential made from ours. */
   readonly anonymous: boolean;
   /** Hides secrets in names and values. */
@@ -85,14 +87,16 @@ export function downstreamHeaders(raw: readonly Buffer[], how: DownstreamRules):
 /** As `downstreamHeaders`, of names and values that are text already. */
 export function downstreamText(
   text: readonly string[],
-  { anonymous, cover }: DownstreamRules,
+  { status = 200, anonymous, cover }: DownstreamRules,
 ): FlatHeaders {
+  const hasLength = status >= 200 && status !== 204;
   const named = connectionOptions(text);
   const out: FlatHeaders = [];
   for (let at = 0; at + 1 < text.length; at += 2) {
     const name = text[at] ?? '';
     const lower = name.toLowerCase();
     if (isOfConnection(lower, named) || isOwn(lower)) continue;
+    if (!hasLength && lower === 'content-length') continue;
     if (anonymous && (lower === 'set-cookie' || lower === 'set-cookie2')) continue;
     out.push(name, text[at + 1] ?? '');
   }

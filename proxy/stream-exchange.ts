@@ -107,7 +107,7 @@ async function carry(
       exchanged.status = status;
       exchanged.upstreamMs = performance.now() - began;
       assertReadable(raw, redactor);
-      return downstreamText(raw, { anonymous, cover });
+      return downstreamText(raw, { status, anonymous, cover });
     },
     answered(chunk) {
       exchanged.bytesOut += chunk.length;

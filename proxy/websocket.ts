@@ -78,7 +78,7 @@ async function connect(
     upstream.destroy();
   });
   const fields = new FieldCover(redactor);
-  const head = downstreamText(rawHeaders, { anonymous, cover: fields.coverAll });
+  const head = downstreamText(rawHeaders, { status: 101, anonymous, cover: fields.coverAll });
   socket.write(switchingProtocols(head), 'latin1');
   const cover = redactor?.stream();
   let counted = 0;
