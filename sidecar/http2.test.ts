@@ -181,3 +181,16 @@ test('streams that are reset faster than a client has reason to end the connecti
   assert.equal((await ask(other, { ':path': '/v2/a' })).status, 403, 'the door is well');
   other.close();
 });
+
+test('a stream that the library resets reaches nobody and has no record, and the connection goes on', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const session = await inside(runner, ca);
+  for (const headers of [{ ':path': `https://${SEEN}/v1/a` }, { ':authority': `me@${SEEN}` }])
+    await assert.rejects(ask(session, headers), { code: 'ERR_HTTP2_STREAM_ERROR' });
+  assert.equal((await ask(session, {})).status, 200, 'control');
+  assert.equal(built.proxy.requests.length, 1);
+  session.close();
+  await runner.unbind();
+  assert.equal(requestRecords(built.proxy).length, 1);
+});

@@ -31,7 +31,7 @@ const PSEUDO_HEADERS = 4;
 
 /**
  * Reads HTTP/2 from connections whose TLS ends here. nghttp2 checks framing, HPACK and floods; every stream is then a request like
- * any other.
+ * any other. What nghttp2 itself resets has no record: Node has no event for it.
  */
 export class Http2Door {
   readonly #deps: Http2Deps;
