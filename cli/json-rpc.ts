@@ -1,4 +1,4 @@
-import { exactly, isRawNumber, rawJson } from './json-text.ts';
+import { exactly, isRawNumber, rawJson } from '#core/json-text';
 
 /** A JSON-RPC 2.0 message, as far as a front must look into it. */
 export type Message = Readonly<Record<string, unknown>>;

@@ -1,4 +1,5 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
+import { exactly, inOneLine, rawJson } from '#core/json-text';
 import { boundedText } from './event-stream.ts';
 import {
   answeredIdOf,
@@ -18,7 +19,6 @@ import {
   withId,
   written,
 } from './json-rpc.ts';
-import { exactly, inOneLine, rawJson } from './json-text.ts';
 import { type Answer, discard, isEventStream, type McpEndpoint } from './mcp-endpoint.ts';
 import { standardHeaders, versionInMessage } from './mcp-headers.ts';
 import { McpSession } from './mcp-session.ts';

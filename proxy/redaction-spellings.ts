@@ -11,9 +11,9 @@ export function spellings(secret: string): Pattern[] {
   const bytes = Buffer.from(secret, 'utf8');
   const base64 = [0, 1, 2].flatMap((offset) => base64At(bytes, offset));
   const texts = [secret, ...base64.filter((text) => text.length >= ENCODED_MIN_BYTES)];
-  const chars = [...secret];
+  const chars = Array.from(secret);
   const written = [
-    [...bytes.toString('hex')].map(hexDigit),
+    Array.from(bytes.toString('hex'), hexDigit),
     chars.map(anyWay),
     ...escaped.map((way) => chars.map(way)),
   ];

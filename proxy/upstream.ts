@@ -99,7 +99,7 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
   const { target, decision } = permit;
   const grant = grantDatasource(set, permit);
   if (!grant) throw new OutriderError('DATASOURCE_UNKNOWN', 'there is no such datasource');
-  const { assertHead, plan, body } = ADAPTERS[target.type];
+  const adapter = ADAPTERS[target.type];
   const { spec } = grant.datasource;
   const { auth, secretRef, tls } = spec;
   const name = `${target.type}/${target.name}`;
@@ -111,14 +111,22 @@ function datasourceUpstream({ set }: Caller, permit: Permit<DatasourceTarget>): 
     credential: hasCredential ? `datasource:${name}` : '',
     anonymous: true,
     signs: spec.auth.type === 'sigv4',
-    body: body(target),
-    assertHead: (rawHeaders) => assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
+    body: adapter.body(target),
+    assertHead: (rawHeaders) =>
+      adapter.assertHead?.({ spec, target, rawHeaders, nowMs: Date.now() }),
     prepare({ secrets, tokens, trusts }, { query, body, rawHeaders }) {
       const held = secretRef === undefined ? undefined : secrets.read(secretRef);
       const planWith = (token: string | undefined): Prepared => {
         const secret = token ?? held;
         const asked = { ...target, query };
-        const planned = plan({ spec, target: asked, secret, rawHeaders, body, nowMs: Date.now() });
+        const planned = adapter.plan({
+          spec,
+          target: asked,
+          secret,
+          rawHeaders,
+          body,
+          nowMs: Date.now(),
+        });
         return {
           ...PLAIN,
           ...planned,

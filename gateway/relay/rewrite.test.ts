@@ -140,7 +140,7 @@ const LARGE = 5 * 2 ** 20;
 const largeEvent = (text: string, behind: boolean, lineEnd = '\n') =>
   `id: 1${lineEnd}data: {${behind ? '' : text}"a":"${'\\"tools\\" '.repeat(LARGE / 10)}"${behind ? text : ''}}${lineEnd}${lineEnd}`;
 
-function pieces(text: string, pieceBytes: number): readonly Buffer[] {
+function inPieces(text: string, pieceBytes: number): readonly Buffer[] {
   const bytes = Buffer.from(text);
   const count = Math.ceil(bytes.length / pieceBytes);
   return Array.from({ length: count }, (_, n) =>
@@ -158,10 +158,14 @@ for (const [lineEnd, pieceBytes] of [
     const before = largeEvent(',"b":1', true, lineEnd);
     const next = 'data: {"old":1}\n\n';
     assert.equal(
-      rewritten(EVENTS, pieces(`${before}${next}`, pieceBytes)),
+      rewritten(EVENTS, inPieces(`${before}${next}`, pieceBytes)),
       `${before}data: {"new":"höhe"}\n\n`,
     );
-    assert.equal(rewritten(EVENTS, pieces(before.trimEnd(), pieceBytes)), before.trimEnd(), 'half');
+    assert.equal(
+      rewritten(EVENTS, inPieces(before.trimEnd(), pieceBytes)),
+      before.trimEnd(),
+      'half',
+    );
   });
 
 for (const behind of [true, false])
@@ -172,7 +176,7 @@ for (const behind of [true, false])
         const rewrite = rewriteMessages(EVENTS, change);
         let passed = '';
         const pass = () => {
-          for (const piece of pieces(largeEvent(text, behind), pieceBytes))
+          for (const piece of inPieces(largeEvent(text, behind), pieceBytes))
             passed += rewrite?.piece(piece).toString('latin1');
         };
         assert.throws(pass, { code: 'UPSTREAM_UNREACHABLE' });

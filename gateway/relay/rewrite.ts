@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { OutriderError } from '#core/errors';
+import { exactly } from '#core/json-text';
 import { EVENTS_TYPE, mediaTypeOf } from './media-type.ts';
 
 /** Changes a body on its way to the client. */
@@ -195,9 +196,9 @@ function changeText(text: string, change: ChangeMessage): string {
   } catch {
     return text; // no message, so nothing that a client could read as one
   }
-  if (changed(parsed, change) === undefined) return text;
+  if (changedBy(parsed, change) === undefined) return text;
   try {
-    const written = JSON.stringify(changed(parsedAsWritten(json), change));
+    const written = JSON.stringify(changedBy(exactly(json), change));
     return Buffer.from(written).toString('latin1');
   } catch (cause) {
     const message = 'a server sent an answer that cannot be changed';
@@ -205,29 +206,7 @@ function changeText(text: string, change: ChangeMessage): string {
   }
 }
 
-/** As `JSON.parse`, but numbers that a double would change, or that are written in another way, will be written as they were. */
-function parsedAsWritten(json: string): unknown {
-  return JSON.parse(json, (_, value: unknown, { source } = {}) =>
-    typeof value === 'number' && source !== undefined && String(value) !== source
-      ? JSON.rawJSON(source)
-      : value,
-  );
-}
-
-declare global {
-  /** ES2026, of which the compiler knows nothing with this `lib`: https://tc39.es/proposal-json-parse-with-source/ */
-  interface JSON {
-    /** Is written as `text`. */
-    rawJSON(text: string): object;
-    /** `source`: a primitive as it is written. */
-    parse(
-      text: string,
-      reviver: (key: string, value: unknown, context?: { readonly source?: string }) => unknown,
-    ): unknown;
-  }
-}
-
-function changed(parsed: unknown, change: ChangeMessage): unknown {
+function changedBy(parsed: unknown, change: ChangeMessage): unknown {
   return Array.isArray(parsed) ? changeBatch(parsed, change) : change(parsed);
 }
 

@@ -188,8 +188,11 @@ test('a list that comes on a resumed stream is filtered as well', async (t) => {
 });
 
 test('a result of more than 4 MiB comes on a resumed stream, a list of that size does not, and the log says so', async (t) => {
-  const text = 'x'.repeat(5 * 2 ** 20);
-  const large = [{ content: [{ type: 'text', text }] }, { tools: [{ name: 'beta', text }] }];
+  const long = 'x'.repeat(5 * 2 ** 20);
+  const large = [
+    { content: [{ type: 'text', text: long }] },
+    { tools: [{ name: 'beta', text: long }] },
+  ];
   const [result = '', list = ''] = large.map(
     (one) => `data: ${JSON.stringify({ jsonrpc: '2.0', id: 1, result: one })}\n\n`,
   );
