@@ -50,17 +50,18 @@ export class HeldSecrets {
     const matchers = this.#matchersOf(set);
     if (!matchers) return;
     // A label has no more than 63 characters: a longer secret would be asked for in several.
-    let names = `${host}\n${host.replaceAll('.', '')}`;
+    let names = host.length < LENGTH_MIN ? '' : `${host}\n${host.replaceAll('.', '')}`;
     let text = `${pathAndQuery}\n${percentDecoded(pathAndQuery)}`;
     for (let at = 0; at < rawHeaders.length; at += 2) {
       // The token of the hop is the sidecar's own.
-      if (isTokenOfHop(rawHeaders[at] ?? '')) continue;
+      const name = rawHeaders[at] ?? '';
+      if (isTokenOfHop(name)) continue;
       const value = rawHeaders[at + 1] ?? '';
-      names += `\n${rawHeaders[at]}`;
+      if (name.length >= LENGTH_MIN) names += `\n${name}`;
       text += `\n${value}\n${basicDecoded(value)}`;
     }
     const { exact, anyCase } = matchers;
-    if (isIn(exact, text) || isIn(anyCase, names.toLowerCase()))
+    if (isIn(exact, text) || (names !== '' && isIn(anyCase, names.toLowerCase())))
       throw refused('EGRESS_DENIED', 'the request carries a secret of the mesh', 'secret_egress', {
         rule,
       });
@@ -115,7 +116,7 @@ function isTokenOfHop(name: string): boolean {
   return name.length === TOKEN_OF_HOP.length && name.toLowerCase() === TOKEN_OF_HOP;
 }
 
-/** Escape by escape, as latin-1: one that is broken, or no UTF-8, hides none of the others. */
+/** Escape by escape: one that is broken, or no UTF-8, hides none of the others. Secrets are ASCII. */
 function percentDecoded(text: string): string {
   if (!text.includes('%')) return '';
   return text.replace(/%([0-9a-f]{2})/gi, (_escape, hex: string) =>
