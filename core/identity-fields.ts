@@ -1,3 +1,5 @@
+import { knownNames } from './known-names.ts';
+
 /** Fields that name a caller or where it calls from, or carry a credential of its own, by whole words of their names. */
 const WORDS = [
   'o?auth\\d?|authn|authz|authenticat\\w+|authoriz\\w+|jwt|oidc|saml|sso|dpop',
@@ -15,19 +17,10 @@ const NAMES_CALLER = new RegExp(`(?:^|[-_])(?:${WORDS.join('|')})(?=$|[-_])`);
  */
 const OTHERS = /^(?:lock-token|x-scope-orgid|x-clickhouse-.+)$/;
 
-/** Programs send few different names, and some send any. */
-const KNOWN_MAX = 1_024;
-const known = new Map<string, boolean>();
-
 /**
  * Whether a request header, its name in lower case, tells who calls: by its name alone, since none of the many that servers believe is in a
  * standard. Not those of one product whose names do not tell.
  */
-export function namesCaller(name: string): boolean {
-  const told = known.get(name);
-  if (told !== undefined) return told;
-  const names = NAMES_CALLER.test(name) && !OTHERS.test(name);
-  if (known.size >= KNOWN_MAX) known.clear();
-  known.set(name, names);
-  return names;
-}
+export const namesCaller: (name: string) => boolean = knownNames(
+  (name) => NAMES_CALLER.test(name) && !OTHERS.test(name),
+);

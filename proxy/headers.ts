@@ -1,4 +1,5 @@
 import { namesCaller } from '#core/identity-fields';
+import { knownNames } from '#core/known-names';
 import { hyphened, namesOtherRequest } from '#core/override-fields';
 
 /** Flat: name, value, name, value, as Node and undici take them. */
@@ -50,8 +51,7 @@ export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRule
   const injected = rules.inject.map(([name]) => name.toLowerCase());
   const goes = (name: string): boolean =>
     isOfConnection(name, named) ||
-    isOwn(hyphened(name)) ||
-    namesOtherRequest(name) ||
+    isForNobody(name) ||
     injected.includes(name) ||
     rules.strip.includes(name) ||
     (rules.anonymous &&
@@ -131,3 +131,5 @@ function isOfConnection(name: string, named: ReadonlySet<string>): boolean {
 function isOwn(name: string): boolean {
   return OWN_FIELDS.has(name) || OWN_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
+
+const isForNobody = knownNames((name) => isOwn(hyphened(name)) || namesOtherRequest(name));

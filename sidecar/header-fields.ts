@@ -1,4 +1,5 @@
 import { namesCaller } from '#core/identity-fields';
+import { knownNames } from '#core/known-names';
 import { hyphened, namesOtherRequest } from '#core/override-fields';
 
 /** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
@@ -19,6 +20,8 @@ const ONE_HOP = new Set([
 const SPOOFED =
   /^(?:proxy(?:-|$)|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-(?:sandbox|execution)-|x-datasource$|x-request-id$|max-forwards$)/;
 
+const isSpoofed = knownNames((name) => SPOOFED.test(hyphened(name)) || namesOtherRequest(name));
+
 /**
  * The headers of a request that go on to the proxy: a flat list of names and values, in their order; without those that name the caller
  * where the proxy puts a credential of its own. What is to be injected is added by the caller afterwards, so that nothing in the list
@@ -31,8 +34,7 @@ export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: b
     (name, value) =>
       !ONE_HOP.has(name) &&
       !nominated.has(name) &&
-      !SPOOFED.test(hyphened(name)) &&
-      !namesOtherRequest(name) &&
+      !isSpoofed(name) &&
       !(stripIdentity && namesCaller(name) && !isAwsSignature(name, value)),
   );
 }

@@ -1,0 +1,15 @@
+/** Programs send few different names, and some send any. */
+const KNOWN_MAX = 1_024;
+
+/** The same test of a field's name, which remembers what it said of the names that come most. */
+export function knownNames(test: (name: string) => boolean): (name: string) => boolean {
+  const known = new Map<string, boolean>();
+  return (name) => {
+    const told = known.get(name);
+    if (told !== undefined) return told;
+    const says = test(name);
+    if (known.size >= KNOWN_MAX) known.clear();
+    known.set(name, says);
+    return says;
+  };
+}
