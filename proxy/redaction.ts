@@ -18,7 +18,7 @@ export interface RedactionStream {
    */
   release(): Buffer;
   end(): Buffer;
-  /** How many occurrences were covered, beginnings among them. */
+  /** How many places were covered, beginnings among them: what several spellings find overlapping is one. */
   readonly found: number;
 }
 
@@ -127,9 +127,13 @@ class Stream implements RedactionStream {
     return out;
   }
 
-  /** Each once: a beginning that was covered may be that of one of these. */
+  /** Each once: a beginning that was covered may be that of one of these, and the rest of a place may be in what was sent. */
   #count(ranges: readonly Range[]): void {
-    this.found += ranges.filter(([from]) => from !== this.#begun).length;
+    let end = this.#covered;
+    for (const [from, to] of ranges.toSorted(([a], [b]) => a - b)) {
+      if (from >= end && from !== this.#begun) this.found += 1;
+      end = Math.max(end, to);
+    }
   }
 }
 

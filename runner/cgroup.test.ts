@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -12,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
+import { before, describe, type TestContext, test } from 'node:test';
 import { cgroupHost, cgroupOf } from './cgroup.ts';
 
 const LIMITS = { memoryBytes: 64 * 2 ** 20, cpuMillis: 500, pids: 20, diskBytes: 1 };
@@ -41,6 +42,9 @@ function asVersion1(root: string, controllers: readonly string[]): string {
 /** The group that holds the boxes of one runner. */
 const baseOf = (directory: string): string =>
   join(directory, readdirSync(directory).find((name) => name.startsWith('outrider-')) ?? 'none');
+
+const nameOf = (owner: string): string =>
+  `outrider-${createHash('sha256').update(owner).digest('hex').slice(0, 12)}`;
 
 /** Takes the files out of a group: the kernel's are no hindrance to its removal. */
 function withoutFiles(group: string): string {
@@ -235,14 +239,14 @@ describe("the kernel's own control groups", {
   skip: cgroupHost(`probe-${process.pid}`) ? false : 'this host gives none; .ci/run has them',
 }, () => {
   const host = cgroupHost(`test-${process.pid}`);
-  cgroupHost(`probe-${process.pid}`)?.close();
+  before(() => cgroupHost(`probe-${process.pid}`)?.close());
 
   test('hold a process to its memory and its number of processes, and are gone after', async (t) => {
     const box = host?.create(`box-${process.pid}`, LIMITS);
     assert.ok(box && host);
     t.after(() => {
       box.remove();
-      host.close();
+      return host.close();
     });
     // Waits for a line, so that nothing has been used before it is in its group.
     const child = spawn(
@@ -279,6 +283,21 @@ while True: keep.append(bytearray(1 << 20))
     }
   });
 
+  test('are gone at the end, also with a process that is still ending', async () => {
+    const ending = cgroupHost(`ending-${process.pid}`);
+    const box = ending?.create(`box-${process.pid}`, LIMITS);
+    assert.ok(box && ending);
+    const child = spawn('/usr/bin/sleep', ['1000'], { stdio: 'ignore' });
+    await box.add(child.pid ?? 0);
+    const closed = ending.close();
+    const name = nameOf(`ending-${process.pid}`);
+    const groups = () => spawnSync('find', ['/sys/fs/cgroup', '-name', name], { encoding: 'utf8' });
+    assert.notEqual(groups().stdout, '', 'control: a group in use cannot be removed');
+    child.kill('SIGKILL');
+    await closed;
+    assert.equal(groups().stdout, '');
+  });
+
   test('whose launcher died are ended and gone when the next one has swept', async (t) => {
     const dead = cgroupHost(`dead-${process.pid}`);
     const box = dead?.create(`left-${process.pid}`, LIMITS);
@@ -286,7 +305,7 @@ while True: keep.append(bytearray(1 << 20))
     const child = spawn('/usr/bin/sleep', ['1000'], { stdio: 'ignore' });
     t.after(() => {
       child.kill('SIGKILL');
-      dead.close();
+      return dead.close();
     });
     const exited = once(child, 'exit');
     await box.add(child.pid ?? 0);

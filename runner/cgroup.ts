@@ -40,8 +40,8 @@ export interface CgroupHost {
   create(id: string, limits: ResourceLimits): Cgroup;
   /** Removes groups that a runner which is no more left behind, and ends first what is left in them, for 5 s at most. */
   sweep(): Promise<void>;
-  /** Removes the runner's own group, where nothing is left in it. */
-  close(): void;
+  /** Removes the runner's own group, and waits 2 s at most for what is still ending in it. */
+  close(): Promise<void>;
 }
 
 /**
@@ -70,7 +70,7 @@ function version2(root: string, name: string): CgroupHost | undefined {
   }
   return {
     sweep: () => endAndSweep([base]),
-    close: () => close(base),
+    close: () => close([base]),
     create(id, limits) {
       const path = join(base, id);
       mkdirSync(path);
@@ -114,7 +114,7 @@ function version1(root: string, name: string): CgroupHost | undefined {
   const all = Object.values(bases);
   return {
     sweep: () => endAndSweep(all),
-    close: () => all.forEach(close),
+    close: () => close(all),
     create(id, limits) {
       const paths = all.map((base) => join(base, id));
       for (const path of paths) mkdirSync(path);
@@ -239,14 +239,20 @@ function remove(path: string): void {
   }
 }
 
-/** What was still ending when it was swept is gone by now. */
-function close(base: string): void {
-  sweep(base);
-  remove(base);
-}
-
 const GONE_WITHIN_MS = 5_000;
+const CLOSED_WITHIN_MS = 2_000;
 const LOOK_EVERY_MS = 5;
+
+/** A group is busy for a moment after its last process, and so is the one around it. */
+async function close(bases: readonly string[]): Promise<void> {
+  const deadline = Date.now() + CLOSED_WITHIN_MS;
+  for (;;) {
+    bases.forEach(sweep);
+    bases.forEach(remove);
+    if (!bases.some((base) => existsSync(base)) || Date.now() >= deadline) return;
+    await sleep(LOOK_EVERY_MS);
+  }
+}
 
 /** Nobody else's processes are in groups of that name: whose launcher is dead, they have nothing left to do. */
 async function endAndSweep(bases: readonly string[]): Promise<void> {
@@ -255,7 +261,7 @@ async function endAndSweep(bases: readonly string[]): Promise<void> {
   const killLeft = () => bases.flatMap(groupsIn).flatMap(processesIn).filter(isKilled);
   if (killLeft().length === 0) return;
   do {
-    await sleep(LOOK_EVERY_MS); // a group is busy for a moment after its last process
+    await sleep(LOOK_EVERY_MS);
     killLeft();
     bases.forEach(sweep);
   } while (bases.flatMap(groupsIn).length > 0 && Date.now() < deadline);

@@ -28,7 +28,7 @@ import { Openings } from './openings.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { answerRefusal, Refused, refusalBytes, toRefused } from './refusal.ts';
-import { assertBodySize, drain } from './request-body.ts';
+import { assertBodySize, drain, readOn } from './request-body.ts';
 import {
   assertHostAgrees,
   connectTarget,
@@ -74,6 +74,8 @@ const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n');
 const NOTHING = Buffer.alloc(0);
 /** How long a connection may wait for its first or next request. */
 const KEEP_ALIVE_MS = 30_000;
+/** How long a refusal waits for the rest of its request: where that cannot be read, it is what is answered and recorded. */
+const REST_MS = 100;
 /** Time for a refusal to be read before the connection goes. */
 const PARTING_MS = 500;
 /** When a place for a connection may be free again. */
@@ -98,6 +100,8 @@ interface Connection {
   current: Exchange | undefined;
   /** The request of HTTP/1.1 that was begun last, answered or not. */
   begun: Pick<HttpRequest, 'complete'> | undefined;
+  /** What that is refused for, while the rest of it is still read. */
+  refusing: Refused | undefined;
   /** Nothing that arrives on it is looked at any more. */
   doomed: boolean;
   /** The last answer, once those before it are out. */
@@ -235,6 +239,7 @@ export class Door {
       turns: new Turns(),
       current: undefined,
       begun: undefined,
+      refusing: undefined,
       doomed: false,
       parting: undefined,
       origin,
@@ -361,6 +366,13 @@ export class Door {
       const refused = toRefused(thrown);
       const doubtful = inDoubt(refused) || headerOf(request.rawHeaders, 'expect') !== undefined;
       const close = doubtful && !multiplexed;
+      const unread = !close && !multiplexed && !upgrading && !request.complete;
+      if (unread && exchange && !exchange.forwarded) {
+        connection.refusing = refused;
+        await readOn(request, REST_MS);
+        connection.refusing = undefined;
+        if (exchange.ended) return;
+      }
       if (close) {
         connection.doomed = true;
         connection.turns.clear();
@@ -505,13 +517,14 @@ export class Door {
     const dropped = turns.dropUnfinished();
     // A connection that broke carried no request of its own.
     if (!/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) {
-      unfinished?.cut(new Refused('client_gone'));
+      unfinished?.cut(connection.refusing ?? new Refused('client_gone'));
       socket.destroy();
       return;
     }
     const refused = refusalOf(error, unfinished !== undefined || dropped);
     if (unfinished) {
-      unfinished.cut(refused);
+      // That a program broke off does not hide what it was refused for.
+      unfinished.cut(refused.reason === 'client_gone' ? (connection.refusing ?? refused) : refused);
       return;
     }
     // The rest of a request that has its answer and its record is not another.

@@ -1,5 +1,6 @@
 import { type Readable, Transform } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterTime } from '#core/http1/after-time';
 import { hasBody, headerOf, trailersForbidden } from './framing.ts';
 import type { ProgramRequest } from './program-side.ts';
 import { Refused } from './refusal.ts';
@@ -72,6 +73,24 @@ export function drain(request: ProgramRequest): void {
   });
   request.on('error', () => {});
   request.resume();
+}
+
+/** Reads on and forgets. Resolves when the request has come whole or broken, after as much as is drained, or after so long; never rejects. */
+export function readOn(request: ProgramRequest, withinMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const heard = afterTime(withinMs, resolve);
+    const done = (): void => {
+      heard();
+      resolve();
+    };
+    let left = DRAIN_MAX_BYTES;
+    request.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) done();
+    });
+    request.on('error', () => {});
+    request.once('end', done).once('close', done).resume();
+  });
 }
 
 function begun(request: ProgramRequest): Promise<void> {

@@ -9,6 +9,8 @@ import { join } from 'node:path';
 const UNIT = 'core,policies,policystore,gateway,server,runner,sidecar,proxy,sdk,redteam,cli,tools';
 /** What takes longer has hung; the longest, on a busy machine, takes half of that. */
 const TIMEOUT_MS = 1_200_000;
+/** The same of a phase: a file whose tests have ended, and which does not end itself, is in no limit of Node's. It is named when this interrupts. */
+const PHASE_TIMEOUT_MS = 2_400_000;
 const compiled = mkdtempSync(join(tmpdir(), 'outrider-tests-'));
 const ENV = {
   // Whoever runs this has made dist/ (tools/setup.mjs), and processes of `outrider` start from there in half the time.
@@ -62,7 +64,12 @@ for (const { concurrency, patterns } of phases) {
       `--test-concurrency=${concurrency}`,
       ...patterns,
     ],
-    { stdio: 'inherit', env: { ...process.env, ...ENV } },
+    {
+      stdio: 'inherit',
+      env: { ...process.env, ...ENV },
+      timeout: PHASE_TIMEOUT_MS,
+      killSignal: 'SIGINT',
+    },
   );
   failed ||= status !== 0;
 }

@@ -90,7 +90,7 @@ export function createBoxes(firstUid: number) {
     async close(): Promise<void> {
       await Promise.all(boxes.map((box) => box.kill()));
       for (const server of servers) server.close();
-      cgroups?.close();
+      await cgroups?.close();
       rmSync(shared, { recursive: true, force: true });
     },
   };

@@ -26,7 +26,7 @@ export interface Ground {
   readonly live: (profile?: string) => Promise<Live>;
   /** Whether limits are kept, and hits counted, by control groups: a host may give none for bubblewrap. */
   readonly counted: boolean;
-  readonly close: () => void;
+  readonly close: () => Promise<void>;
 }
 
 export interface Live {
@@ -79,9 +79,9 @@ export function groundOf(name: BackendName): Ground {
       box.settle();
       return { box, link, directory: own };
     },
-    close() {
+    async close() {
       engine.close();
-      cgroups?.close();
+      await cgroups?.close();
       rmSync(directory, { recursive: true, force: true });
     },
   };

@@ -38,13 +38,19 @@ export async function runAll(
     await lane.stop();
   };
   try {
-    await Promise.all([...lanes.map(share), ...own.map(keep)]);
+    await allToTheirEnd([...lanes.map(share), ...own.map(keep)]);
     for (const lane of lanes.slice(1)) await lane.stop();
     for (const one of [...of('measured'), ...scans]) if (lanes[0]) await run(lanes[0], one);
   } finally {
-    for (const lane of [...lanes, ...own.map((one) => one.lane)]) await lane.stop();
+    await allToTheirEnd([...lanes, ...own.map(({ lane }) => lane)].map((lane) => lane.stop()));
   }
   return cases.flatMap(({ id }) => results.get(id) ?? []);
+}
+
+/** What fails in one lane leaves no other behind that still runs. @throws {unknown} the first failure, after the last has ended */
+async function allToTheirEnd(lanes: readonly Promise<void>[]): Promise<void> {
+  for (const ended of await Promise.allSettled(lanes))
+    if (ended.status === 'rejected') throw ended.reason;
 }
 
 /** One case after the other with one mesh, or with another one where the first was lost. */
