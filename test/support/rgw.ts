@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -33,10 +33,7 @@ export async function startRgw(root: string, bucket: string): Promise<Rgw> {
     ['--uid=outrider', '--display-name=outrider'],
     [`--access-key=${USER.accessKeyId}`, `--secret-key=${USER.secretAccessKey}`],
   ].flat();
-  execFileSync('chroot', [...argv('radosgw-admin'), '--no-mon-config', 'user', 'create', ...user], {
-    stdio: 'ignore',
-    timeout: 30_000,
-  });
+  createUser([...argv('radosgw-admin'), '--no-mon-config', 'user', 'create', ...user]);
   const child = spawn('chroot', [...argv('radosgw'), '--no-mon-config', '-d'], { stdio: 'ignore' });
   const url = `http://127.0.0.1:${port}`;
   const ask = (method: string, path: string) => signedFetch(url, method, path);
@@ -53,6 +50,16 @@ export async function startRgw(root: string, bucket: string): Promise<Rgw> {
     throw error;
   }
   return { url, secret: `${USER.accessKeyId}:${USER.secretAccessKey}`, ask, stop };
+}
+
+/** It takes a tenth of a second, and once in a while it never ends, with the user made or not: the bucket that is made next tells. */
+function createUser(argv: readonly string[]): void {
+  for (let left = 5; ; left--) {
+    const { status, error } = spawnSync('chroot', argv, { stdio: 'ignore', timeout: 10_000 });
+    if (status === 0 || (left < 5 && status !== null)) return;
+    if (left === 1 || status !== null)
+      throw error ?? new Error(`radosgw-admin ended with ${status}`);
+  }
 }
 
 function configuration(inside: string, port: number): string {
