@@ -9,7 +9,7 @@ const CALLERS = `
   x-tenant-id x-tenant x-grafana-org-id x-account-id x-hasura-role x-roles x-remote-group x-principal x-subject x-identity
   client-ip x-client-ip x-clientip true-client-ip cf-connecting-ip cf-connecting-ipv6 fly-client-ip x-real-ip x-originating-ip
   x-cluster-client-ip x-original-forwarded-for x-forwarded-for x-forwarded-client-cert x-envoy-external-address x-remote-addr ssl-client-cert
-  x-client-dn x-ms-client-principal-id x-auth-request-email x-jwt-assertion ocp-apim-subscription-key`;
+  x.forwarded.user x~remote+user api_key x-client-dn x-ms-client-principal-id x-auth-request-email x-jwt-assertion ocp-apim-subscription-key`;
 const OTHERS = `
   accept accept-encoding accept-language user-agent x-user-agent content-type content-encoding content-md5 range if-range if-match
   if-none-match cache-control origin referer date depth destination lock-token prefer traceparent tracestate baggage idempotency-key

@@ -13,3 +13,11 @@ export function knownNames(test: (name: string) => boolean): (name: string) => b
     return says;
   };
 }
+
+/**
+ * A field's name, in lower case, as servers know it that get their fields by CGI or WSGI: those do not tell `_` from `-` (RFC 3875, 4.1.18),
+ * PHP not `.` either, and some no separator from any other.
+ */
+export function hyphened(name: string): string {
+  return name.replaceAll(/[^0-9a-z]/g, '-');
+}

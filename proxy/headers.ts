@@ -1,6 +1,6 @@
 import { namesCaller } from '#core/identity-fields';
-import { knownNames } from '#core/known-names';
-import { hyphened, namesOtherRequest } from '#core/override-fields';
+import { hyphened, knownNames } from '#core/known-names';
+import { namesOtherRequest } from '#core/override-fields';
 
 /** Flat: name, value, name, value, as Node and undici take them. */
 export type FlatHeaders = string[];
@@ -48,14 +48,13 @@ export interface RequestHeaderRules {
  */
 export function upstreamHeaders(raw: readonly string[], rules: RequestHeaderRules): FlatHeaders {
   const named = connectionOptions(raw);
-  const injected = rules.inject.map(([name]) => name.toLowerCase());
+  const removed = [...rules.inject.map(([name]) => name.toLowerCase()), ...rules.strip];
   const goes = (name: string): boolean =>
     isOfConnection(name, named) ||
     isForNobody(name) ||
-    injected.includes(name) ||
-    rules.strip.includes(name) ||
-    (rules.anonymous &&
-      (namesCaller(name) || IDENTITY_PREFIXES.some((prefix) => name.startsWith(prefix))));
+    removed.includes(name) ||
+    (ODD.test(name) && removed.map(hyphened).includes(hyphened(name))) ||
+    (rules.anonymous && (namesCaller(name) || isOfProduct(name)));
 
   const out: FlatHeaders = ['host', rules.host];
   for (let at = 0; at + 1 < raw.length; at += 2) {
@@ -132,4 +131,15 @@ function isOwn(name: string): boolean {
   return OWN_FIELDS.has(name) || OWN_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
-const isForNobody = knownNames((name) => isOwn(hyphened(name)) || namesOtherRequest(name));
+/** Separators that some servers take for hyphens: see `hyphened`. */
+const ODD = /[^0-9a-z-]/;
+
+const isForNobody = knownNames((name) => {
+  const known = hyphened(name);
+  const frames = CONNECTION_FIELDS.has(known) || (known === 'content-length' && name !== known);
+  return isOwn(known) || frames || namesOtherRequest(name);
+});
+
+const isOfProduct = knownNames((name) =>
+  IDENTITY_PREFIXES.some((prefix) => hyphened(name).startsWith(prefix)),
+);

@@ -1,6 +1,6 @@
 import { namesCaller } from '#core/identity-fields';
-import { knownNames } from '#core/known-names';
-import { hyphened, namesOtherRequest } from '#core/override-fields';
+import { hyphened, knownNames } from '#core/known-names';
+import { namesOtherRequest } from '#core/override-fields';
 
 /** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
 const ONE_HOP = new Set([
@@ -20,7 +20,10 @@ const ONE_HOP = new Set([
 const SPOOFED =
   /^(?:proxy(?:-|$)|x-outrider-|x-forwarded-|forwarded$|via$|x-real-ip$|x-client-ip$|x-(?:sandbox|execution)-|x-datasource$|x-request-id$|max-forwards$)/;
 
-const isSpoofed = knownNames((name) => SPOOFED.test(hyphened(name)) || namesOtherRequest(name));
+const isSpoofed = knownNames((name) => {
+  const known = hyphened(name);
+  return SPOOFED.test(known) || ONE_HOP.has(known) || namesOtherRequest(name);
+});
 
 /**
  * The headers of a request that go on to the proxy: a flat list of names and values, in their order; without those that name the caller
