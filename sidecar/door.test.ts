@@ -144,6 +144,8 @@ const REFUSED = [
     'path_malformed',
   ],
   ['origin form for another host', get('/v1/ok', 'api.allowed.test'), 400, 'host_mismatch'],
+  ['a port that there is not', get('/prometheus/main/x', '127.0.0.1:65536'), 400, 'host_mismatch'],
+  ['the port 0', get('/prometheus/main/x', 'localhost:0'), 400, 'host_mismatch'],
   [
     'an upgrade',
     get(

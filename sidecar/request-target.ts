@@ -24,7 +24,8 @@ export interface Origin {
 }
 
 /** Names under which a program inside the sandbox calls the door itself, whatever the port. */
-const OWN_HOST = /^(?:127\.0\.0\.1|localhost|\[::1\]|outrider\.internal)(?::\d{1,5})?$/i;
+const OWN_HOST = /^(?:127\.0\.0\.1|localhost|\[::1\]|outrider\.internal)(?::([1-9]\d{0,4}))?$/i;
+const PORT_MAX = 65_535;
 
 /** What the form of the request line makes of a request; a path is taken for the door's own. */
 export function ingressOf(url: string): Ingress {
@@ -59,7 +60,8 @@ export function requestTarget(
 
 /** @throws {Refused} host_mismatch where a path is asked of another host than the door */
 export function assertOwnHost({ rawHeaders }: ProgramRequest): void {
-  if (!OWN_HOST.test(headerOf(rawHeaders, 'host') ?? 'localhost'))
+  const named = OWN_HOST.exec(headerOf(rawHeaders, 'host') ?? 'localhost');
+  if (!named || Number(named[1] ?? PORT_MAX) > PORT_MAX)
     throw new Refused('host_mismatch', { status: 400 });
 }
 
