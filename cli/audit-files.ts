@@ -5,6 +5,7 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  realpathSync,
   statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -27,15 +28,20 @@ const PIECE_BYTES = 1_048_576;
 const CURRENT = Number.MAX_SAFE_INTEGER;
 
 /**
- * The files of an audit, those of one series together and in the order in which they were written.
+ * The files of an audit, each once, those of one series together and in the order in which they were written.
  * @throws {OutriderError} NOT_FOUND
  */
 export function auditFilesOf(paths: readonly string[]): AuditFileName[] {
-  return paths
-    .flatMap((path) => namesAt(path).map((name) => named(name, name !== path)))
-    .toSorted(
-      (a, b) => compare(a.series, b.series) || (a.number ?? CURRENT) - (b.number ?? CURRENT),
-    );
+  const files = paths.flatMap((path) => namesAt(path).map((name) => named(name, name !== path)));
+  // Of one that is named, and its directory too, the directory says more.
+  const byPlace = new Map(
+    files
+      .toSorted((a, b) => Number(a.ofDirectory) - Number(b.ofDirectory))
+      .map((file) => [realpathSync(file.path), file]),
+  );
+  return [...byPlace.values()].toSorted(
+    (a, b) => compare(a.series, b.series) || (a.number ?? CURRENT) - (b.number ?? CURRENT),
+  );
 }
 
 /** The lines of one file, without the line feeds. */

@@ -25,6 +25,7 @@ const FIELDS = {
 } as const;
 
 const TAIL_COUNT = 20;
+const FILTER = { type: 'string', multiple: true } as const;
 
 type AuditRecord = Readonly<Record<string, unknown>>;
 type Test = (record: AuditRecord) => boolean;
@@ -106,25 +107,32 @@ function parse(verb: 'tail' | 'search', argv: readonly string[]): Asked {
       args: [...argv],
       allowPositionals: true,
       options: {
-        count: { type: 'string', short: 'n' },
-        text: { type: 'string' },
-        since: { type: 'string' },
-        until: { type: 'string' },
+        count: { type: 'string', short: 'n', multiple: true },
         ...Object.fromEntries(
-          Object.keys(FIELDS).map((name) => [name, { type: 'string' } as const]),
+          ['text', 'since', 'until', ...Object.keys(FIELDS)].map((name) => [name, FILTER]),
         ),
       },
     });
     if (positionals.length === 0) throw new Error('which file or directory?');
+    const asked = Object.entries(values).map(
+      ([name, given = []]) => [name, only(name, given)] as const,
+    );
+    const count = asked.find(([name]) => name === 'count')?.[1];
     const fallback = verb === 'tail' ? TAIL_COUNT : Number.POSITIVE_INFINITY;
     return {
       paths: positionals,
-      tests: Object.entries(values).flatMap(([name, value]) => testOf(name, value)),
-      count: values.count === undefined ? fallback : countOf(values.count),
+      tests: asked.flatMap(([name, value]) => testOf(name, value)),
+      count: count === undefined ? fallback : countOf(count),
     };
   } catch (error) {
     throw new WrongAuditUsage(error instanceof Error ? error.message : 'wrong usage');
   }
+}
+
+/** Of two values of one filter the first would go unheard. */
+function only(name: string, [value = '', ...more]: readonly string[]): string {
+  if (more.length > 0) throw new Error(`--${name} is given more than once`);
+  return value;
 }
 
 function testOf(name: string, wanted: string): Test[] {
@@ -155,8 +163,14 @@ function countOf(text: string): number {
 
 /** As records have it, so that times compare as texts. */
 function timeOf(name: string, text: string): string {
-  const at = /^\d+(ms|s|m|h)$/.test(text) ? Date.now() - parseDurationMs(text) : Date.parse(text);
+  // Of other texts `Date.parse` makes a guess: `10` would be October 2001.
+  const isDate = /^\d{4}-\d\d-\d\d/.test(text);
+  const at = isDate ? Date.parse(text) : Date.now() - agoMs(text);
   if (Number.isNaN(at))
     throw new Error(`--${name} ${text}: must be a time such as 2026-11-21T09:00:00Z, or 10m`);
   return new Date(at).toISOString();
+}
+
+function agoMs(text: string): number {
+  return /^\d+(ms|s|m|h)$/.test(text) ? parseDurationMs(text) : Number.NaN;
 }

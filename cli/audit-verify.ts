@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type AuditHead, type AuditVerification, verifyAudit } from '#core/audit';
 import { OutriderError } from '#core/errors';
@@ -143,7 +143,7 @@ function publishedHeads(path: string): AuditHead[] {
 
 function keysBeside(path: string): string[] {
   const directory = statSync(path).isDirectory() ? path : dirname(path);
-  const keys = join(dirname(directory), 'audit-keys');
+  const keys = join(dirname(resolve(directory)), 'audit-keys');
   if (!existsSync(keys)) return [];
   return readdirSync(keys)
     .filter((name) => name.endsWith('.audit.pub.json'))

@@ -47,6 +47,30 @@ test('an untouched directory has nothing wrong, and its signatures are checked',
   assert.match(out, /7 records of 1 writers, 1 checkpoints, signatures checked: nothing wrong/);
 });
 
+for (const [what, argv] of [
+  ['several files of one directory', ['proxy.jsonl', 'sidecar.jsonl']],
+  ['a file beside its own directory', ['proxy.jsonl', '.']],
+  ['the directory that one is in', ['.']],
+  ['a file of the directory that one is in', ['./proxy.jsonl']],
+] as const)
+  test(`${what}: nothing wrong is found in what is right, and each signature is checked by the keys beside`, async (t) => {
+    const { root, directory, lines, write } = await state(t);
+    writeFileSync(join(directory, 'sidecar.jsonl'), '');
+    const before = process.cwd();
+    process.chdir(directory);
+    t.after(() => process.chdir(before));
+    const { code, out } = await run('verify', ...argv);
+    assert.equal(code, 0, out);
+    assert.match(out, /^7 records of 1 writers, 1 checkpoints, signatures checked: nothing wrong/);
+    rmSync(join(root, 'audit-keys'), { recursive: true });
+    auditSigningKey(join(root, 'audit-keys'), 'proxy');
+    const other = await run('verify', ...argv);
+    assert.match(other.out, /signature is not by a known key/, 'control');
+    write(lines().slice(0, 4));
+    if (argv.some((path) => path === '.'))
+      assert.match((await run('verify', ...argv)).out, /tail was cut/);
+  });
+
 const damages: readonly (readonly [string, (lines: string[]) => string[], RegExp])[] = [
   [
     'a flipped byte',
@@ -129,6 +153,8 @@ for (const argv of [
   ['list', 'x'],
   ['tail'],
   ['search', 'x', '--since', 'lately'],
+  ['search', 'x', '--since', '10'],
+  ['search', 'x', '--verdict', 'allow', '--verdict', 'deny'],
   ['tail', 'x', '-n', '0'],
   ['verify', 'x', '--bogus'],
   ['verify', 'x', '--head', 'nonsense'],

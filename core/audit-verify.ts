@@ -165,7 +165,9 @@ async function signatureHolds(
 ): Promise<boolean> {
   const { compactVerify, createLocalJWKSet } = await import('jose'); // who only writes an audit does without
   try {
-    const keys = createLocalJWKSet({ keys: trusted.flatMap((issuer) => [...issuer.keys]) });
+    // A key that is there twice, as beside two files of one directory, would be in doubt, and nothing signed by it good.
+    const known = new Map(trusted.flatMap(({ keys }) => keys.map((key) => [key.x, key])));
+    const keys = createLocalJWKSet({ keys: [...known.values()] });
     const { payload, protectedHeader } = await compactVerify(signature, keys, {
       algorithms: ['EdDSA'],
     });
