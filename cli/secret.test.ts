@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -103,6 +103,19 @@ test('writers at once lose nothing, on a machine that has no key yet', async (t)
     names.map(() => 0),
   );
   for (const name of names) assert.equal(read(name), `of-${name}`);
+});
+
+test('a key that is gone is missed, not replaced, while there is something that it sealed', async (t) => {
+  const { outrider, read, state } = place(t);
+  assert.equal((await outrider(['set', 'store:main:OLD'], VALUE)).code, 0);
+  const [key, away] = [join(state, 'secret-store.key'), join(state, 'away')];
+  renameSync(key, away);
+  const refused = await outrider(['set', 'store:main:NEW'], VALUE);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /bring the key back/);
+  renameSync(away, key);
+  assert.equal((await outrider(['set', 'store:main:NEW'], VALUE)).code, 0);
+  assert.equal(read('store:main:OLD'), VALUE);
 });
 
 test('what the process list shows of a running command is the slot and no value', async (t) => {

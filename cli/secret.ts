@@ -7,6 +7,7 @@ import { ensurePrivateDir, runtimeDir, stateDir } from '#core/runtime-dir';
 import { proxySpec } from '#proxy/config';
 import {
   addKey,
+  changingKeys,
   dropOldKeys,
   makeKeyFile,
   PEM_MAX_BYTES,
@@ -127,7 +128,8 @@ async function run({ verb, slot, json, key }: Asked, place: Place): Promise<void
     if (verb === 'rotate' && !store.has(named))
       throw new OutriderError('NOT_FOUND', `there is no ${slotText(named)}: set it first`);
     const value = await readValue(io.stdin);
-    if (verb === 'set') makeKeyFile(keyPlace);
+    // What is sealed needs its own key: a new one in its place would only hide that it is gone.
+    if (verb === 'set' && store.isEmpty) makeKeyFile(keyPlace);
     store.set(named, value);
   }
   io.stdout.write(`${slotText(named)} ${verb === 'rm' ? 'removed' : 'set'}\n`);
@@ -149,9 +151,12 @@ function list({ store, io }: Place, json: boolean): void {
 
 /** Interrupted at any moment it can be run again: the old key is there until nothing needs it. */
 function rotateKey({ store, keyPlace, env, io }: Place, key: 'new' | 'given'): void {
-  if (key === 'new') addKey(keyPlace, env);
-  const count = store.reseal();
-  dropOldKeys(keyPlace, env);
+  const count = changingKeys(keyPlace, () => {
+    if (key === 'new') addKey(keyPlace, env);
+    const resealed = store.reseal();
+    dropOldKeys(keyPlace, env);
+    return resealed;
+  });
   io.stdout.write(`${count} secrets are sealed with the key ${readKeyRing(keyPlace, env)[0].id}\n`);
 }
 

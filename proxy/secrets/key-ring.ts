@@ -29,7 +29,7 @@ export function readKeyRing(place: string, env: Env): KeyRing {
   if (text === undefined || text.trim() === '')
     throw new OutriderError(
       'CONFIG_INVALID',
-      `there is no key of the secret store in ${place}: \`outrider secret set\` makes a key file, or set proxy.secretStore.key`,
+      `there is no key of the secret store in ${place}: set proxy.secretStore.key, or bring the key back that the secrets are sealed with; for a store without secrets \`outrider secret set\` makes one`,
     );
   const [first, ...others] = text
     .trim()
@@ -55,6 +55,23 @@ export function makeKeyFile(place: string): void {
   }
 }
 
+/**
+ * Runs `change` while nobody else changes these keys: of two at once each would drop the key that the other seals with. Who was killed
+ * meanwhile keeps nobody out.
+ * @throws {OutriderError} CONFIG_INVALID where somebody else is at it
+ */
+export function changingKeys<T>(place: string, change: () => T): T {
+  const [kind, path] = splitPlace(place);
+  if (kind !== 'file') return change();
+  const lock = `${path}.lock`;
+  takeLock(lock);
+  try {
+    return change();
+  } finally {
+    rmSync(lock, { force: true });
+  }
+}
+
 /** Puts a new key first. What the others sealed still opens. @throws {OutriderError} CONFIG_INVALID for keys in the environment */
 export function addKey(place: string, env: Env): KeyRing {
   const [kind, path] = splitPlace(place);
@@ -77,6 +94,42 @@ export function dropOldKeys(place: string, env: Env): void {
   if (kind !== 'file') return;
   const kept = readKeyRing(place, env).slice(0, 2);
   writePrivateFile(path, kept.map(({ bytes }) => `${bytes.toString('base64url')}\n`).join(''));
+}
+
+/** The file is there with its content or not at all. */
+function takeLock(lock: string): void {
+  const temporary = `${lock}.${randomBytes(6).toString('hex')}.tmp`;
+  writeFileSync(temporary, String(process.pid), { mode: 0o600, flag: 'wx' });
+  try {
+    if (isAbandoned(lock)) rmSync(lock, { force: true });
+    linkSync(temporary, lock);
+  } catch (error) {
+    if (!existsSync(lock)) throw error;
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `another process is changing the keys of the secret store; where that cannot be, remove ${lock}`,
+      { cause: error },
+    );
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** Whether whoever wrote it runs no more. One that is gone meanwhile is not for us to remove. */
+function isAbandoned(lock: string): boolean {
+  try {
+    return !isRunning(Number(readFileSync(lock, 'utf8')));
+  } catch {
+    return false;
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
 }
 
 function splitPlace(place: string): ['env' | 'file', string] {

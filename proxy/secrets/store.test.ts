@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -9,12 +10,13 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { addKey, dropOldKeys, makeKeyFile, readKeyRing } from './key-ring.ts';
+import { addKey, changingKeys, dropOldKeys, makeKeyFile, readKeyRing } from './key-ring.ts';
 import { open, parseSealed } from './sealed.ts';
 import { parseSlot, SecretStore, slotPath, slotText } from './store.ts';
 
@@ -128,6 +130,7 @@ for (const text of [
   'store:..:X',
   'main:../X',
   'file:x:y',
+  `store:main:${'a/'.repeat(63)}b`,
 ])
   test(`${JSON.stringify(text)} is no slot`, () => {
     assert.throws(() => parseSlot(text), { code: 'INVALID_REQUEST' });
@@ -149,6 +152,32 @@ test('a change of the key seals everything anew; the one before the last is forg
   assert.equal(listed?.changedAt, changedAt, 'the value did not change');
   assert.equal(listed?.key, ring()[0].id);
   assert.ok(!ring().some(({ id }) => id === oldKey));
+});
+
+test('of two who change the key at once one is refused: each would forget the key that the other seals with', (t) => {
+  const { place, store, read, ring } = rig(t);
+  store.set(SLOT, VALUE);
+  const change = () =>
+    changingKeys(place, () => {
+      addKey(place, {});
+      store.reseal();
+      dropOldKeys(place, {});
+    });
+  changingKeys(place, () => assert.throws(change, { code: 'CONFIG_INVALID' }));
+  assert.equal(ring().length, 1, 'nothing was changed');
+  change();
+  assert.equal(ring().length, 2);
+  assert.equal(read(), VALUE);
+});
+
+test('one who was killed while the key was changed keeps nobody out', (t) => {
+  const { place, ring } = rig(t);
+  const { pid } = spawnSync('true');
+  const lock = `${place.slice('file:'.length)}.lock`;
+  writeFileSync(lock, String(pid));
+  assert.equal(changingKeys(place, ring).length, 1);
+  writeFileSync(lock, String(process.pid));
+  assert.throws(() => changingKeys(place, ring), { code: 'CONFIG_INVALID' }, 'control: it runs');
 });
 
 test('a key comes from the environment, several apart by commas', (t) => {
@@ -189,9 +218,10 @@ test('a key file that others may read is refused, until it is theirs no more', (
   assert.equal(ring().length, 1);
 });
 
-test('a directory that is not a secret is passed over, a file beside the secrets too', (t) => {
+test('a directory that is not a secret is passed over, a file beside the secrets and a link to nothing too', (t) => {
   const { directory, store } = rig(t);
   store.set(SLOT, VALUE);
+  symlinkSync(join(directory, 'nowhere'), join(directory, 'link'));
   mkdirSync(join(directory, 'empty'));
   writeFileSync(
     join(directory, 'main', 'TOKEN.secret.json.abc.tmp'),

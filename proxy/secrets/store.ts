@@ -32,15 +32,17 @@ export interface ListedSlot extends Slot {
 }
 
 const ENDING = '.secret.json';
+/** A file's name has 255 at most, and a temporary one is longer than this by 29. */
+const ENCODED_NAME_MAX = 200;
 
 /** `store:<instance>:<NAME>`. @throws {OutriderError} INVALID_REQUEST */
 export function parseSlot(text: string): Slot {
   const match = /^store:([A-Za-z0-9_-]{1,64}):([A-Za-z0-9_][A-Za-z0-9_./-]{0,127})$/.exec(text);
   const [, instance, name] = match ?? [];
-  if (instance === undefined || name === undefined)
+  if (instance === undefined || name === undefined || encoded(name).length > ENCODED_NAME_MAX)
     throw new OutriderError(
       'INVALID_REQUEST',
-      'a slot is store:<instance>:<NAME>, of letters, digits, _ and -, and in the name also . and /',
+      'a slot is store:<instance>:<NAME>, of letters, digits, _ and -, and in the name also . and /; a name has at most 128, and 200 where each / counts as three',
     );
   return { instance, name };
 }
@@ -51,7 +53,11 @@ export function slotText({ instance, name }: Slot): string {
 
 /** The file of a slot. Every slot has its own, so that two writers at once never lose what the other wrote. */
 export function slotPath(directory: string, { instance, name }: Slot): string {
-  return join(directory, instance, `${encodeURIComponent(name)}${ENDING}`);
+  return join(directory, instance, `${encoded(name)}${ENDING}`);
+}
+
+function encoded(name: string): string {
+  return encodeURIComponent(name);
 }
 
 /**
@@ -70,6 +76,11 @@ export class SecretStore {
 
   has(slot: Slot): boolean {
     return existsSync(slotPath(this.#directory, slot));
+  }
+
+  /** Whether no slot is set. */
+  get isEmpty(): boolean {
+    return this.#slots().length === 0;
   }
 
   /** @throws {OutriderError} INVALID_REQUEST for a value that could not be used; CONFIG_INVALID where there is no key */
@@ -118,7 +129,7 @@ export class SecretStore {
   #slots(): Slot[] {
     if (!existsSync(this.#directory)) return [];
     return readdirSync(this.#directory)
-      .filter((instance) => statSync(join(this.#directory, instance)).isDirectory())
+      .filter((instance) => isDirectory(join(this.#directory, instance)))
       .toSorted()
       .flatMap((instance) =>
         readdirSync(join(this.#directory, instance))
@@ -152,6 +163,10 @@ export class SecretStore {
     }
     renameSync(temporary, path);
   }
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 function unknown(slot: Slot): OutriderError {
