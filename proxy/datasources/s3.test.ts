@@ -217,22 +217,47 @@ for (const chunkBytes of [8_192, 65_536, 1_048_576, 100_000])
     assert.ok(origin.seen[0]?.body.startsWith(`${ours.toString(16)};chunk-signature=`));
   });
 
-test('an upload in unsigned chunks with a checksum behind them leaves in signed ones', async (t) => {
-  const { ask, origin } = await s3Mesh(t);
-  const body = `7\r\noutride\r\n1\r\nr\r\n0\r\n${CRC.name}:${CRC.value}\r\n\r\n`;
-  const got = await ask('/s3/data/tenantA/k', {
+/** An upload of `outrider` in unsigned chunks. */
+function unsignedChunks(checksum: string, headers: Readonly<Record<string, string>> = {}) {
+  return {
     method: 'PUT',
     headers: {
       'x-amz-content-sha256': 'STREAMING-UNSIGNED-PAYLOAD-TRAILER',
       'x-amz-trailer': CRC.name,
       'x-amz-decoded-content-length': '8',
       'content-encoding': 'aws-chunked',
+      ...headers,
     },
-    body,
-  });
+    body: `7\r\noutride\r\n1\r\nr\r\n0\r\n${CRC.name}:${checksum}\r\n\r\n`,
+  };
+}
+
+test('an upload in unsigned chunks with a checksum behind them leaves in signed ones', async (t) => {
+  const { ask, origin } = await s3Mesh(t);
+  const got = await ask('/s3/data/tenantA/k', unsignedChunks(CRC.value));
   assert.equal(got.status, 200, got.body);
   assert.deepEqual(stored(origin.seen[0]), { data: 'outrider', trailer: CRC.value });
 });
+
+test('aws-chunked is taken off in whatever case it is written, and is not stored with an object', async (t) => {
+  const { ask, origin } = await s3Mesh(t);
+  const written = { 'content-encoding': 'AWS-Chunked,gzip' };
+  const got = await ask('/s3/data/tenantA/k', unsignedChunks(CRC.value, written));
+  assert.equal(got.status, 200, got.body);
+  assert.equal(origin.seen[0]?.headers['content-encoding'], 'aws-chunked,gzip');
+  const unsaid = { ...written, 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' };
+  const refused = await ask('/s3/data/tenantA/k', unsignedChunks(CRC.value, unsaid));
+  assert.equal(refused.error.reason, 'header_value');
+  assert.equal(origin.seen.length, 1, 'its chunks would be stored as data');
+});
+
+for (const checksum of ['AAAA', 'AAAAAAAAAAAAAAAA', 'AAAAAAAA\r\nx-amz-meta-a:1'])
+  test(`a checksum behind the chunks that is none is told as that: ${JSON.stringify(checksum)}`, async (t) => {
+    const { ask, origin } = await s3Mesh(t);
+    const got = await ask('/s3/data/tenantA/k', unsignedChunks(checksum));
+    assert.deepEqual([got.status, got.error.reason], [400, 'trailer_forbidden'], got.body);
+    assert.equal(origin.seen.filter(({ body }) => body.includes(CRC.name)).length, 0);
+  });
 
 test('a body without a hash leaves in signed chunks, one with a hash as it is', async (t) => {
   const { ask, origin } = await s3Mesh(t);
@@ -251,7 +276,8 @@ test('an upload in parts: its beginning and its end are signed with what they ho
   const { ask, origin } = await s3Mesh(t, { publicUrlPrefix: 'https://cdn.example.com/' });
   const target = '/s3/data/tenantA/big';
   await ask(`${target}?uploads`, { method: 'POST' });
-  await ask(`${target}?partNumber=1&uploadId=u%2B1`, { method: 'PUT', body: 'part' });
+  const part = await ask(`${target}?partNumber=1&uploadId=u%2B1`, { method: 'PUT', body: 'part' });
+  assert.equal(part.headers['x-outrider-public-url'], undefined, 'nobody can read it yet');
   const done = await ask(`${target}?uploadId=u%2B1`, { method: 'POST', body: '<Complete/>' });
   assert.equal(done.headers['x-outrider-public-url'], 'https://cdn.example.com/tenantA/big');
   assert.deepEqual(

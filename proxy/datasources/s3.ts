@@ -69,13 +69,13 @@ function bucketOf({ host, basePath }: DialledEndpoint): string | undefined {
   return behind === undefined ? /^\/([A-Za-z0-9._-]+)$/.exec(basePath)?.[1] : undefined;
 }
 
-/** Where anybody can read what has been stored, for the program to tell. */
+/** Where anybody can read what has been stored, for the program to tell. A part of an upload can be read nowhere before the upload is complete. */
 function publicUrl(
   { spec: { publicUrlPrefix }, target: { method, query } }: PlannedCall,
   key: string,
 ): readonly (readonly [string, string])[] {
-  const stores = method === 'PUT' || (method === 'POST' && (query ?? '').includes('uploadId='));
-  if (publicUrlPrefix === undefined || !stores) return [];
+  const isOfUpload = (query ?? '').includes('uploadId=');
+  if (publicUrlPrefix === undefined || method !== (isOfUpload ? 'POST' : 'PUT')) return [];
   const url = `${publicUrlPrefix}${key.split('/').map(awsEncode).join('/')}`;
   return [['x-outrider-public-url', url]];
 }

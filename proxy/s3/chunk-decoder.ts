@@ -3,6 +3,7 @@ import type { OutriderError } from '#core/errors';
 import type { Reason } from '#policies';
 import { refused } from '../refusal.ts';
 import { EMPTY_SHA256, hmac, type SigningScope, scopeText, sha256 } from './sigv4.ts';
+import { CHECKSUM_BYTES } from './upload.ts';
 
 /** The chain of signatures of one upload: each is made over the one before. */
 export interface SignatureChain {
@@ -164,6 +165,8 @@ export class ChunkDecoder {
     const { chain, trailer } = this.#options;
     if (trailer !== undefined && this.#trailer === undefined)
       throw trailing('the trailer that x-amz-trailer announces is missing');
+    if (trailer !== undefined && this.#trailer?.length !== CHECKSUM_BYTES[trailer])
+      throw trailing(`what stands in ${trailer} is no checksum of that kind in base64`);
     if (chain && trailer !== undefined) {
       const expected = trailerSignature(chain, this.#previous, trailer, this.#trailer ?? '');
       if (expected !== this.#trailerSignature)

@@ -82,6 +82,27 @@ for (const [name, expected, parts] of EXAMPLES)
     );
   });
 
+test('a header of UTF-8 is signed as its bytes are sent, as botocore signs it', () => {
+  const name = Buffer.from('à la  carte, Zoë').toString('latin1');
+  const request: SignedParts = {
+    method: 'PUT',
+    path: '/k',
+    normalize: false,
+    query: [],
+    headers: [
+      HOST,
+      ['x-amz-date', '20261123T120000Z'],
+      ['x-amz-content-sha256', EMPTY_SHA256],
+      ['x-amz-meta-name', name],
+    ],
+    payload: EMPTY_SHA256,
+  };
+  assert.equal(
+    signature(request, { ...SCOPE, time: '20261123T120000Z' }, CREDENTIALS),
+    '891bf34a9ec589eaa9c7a3d41fb5ca874fcb6188497922a5823f67610c80bd36',
+  );
+});
+
 test('a query is sorted by what is sent, not by what it means', () => {
   const query = canonicalQuery([
     ['prefix', 'a b/ü'],

@@ -24,11 +24,14 @@ export interface SignedParts {
   readonly normalize: boolean;
   /** Names and values, not encoded. */
   readonly query: readonly (readonly [name: string, value: string])[];
-  /** The headers that are signed; several of one name in their order. */
+  /** The headers that are signed; several of one name in their order. A character of a value is a byte, as Node reads them. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   /** Hexadecimal SHA-256 of the body, or one of the words that S3 has for bodies that are signed otherwise. */
   readonly payload: string;
 }
+
+/** Not `\s`: among the bytes of UTF-8 is that of a no-break space. */
+const SPACES = /[\t\n\v\f\r ]+/g;
 
 export const ALGORITHM = 'AWS4-HMAC-SHA256';
 export const EMPTY_SHA256 = sha256('');
@@ -60,7 +63,7 @@ export function canonicalRequest(parts: SignedParts): string {
   for (const [name, value] of parts.headers) {
     const lower = name.toLowerCase();
     const values = byName.get(lower) ?? [];
-    values.push(value.trim().replace(/\s+/g, ' '));
+    values.push(value.replace(SPACES, ' ').replace(/^ | $/g, ''));
     byName.set(lower, values);
   }
   const headers = [...byName]
@@ -77,7 +80,9 @@ export function canonicalRequest(parts: SignedParts): string {
 }
 
 export function stringToSign(canonical: string, scope: SigningScope): string {
-  return [ALGORITHM, scope.time, scopeText(scope), sha256(canonical)].join('\n');
+  // All but values of headers is ASCII by now, and those are bytes of the wire.
+  const hash = sha256(Buffer.from(canonical, 'latin1'));
+  return [ALGORITHM, scope.time, scopeText(scope), hash].join('\n');
 }
 
 /** Sorted, each name and value encoded; also what should be sent, so that nobody reads another query than was signed. */

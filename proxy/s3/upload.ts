@@ -71,7 +71,7 @@ export function readUpload(raw: readonly string[], method: string, nowMs: number
     const isHash = payload !== undefined && /^[0-9a-f]{64}$/.test(payload);
     if (payload !== undefined && !isHash && payload !== 'UNSIGNED-PAYLOAD')
       throw deny('x-amz-content-sha256 is of a kind that is not known here', 'sigv4_required');
-    if (codings.includes('aws-chunked'))
+    if (codings.some(isAwsChunked))
       throw bad('the body is aws-chunked and x-amz-content-sha256 does not say how');
     return {
       framing: 'plain',
@@ -93,8 +93,13 @@ export function readUpload(raw: readonly string[], method: string, nowMs: number
     signedBytes: kind === 'UNSIGNED' ? undefined : lengthOf(one(raw, 'content-length')),
     trailer: trailing === undefined ? undefined : trailerOf(raw),
     signature: kind === 'UNSIGNED' ? undefined : signature,
-    contentEncoding: codings.filter((each) => each !== 'aws-chunked').join(','),
+    contentEncoding: codings.filter((each) => !isAwsChunked(each)).join(','),
   };
+}
+
+/** Names of codings have no case (RFC 9110 8.4.1). */
+function isAwsChunked(coding: string): boolean {
+  return coding.toLowerCase() === 'aws-chunked';
 }
 
 /** The caller's headers that are sent on, to be signed: no other `x-amz-` header survives. */
