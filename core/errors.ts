@@ -108,7 +108,12 @@ export const FAILURES = {
   ),
   HEADER_TOO_LARGE: f(431, 'RESOURCE_EXHAUSTED', false, 'Send fewer or smaller headers.'),
   NOT_FOUND: f(404, 'NOT_FOUND', false, 'There is nothing at this address.'),
-  METHOD_NOT_ALLOWED: f(405, 'INVALID_ARGUMENT', false, 'Use one of the methods in `Allow`.'),
+  METHOD_NOT_ALLOWED: f(
+    405,
+    'INVALID_ARGUMENT',
+    false,
+    'Use one of the methods in `Allow`, where there is one, or one that the rule names.',
+  ),
   UNSUPPORTED_MEDIA_TYPE: f(
     415,
     'INVALID_ARGUMENT',

@@ -122,7 +122,10 @@ function answerDiscovery(
   record: ExchangeRecord,
 ): Partial<Exchanged> {
   record.aimedAtPath(DISCOVERY_PATH);
-  if (request.method !== 'GET') throw refusedTarget('method_not_allowed');
+  if (request.method !== 'GET') {
+    response.setHeader('allow', 'GET');
+    throw refusedTarget('method_not_allowed');
+  }
   const datasources = grantedDatasources(caller.set, caller.policy.projection, Date.now());
   parts.audit.record(record.completed({ status: 200 }), record.labels);
   answerJson(response, 200, { datasources });

@@ -204,6 +204,7 @@ async function answerDelivery(
   } catch (thrown) {
     const error = toOutriderError(thrown);
     parts.log.warn('an audit delivery was refused', { error });
+    if (error.code === 'METHOD_NOT_ALLOWED') response.setHeader('allow', 'POST');
     if (error instanceof AuditGap)
       answerJson(response, error.failure.http, {
         ...publicError(error),

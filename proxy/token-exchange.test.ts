@@ -142,6 +142,52 @@ test('F4 jwt: who got a token in exchange delivers the records of no sandbox of 
   assert.notEqual(await deliver(ofAlice, delivery('sbx-mesh', 1)), 200, 'under another name');
 });
 
+for (const [what, groups, scope, message] of [
+  ['a role of others', ['data'], 'role:operator', /not one of the principal/],
+  ['one of two roles without saying which', ['data', 'ops'], '', /several roles/],
+  ['a way in that its groups do not give', ['none'], '', /none of the groups/],
+] as const)
+  test(`F7: a refused exchange is recorded with who asked, and for what: ${what}`, async (t) => {
+    const { issuer, started } = await mesh(t);
+    const { status, body } = await exchange(started, {
+      subject_token: await issuer.token({ groups }),
+      scope,
+      sandbox: 'sbx-laptop',
+      exec: 'exec-laptop',
+      request: 'req-laptop',
+    });
+    assert.ok(status >= 400);
+    assert.match(String(body['error_description']), message);
+    const record = started.records().findLast(({ event }) => event === 'auth');
+    assert.deepEqual(
+      ['verdict', 'issuer', 'subject', 'requestId', 'sandboxId', 'execId'].map(
+        (at) => record?.[at],
+      ),
+      ['deny', issuer.url, 'alice', 'req-laptop', 'sbx-laptop', 'exec-laptop'],
+    );
+  });
+
+test('F7: of a refused exchange whose token is not good nobody is recorded: it could say anybody', async (t) => {
+  const { issuer, started } = await mesh(t);
+  await exchange(started, { subject_token: await issuer.token({ aud: 'https://wiki.example' }) });
+  const record = started.records().findLast(({ event }) => event === 'auth');
+  assert.deepEqual([record?.['reason'], record?.['subject']], ['jwt_aud', undefined]);
+});
+
+test("405 at the proxy's own addresses says which method is taken (RFC 9110 15.5.6)", async (t) => {
+  const { issuer, started } = await mesh(t);
+  const { body } = await exchange(started, { subject_token: await issuer.token() });
+  const token = String(body['access_token']);
+  for (const [path, method, allowed] of [
+    ['/.outrider/token', 'GET', 'POST'],
+    ['/.outrider/audit', 'GET', 'POST'],
+    ['/datasources', 'DELETE', 'GET'],
+  ] as const) {
+    const got = await started.ask(path, { method, token });
+    assert.deepEqual([path, got.status, got.headers.allow], [path, 405, allowed]);
+  }
+});
+
 test('an access token itself is no execution token', async (t) => {
   const { issuer, origin, started } = await mesh(t);
   const got = await started.ask(TARGET, { token: await issuer.token() });

@@ -60,10 +60,13 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
   const executions = new ExecutionSigner(deps.key);
   const { onExchanged = () => {} } = deps;
 
-  const grant = async (request: HttpRequest): Promise<Granted> => {
+  const grant = async (request: HttpRequest, known: Known): Promise<Granted> => {
     deps.audit.assertWritable();
-    const asked = parse(await formOf(request));
-    const { principal, bound } = await deps.issuers.verify(asked.subjectToken);
+    const asked = (known.asked = parse(await formOf(request)));
+    const { principal, bound, mayCall } = await deps.issuers.verify(asked.subjectToken);
+    known.principal = principal;
+    if (!mayCall)
+      throw refused('ROLE_DENIED', 'the caller is in none of the groups that may', 'role_denied');
     assertChannel(bound, request);
     const role = roleOf(deps.policies, principal, asked);
     // Of a caller who is known: others' proofs would take the place that there is for remembering them.
@@ -86,22 +89,18 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
       once: asked.once ? deps.proxyId : undefined,
     });
     const type = keyThumbprint === undefined ? 'Bearer' : 'DPoP';
-    return { jwt, type, role, principal, asked };
+    return { jwt, type, role };
   };
 
   return async (request, response) => {
+    const known: Known = {};
     try {
-      const { jwt, type, role, principal, asked } = await grant(request);
+      const { jwt, type, role } = await grant(request, known);
       deps.audit.record({
         event: 'auth',
         verdict: 'allow',
-        issuer: principal.issuer,
-        subject: principal.subject,
-        tenant: principal.tenant,
+        ...recordOf(known),
         role,
-        requestId: asked.requestId,
-        sandboxId: asked.sandboxId,
-        execId: asked.execId,
         detail: 'an access token was exchanged',
       });
       onExchanged('ok');
@@ -119,7 +118,7 @@ export function createTokenExchange(deps: TokenExchangeDeps): TokenExchange {
       );
     } catch (thrown) {
       onExchanged('refused');
-      answer(response, recorded(deps.audit, toOutriderError(thrown)));
+      answer(response, recorded(deps.audit, known, toOutriderError(thrown)));
     }
   };
 }
@@ -141,8 +140,12 @@ interface Granted {
   readonly jwt: string;
   readonly type: 'Bearer' | 'DPoP';
   readonly role: string;
-  readonly principal: Principal;
-  readonly asked: Asked;
+}
+
+/** What has been found out of an exchange, also of one that is refused then. */
+interface Known {
+  asked?: Asked;
+  principal?: Principal;
 }
 
 interface Asked {
@@ -235,12 +238,25 @@ function invalid(message: string): OutriderError {
   return refused('INVALID_REQUEST', message, 'jwt_invalid');
 }
 
+/** Whose exchange it is, and for what. */
+function recordOf({ asked, principal }: Known) {
+  return {
+    issuer: principal?.issuer,
+    subject: principal?.subject,
+    tenant: principal?.tenant,
+    requestId: asked?.requestId,
+    sandboxId: asked?.sandboxId,
+    execId: asked?.execId,
+  };
+}
+
 /** Refusals are recorded, too; that the audit cannot be written goes before anything else. */
-function recorded(audit: ProxyAudit, error: OutriderError): OutriderError {
+function recorded(audit: ProxyAudit, known: Known, error: OutriderError): OutriderError {
   try {
     audit.record({
       event: 'auth',
       verdict: 'deny',
+      ...recordOf(known),
       code: error.code,
       reason: denialOf(error)?.reason,
       detail: 'an access token was not exchanged',
@@ -262,6 +278,7 @@ function answer(response: HttpResponse, error: OutriderError): void {
     {
       pragma: 'no-cache',
       'x-outrider-error': error.code,
+      ...(status === 405 ? { allow: 'POST' } : {}),
       ...(reason === undefined ? {} : { 'x-outrider-reason': reason }),
       ...(error.retryAfterMs === undefined
         ? {}

@@ -17,6 +17,8 @@ export interface Issued {
   readonly principal: Principal;
   /** Not checked yet: it is about the request. */
   readonly bound: Bound;
+  /** Whether the issuer's `groups`, where it has some, let the caller in. */
+  readonly mayCall: boolean;
 }
 
 /** Verifies access tokens of the configured identity providers. */
@@ -60,9 +62,8 @@ export function createIssuerVerifier(
       const principal = issuedPrincipal(payload, issuer);
       if (!principal) throw bad('jwt_invalid');
       const { groups } = issuer;
-      if (groups.length > 0 && !groups.some((group) => principal.groups.includes(group)))
-        throw refused('ROLE_DENIED', 'the caller is in none of the groups that may', 'role_denied');
-      return { principal, bound: boundBy(payload) };
+      const mayCall = groups.length === 0 || groups.some((one) => principal.groups.includes(one));
+      return { principal, bound: boundBy(payload), mayCall };
     },
     async problems() {
       const asked = [...known].map(async ([name, { source }]) => [name, await source.problem()]);
