@@ -66,7 +66,21 @@ const CANNOT_START = [
   ['runner: {exchange: {tokenFile: /t}, proxyTls: {cert: /c}}', /runner\.proxyTls/],
   ['sidecar: {listen: "127.0.0.1:1"}', /sidecar\.listen/],
   ['sidecar: {proxyTls: {cert: /c}}', /sidecar\.proxyTls/],
+  [
+    'gateway: {issuers: [{issuer: "https://i", audience: a}, {issuer: "https://i", audience: b}]}',
+    /more than once/,
+  ],
   ['proxy: {tcp: "0.0.0.0:1"}', /proxy\.serverTls/],
+  ['proxy: {issuers: [{issuer: "http://idp.example", audience: a}]}', /https URL/],
+  [
+    'proxy: {issuers: [{issuer: "https://i", audience: a}, {issuer: "https://i", audience: b}]}',
+    /more than once/,
+  ],
+  ['proxy: {limits: {redisPassword: hunter2}}', /limits\.redisPassword .*where the secret is/],
+  [
+    'proxy: {upstreamProxyCredential: "corp:hunter2"}',
+    /upstreamProxyCredential .*where the secret is/,
+  ],
 ] as const;
 
 for (const [text, problem] of CANNOT_START)
@@ -75,13 +89,14 @@ for (const [text, problem] of CANNOT_START)
     const { code, err } = await run(['check', file]);
     assert.equal(code, 1);
     assert.match(err, problem);
+    assert.ok(!err.includes('hunter2'), 'a secret in the wrong place is not repeated');
   });
 
 test('what cannot start is told of all parts and keys at once; what can is not wrong: control', async (t) => {
   const [bad = '', good = ''] = filesOf(
     t,
     `gateway: {insecure: true, servers: [], ${OPEN}}\nsidecar: {listen: "127.0.0.1:1"}\n`,
-    `gateway: {${OPEN}, servers: ["http://a:1/mcp", "http://b:1/mcp"], serversDraining: ["http://b:1/mcp"], recoveryRedis: "redis://c"}\n`,
+    `gateway: {${OPEN}, servers: ["http://a:1/mcp", "http://b:1/mcp"], serversDraining: ["http://b:1/mcp"], recoveryRedis: "redis://c"}\nproxy: {limits: {redisPassword: "env:R"}, issuers: [{issuer: "https://i", audience: a}, {issuer: "https://j", audience: a}]}\n`,
   );
   const { err } = await run(['check', bad]);
   for (const problem of [/gateway\.insecure/, /gateway\.servers/, /sidecar\.listen/])

@@ -19,14 +19,19 @@ async function startImpostor(t: TestContext, answer: (socket: Socket) => void, a
   const address = await listen(server, { kind: 'tcp', host: '127.0.0.1', port: 0 });
   t.after(() => server.close());
   assert.ok(address.kind === 'tcp');
+  const told: boolean[] = [];
   const redis = new Redis({
     address: parseRedisUrl(`redis://127.0.0.1:${address.port}`),
     password: () => undefined,
     greet: [['PING']],
+    onAvailable: (available, why) => {
+      told.push(available);
+      assert.equal(why === undefined, available);
+    },
     ...(answerMs === undefined ? {} : { answerMs }),
   });
   t.after(() => redis.close());
-  return { redis, connections: () => connections };
+  return { redis, told, connections: () => connections };
 }
 
 for (const [what, answer] of [
@@ -36,7 +41,7 @@ for (const [what, answer] of [
   ['refuses', (socket: Socket) => socket.on('data', () => socket.write('-NOAUTH first\r\n'))],
 ] as const)
   test(`one that ${what} is away: that is known soon, what is asked waits for nothing, and it is tried again`, async (t) => {
-    const { redis, connections } = await startImpostor(t, answer);
+    const { redis, told, connections } = await startImpostor(t, answer);
     const from = performance.now();
     await redis.tried;
     assert.ok(performance.now() - from < 30_000, 'a session waits for this');
@@ -47,12 +52,13 @@ for (const [what, answer] of [
       assert.ok(performance.now() < deadline, `${connections()} connections`);
       await sleep(10);
     }
+    assert.deepEqual(told, [false], 'said once, with the reason, also of one that never was there');
   });
 
 test('one that answers is used, until it says nothing more: control', async (t) => {
   let silent = false;
   const talks = (socket: Socket) => socket.on('data', () => silent || socket.write('+PONG\r\n'));
-  const { redis } = await startImpostor(t, talks, 2_000);
+  const { redis, told } = await startImpostor(t, talks, 2_000);
   await redis.tried;
   assert.equal(redis.available, true);
   assert.deepEqual(await redis.send([['PING']]), ['PONG']);
@@ -60,6 +66,7 @@ test('one that answers is used, until it says nothing more: control', async (t) 
   const asked = [redis.send([['GET', 'a']]), redis.send([['GET', 'b']])];
   for (const one of asked) await assert.rejects(one, { code: 'UPSTREAM_LOST' });
   assert.equal(redis.available, false);
+  assert.deepEqual(told, [true, false]);
 });
 
 for (const [url, wanted] of [

@@ -44,7 +44,7 @@ export interface RedisOptions {
   readonly answerMs?: number;
   /** Sent after each connection, before it counts as available: at least one command, since only an answer tells that it is Redis. */
   readonly greet: readonly [RedisCommand, ...RedisCommand[]];
-  /** Told of each change. */
+  /** Told of each change, and where the first connection fails. */
   readonly onAvailable?: (available: boolean, why?: unknown) => void;
 }
 
@@ -73,6 +73,8 @@ export class Redis {
   #socket: Socket | undefined;
   #reader = new ReplyReader();
   #available = false;
+  /** What was told last; undefined: nothing yet. */
+  #told: boolean | undefined;
   #retryMs = RETRY_FIRST_MS;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -154,7 +156,7 @@ export class Redis {
     this.#retryMs = RETRY_FIRST_MS;
     this.#available = true;
     this.#isTried();
-    this.#options.onAvailable?.(true);
+    this.#tell(true);
   }
 
   #read(socket: Socket, chunk: Buffer): void {
@@ -182,16 +184,21 @@ export class Redis {
     this.#socket = undefined;
     this.#isTried();
     socket.destroy();
-    const was = this.#available;
     this.#available = false;
     const error = new OutriderError('UPSTREAM_LOST', 'Redis did not answer', { cause: why });
     for (const { inTime, reject } of this.#waiting.splice(0)) {
       inTime();
       reject(error);
     }
-    if (was) this.#options.onAvailable?.(false, why);
     if (this.#closed) return;
+    this.#tell(false, why);
     this.#retry = setTimeout(() => this.#connect(), this.#retryMs).unref();
     this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+  }
+
+  #tell(available: boolean, why?: unknown): void {
+    if (this.#told === available) return;
+    this.#told = available;
+    this.#options.onAvailable?.(available, why);
   }
 }

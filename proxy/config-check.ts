@@ -1,13 +1,22 @@
 import { formatAddress, isLoopback } from '#core/address';
+import { assertAll } from '#core/config-problems';
 import { OutriderError } from '#core/errors';
 import type { ProxyConfig } from './config.ts';
+import { assertIssuers } from './issuers/issuer-token.ts';
 
 /**
- * What no proxy could start with, as far as the configuration alone shows it: what may be listened on. Tokens that anybody on the way
- * could read, and a door without any, stay on this machine unless that is forced.
- * @throws {OutriderError} CONFIG_INVALID
+ * What no proxy could start with, as far as the configuration alone shows it.
+ * @throws {OutriderError} CONFIG_INVALID with everything that is wrong
  */
 export function assertProxyConfig(settings: ProxyConfig): void {
+  assertAll(
+    () => assertListeners(settings),
+    () => assertIssuers(settings.issuers),
+  );
+}
+
+/** Tokens that anybody on the way could read, and a door without any, stay on this machine unless that is forced. */
+function assertListeners(settings: ProxyConfig): void {
   const { listen, tcp, auth, insecure } = settings;
   const given = [
     settings['serverTls.cert'],

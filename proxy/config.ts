@@ -22,6 +22,7 @@ import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
 import { limitsSpec } from './limits/config.ts';
+import { optionalSecretRef } from './secret-ref-field.ts';
 import { parseUpstreamProxy } from './via-proxy.ts';
 
 const issuerSpec = {
@@ -158,9 +159,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
     upstreamProxy: proxyUrl(
       'An HTTP proxy, as http://host:port, that public addresses are reached through, by CONNECT to the address that was checked. Private and loopback ones are reached directly.',
     ),
-    upstreamProxyCredential: optionalText(
-      'The secretRef of `user:password` for that proxy: `env:NAME`, `file:name` or `store:<instance>:<NAME>`.',
-    ),
+    upstreamProxyCredential: optionalSecretRef('The secretRef of `user:password` for that proxy.'),
     connectTimeout: duration('How long connecting to an upstream, TLS included, may take.', 10_000),
     upstreamTimeout: duration(
       'How long an upstream may take to begin its answer, and to go on with it.',

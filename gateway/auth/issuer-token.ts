@@ -77,6 +77,13 @@ export function assertIssuers(issuers: readonly IssuerConfig[]): void {
   for (const issuer of issuers)
     if (issuer.introspection === undefined) keysPlace(issuer);
     else introspectionOf(issuer);
+  const names = issuers.flatMap((one) => (one.introspection === undefined ? [one.issuer] : []));
+  const again = names.find((name, at) => names.indexOf(name) !== at);
+  if (again !== undefined)
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      `gateway.issuers: ${again} is there more than once, and only one could count`,
+    );
 }
 
 /** @throws {OutriderError} ERR_OAUTH_PROVIDER where it is not the configuration that is wrong */
