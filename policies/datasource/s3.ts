@@ -202,7 +202,14 @@ function grantRefusal(
   if (called.about === 'key') return begins(guard, key) ? undefined : 's3_key_not_allowed';
   if (called.about !== 'prefix') return undefined;
   if ((parameters.one('list-type') ?? '2') !== '2') return 's3_query_forbidden';
-  return begins(guard, parameters.one('prefix') ?? '') ? undefined : 's3_prefix_not_allowed';
+  const prefix = parameters.one('prefix') ?? '';
+  if (hasDots(prefix)) return 'query_malformed';
+  return begins(guard, prefix) ? undefined : 's3_prefix_not_allowed';
+}
+
+/** No key that can be asked for has such a segment, and a store that keeps objects as files could follow it out of the prefix. */
+function hasDots(prefix: string): boolean {
+  return prefix.split(/[/\\]/).some((segment) => segment === '.' || segment === '..');
 }
 
 function begins(guard: S3Guard | null, text: string): boolean {

@@ -344,6 +344,8 @@ const REFUSED: readonly (readonly [string, string, string, AskOptions])[] = [
   ['encoded slashes', 'path_malformed', '/s3/data/tenantA%2F..%2Fk', {}],
   ['encoded twice', 'path_malformed', '/s3/data/tenantA/%252E%252E/k', {}],
   ['an empty segment', 'path_malformed', '/s3/data/tenantA//k', {}],
+  ['a list by dots', 'query_malformed', '/s3/data/?prefix=tenantA/%2E%2E/tenantB/', {}],
+  ['a list by dots and backslashes', 'query_malformed', '/s3/data/?prefix=tenantA%5C..%5Cb/', {}],
   ['deleting', 'method_not_allowed', '/s3/data/tenantA/k', { method: 'DELETE' }],
   ...[
     ['of another bucket', '/other/tenantA/k'],
