@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AuditChain, type AuditFields, AuditFile } from '#core/audit';
 import { auditSigningKey } from '#core/keys';
 import { audit } from './audit.ts';
@@ -243,6 +253,32 @@ for (const [what, damage, found] of losses)
     const { code, out } = await run('verify', directory);
     assert.equal(code, 1);
     assert.match(out, found);
+  });
+
+for (const [what, take] of [
+  ['removed', (path: string) => rmSync(path)],
+  ['put elsewhere', (path: string) => renameSync(path, `${path}.1`)],
+] as const)
+  test(`L4: a file that is ${what} while it is written is missed, and records go on into another`, async (t) => {
+    const { directory, file, root } = await state(t);
+    const signingKey = auditSigningKey(join(root, 'audit-keys'), 'proxy');
+    const chain = new AuditChain('proxy', new AuditFile(file), { signingKey });
+    const { ino } = statSync(file);
+    await sleep(1_100);
+    chain.append({ event: 'request', target: 'before' });
+    assert.equal(statSync(file).ino, ino, 'control: one that is there goes on');
+    take(file);
+    await sleep(1_100);
+    chain.append({ event: 'request', target: 'behind' });
+    assert.match(readFileSync(file, 'utf8'), /^.*"event":"anchor","file":2,.*\n.*"behind"/);
+    await chain.close();
+    rmSync(join(directory, 'proxy.head.json'));
+    const { code, out } = await run('verify', directory);
+    assert.equal(code, 1);
+    assert.match(out, /file 1 of the series is missing/);
+    const again = new AuditFile(file, { maxBytes: 1, files: 5 });
+    assert.deepEqual(again.turn(1_000), { file: 3, keeps: 5 }, 'a restart counts on');
+    again.close();
   });
 
 test('a series that two processes wrote and that was never full enough to lose anything verifies from its first record', async (t) => {

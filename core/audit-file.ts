@@ -8,6 +8,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   writeSync,
 } from 'node:fs';
@@ -19,7 +20,7 @@ import {
   hashLine,
   readLine,
 } from './audit-line.ts';
-import { rotatedFiles, rotatedPath } from './audit-series.ts';
+import { fileNumber, rotatedFiles, rotatedPath } from './audit-series.ts';
 import { AuditSlots } from './audit-slots.ts';
 
 /** When a file is full, and how many of a series are kept, the current one included. */
@@ -32,6 +33,8 @@ export const AUDIT_ROTATION: AuditRotation = { maxBytes: 10 * 1_048_576, files: 
 
 /** A file that could not be renamed grows on; this much later it is tried again. */
 const RETRY_BYTES = 1_048_576;
+/** How long records may go on into a file that somebody has removed. */
+const LOOK_EVERY_MS = 1_000;
 
 /**
  * A file of records, one a line, mode 0600, only ever appended to. A record is safe from the end of this process when `append`
@@ -39,8 +42,9 @@ const RETRY_BYTES = 1_048_576;
  * first, and stays for `outrider audit verify` to report.
  *
  * `audit.jsonl` that is full becomes `audit.000001.jsonl`, and so on; of the series the newest are kept. Where this user may not rename
- * it, or the disk has no room for another file, the file grows on: no record is lost for the sake of the rotation. With `slots` it is
- * made for a process that will not be allowed to rename anything: see `AuditSlots`.
+ * it, or the disk has no room for another file, the file grows on: no record is lost for the sake of the rotation. One that somebody
+ * removes or puts elsewhere is followed by another within a second, as a full one is, and is missed by `outrider audit verify`. With `slots`
+ * it is made for a process that will not be allowed to rename anything: see `AuditSlots`.
  */
 export class AuditFile implements AuditSink {
   readonly previous: AuditHead | undefined;
@@ -52,6 +56,7 @@ export class AuditFile implements AuditSink {
   #number: number;
   #turnAt: number;
   #slots: AuditSlots | undefined;
+  #lookedAtMs = performance.now();
 
   constructor(path: string, rotation = AUDIT_ROTATION, options: { slots?: boolean } = {}) {
     this.#path = path;
@@ -61,10 +66,10 @@ export class AuditFile implements AuditSink {
     this.#fd = openSync(path, 'a+', 0o600);
     dropCopy(path);
     const before = rotatedFiles(path).at(-1);
-    this.#number = (before?.number ?? 0) + 1;
     const tail = readTail(this.#fd);
-    if (tail !== '' && !tail.endsWith('\n')) writeSync(this.#fd, '\n');
-    this.#size = fstatSync(this.#fd).size;
+    this.#size = endLastLine(this.#fd);
+    const said = this.#size > 0 ? fileNumber(path) : undefined;
+    this.#number = said ?? (before?.number ?? 0) + 1;
     this.previous = lastHead(tail) ?? (before && lastHeadOf(before.path));
     if (options.slots !== true) return;
     // One of which nothing was ever made room for may be of any size: it is renamed while that is allowed, not copied while others wait.
@@ -86,6 +91,7 @@ export class AuditFile implements AuditSink {
   }
 
   turn(bytes: number): AuditTurn | undefined {
+    if (this.#isGone()) this.#replace();
     if (this.#size > 0 && this.#size + bytes > this.#turnAt) this.#rotate();
     // Also where an earlier process got no further than the renaming.
     return this.#size === 0 && this.#number > 1
@@ -119,6 +125,25 @@ export class AuditFile implements AuditSink {
     const kept = this.#rotation.files - 1;
     for (const { path } of rotatedFiles(this.#path).slice(0, -kept || undefined))
       rmSync(path, { force: true });
+  }
+
+  /** Whether what is written would be found nowhere: another file, or none, has its name. */
+  #isGone(): boolean {
+    const nowMs = performance.now();
+    if (this.#slots || nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return false;
+    const isThere = isAt(this.#path, this.#fd);
+    // One that cannot be replaced is looked for with each record.
+    if (isThere) this.#lookedAtMs = nowMs;
+    return !isThere;
+  }
+
+  #replace(): void {
+    const next = openSync(this.#path, 'a+', 0o600);
+    closeSync(this.#fd);
+    this.#fd = next;
+    this.#number += 1;
+    this.#size = endLastLine(next);
+    this.#turnAt = this.#rotation.maxBytes;
   }
 
   #emptied(slots: AuditSlots): number | undefined {
@@ -163,6 +188,24 @@ function beginOf(path: string): Buffer {
   } finally {
     closeSync(fd);
   }
+}
+
+/** Whether a file has this name; also where this user may not look. */
+function isAt(path: string, fd: number): boolean {
+  try {
+    const there = statSync(path, { throwIfNoEntry: false });
+    const { dev, ino } = fstatSync(fd);
+    return there?.dev === dev && there.ino === ino;
+  } catch {
+    return true;
+  }
+}
+
+/** Ends a line that was cut short; the size of the file then. */
+function endLastLine(fd: number): number {
+  const tail = readTail(fd);
+  if (tail !== '' && !tail.endsWith('\n')) writeSync(fd, '\n');
+  return fstatSync(fd).size;
 }
 
 function lastHeadOf(path: string): AuditHead | undefined {

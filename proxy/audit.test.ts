@@ -502,7 +502,10 @@ test('while the audit cannot be written nothing goes out; what was owed is writt
     sink,
     log: silentLogger,
     metrics: new Metrics('test'),
-    freeBytes: () => free,
+    freeBytes: () => {
+      if (free < 0) throw Object.assign(new Error('no such directory'), { code: 'ENOENT' });
+      return free;
+    },
   });
   const unavailable = (error: unknown) =>
     error instanceof OutriderError && error.code === 'AUDIT_UNAVAILABLE';
@@ -519,6 +522,8 @@ test('while the audit cannot be written nothing goes out; what was owed is writt
   );
   free = 1_000;
   assert.throws(() => audit.assertWritable(), unavailable);
+  free = -1;
+  assert.throws(() => audit.assertWritable(), unavailable, 'its directory is gone');
 });
 
 test('a proxy whose audit cannot be written does not start', async (t) => {

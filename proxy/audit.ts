@@ -110,8 +110,8 @@ export function createAudit(deps: {
       return chain.head;
     },
     assertWritable() {
-      if (freeBytes() < FREE_MIN_BYTES)
-        throw unwritable('less than 1 MiB is free on the disk of the audit');
+      const why = roomProblem(freeBytes);
+      if (why !== undefined) throw unwritable(why);
       if (turn.failing) turn.write();
     },
     record(fields, labels) {
@@ -137,10 +137,20 @@ export function createAudit(deps: {
   };
 }
 
-function unwritable(why: string): OutriderError {
+function unwritable(because: unknown): OutriderError {
   return refused('AUDIT_UNAVAILABLE', 'the audit cannot be written', 'audit_backpressure', {
-    because: new Error(why),
+    because,
   });
+}
+
+/** Why there is no room, if so: also where the directory is gone. */
+function roomProblem(freeBytes: () => number): unknown {
+  try {
+    if (freeBytes() >= FREE_MIN_BYTES) return undefined;
+    return new Error('less than 1 MiB is free on the disk of the audit');
+  } catch (error) {
+    return error;
+  }
 }
 
 /** Bytes that this user may still write, looked up once a second. */
