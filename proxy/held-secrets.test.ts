@@ -14,6 +14,11 @@ import {
 
 const SECRET = 'c2VjcmV0-of-the-mesh';
 const SHORT = 'hello';
+const AWS = {
+  id: 'AKIAOFTHEMESH0000',
+  secret: 'key/of+the/mesh0000',
+  session: 'session-of-the-mesh',
+};
 
 async function mesh(t: Parameters<typeof startMesh>[0]) {
   const origin = await startOrigin(t, (_request, response) => void response.end('hello'));
@@ -27,8 +32,14 @@ async function mesh(t: Parameters<typeof startMesh>[0]) {
     ]),
     datasource('http', 'one', at, { auth: { type: 'bearer' }, secretRef: 'file:one' }),
     datasource('http', 'other', at, { auth: { type: 'bearer' }, secretRef: 'file:other' }),
+    datasource('s3', 'data', `${at}/bucket`, {
+      auth: { type: 'sigv4', region: 'eu-central-1' },
+      secretRef: 'file:aws',
+    }),
   ];
-  return { origin, ...(await startMesh(t, { documents, secrets: { one: SECRET, other: SHORT } })) };
+  const aws = `${AWS.id}:${AWS.secret}:${AWS.session}`;
+  const secrets = { one: SECRET, other: SHORT, aws };
+  return { origin, ...(await startMesh(t, { documents, secrets })) };
 }
 
 const CARRIED: readonly (readonly [
@@ -54,6 +65,9 @@ const CARRIED: readonly (readonly [
     { authorization: `Basic ${Buffer.from(`me:${SECRET}`).toString('base64')}` },
   ],
   ['to where it belongs', `/http/one/x?k=${SECRET}`],
+  ['that signs for AWS', '/http/other/x', { 'x-key': AWS.secret }],
+  ['that signs for AWS, in a query', `/http/other/x?k=${encodeURIComponent(AWS.secret)}`],
+  ['that is a session of AWS', '/http/other/x', { 'x-amz-security-token': AWS.session }],
 ];
 
 for (const [where, path, headers = {}] of CARRIED)
@@ -71,6 +85,7 @@ test('what only looks like one goes, and so does what is too short to be one', a
   const paths = [
     `/http/other/x?k=${near}`,
     `/http/other/${SHORT}`,
+    `/http/other/x?id=${AWS.id}`,
     '/http/other/x?k=%ff',
     `/http/other/x?k=%ff&y=${near}%2D`,
   ];

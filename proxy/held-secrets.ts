@@ -2,6 +2,8 @@ import type { PolicySet } from '#policies';
 import { createMatcher, type Matcher } from './redaction-matcher.ts';
 import { literal } from './redaction-pattern.ts';
 import { refused } from './refusal.ts';
+import { awsCredentialsOf } from './s3/credentials.ts';
+import type { AwsCredentials } from './s3/sigv4.ts';
 import type { Secrets } from './secrets.ts';
 
 /** Bytes of a secret that is looked for: a shorter one stands in requests by chance. */
@@ -71,10 +73,7 @@ export class HeldSecrets {
   #matchersOf(set: PolicySet): Matchers | undefined {
     const now = this.#now();
     if (this.#of === set && now - this.#readAt < FRESH_MS) return this.#matchers;
-    const refs = [...set.datasources.values(), ...set.credentials.values()].map(
-      ({ spec }) => spec.secretRef,
-    );
-    const values = [...new Set(refs)].flatMap((ref) => (ref === undefined ? [] : this.#read(ref)));
+    const values = [...new Set(heldOf(set).flatMap((held) => this.#read(held)))];
     const same =
       values.length === this.#values.length && values.every((v, at) => v === this.#values[at]);
     if (!same) this.#matchers = values.length === 0 ? undefined : matchersOf(values);
@@ -85,14 +84,41 @@ export class HeldSecrets {
   }
 
   /** One that cannot be read cannot be noticed either, and nothing else is to fail for it. */
-  #read(ref: string): string[] {
+  #read({ ref, signs }: Held): string[] {
+    if (ref === undefined) return [];
     try {
       const value = this.#secrets.read(ref);
-      return value.length < LENGTH_MIN ? [] : [value];
+      const texts = signs ? secretTextsOf(awsCredentialsOf(value)) : [value];
+      return texts.filter(({ length }) => length >= LENGTH_MIN);
     } catch {
       return [];
     }
   }
+}
+
+/** A slot that a policy names. */
+interface Held {
+  readonly ref: string | undefined;
+  /** It holds what AWS requests are signed with: several texts, each of use without the others. */
+  readonly signs: boolean;
+}
+
+function heldOf(set: PolicySet): Held[] {
+  return [
+    ...[...set.datasources.values()].map(({ spec: { secretRef, auth } }) => ({
+      ref: secretRef,
+      signs: auth.type === 'sigv4',
+    })),
+    ...[...set.credentials.values()].map(({ spec: { secretRef, inject } }) => ({
+      ref: secretRef,
+      signs: 'sigv4' in inject,
+    })),
+  ];
+}
+
+/** The id of a key is no secret: it stands in every request that is signed with it. */
+function secretTextsOf({ secretAccessKey, sessionToken = '' }: AwsCredentials): string[] {
+  return [secretAccessKey, sessionToken];
 }
 
 function matchersOf(values: readonly string[]): Matchers {
