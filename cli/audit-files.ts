@@ -5,7 +5,6 @@ import {
   readdirSync,
   readFileSync,
   readSync,
-  realpathSync,
   statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -21,9 +20,13 @@ export interface AuditFileName {
   readonly number: number | undefined;
   /** It was not named, but the directory that it is in. */
   readonly ofDirectory: boolean;
+  /** Which file it is, whatever it is called. */
+  readonly inode: string;
 }
 
 const PIECE_BYTES = 1_048_576;
+/** Files fill up every few seconds at most, and reading all of them takes less. */
+const TRIES = 10;
 /** Behind every full file. */
 const CURRENT = Number.MAX_SAFE_INTEGER;
 
@@ -32,16 +35,38 @@ const CURRENT = Number.MAX_SAFE_INTEGER;
  * @throws {OutriderError} NOT_FOUND
  */
 export function auditFilesOf(paths: readonly string[]): AuditFileName[] {
-  const files = paths.flatMap((path) => namesAt(path).map((name) => named(name, name !== path)));
+  const files = paths.flatMap((path) =>
+    namesAt(path).flatMap((name) => named(name, name !== path)),
+  );
   // Of one that is named, and its directory too, the directory says more.
-  const byPlace = new Map(
+  const byInode = new Map(
     files
       .toSorted((a, b) => Number(a.ofDirectory) - Number(b.ofDirectory))
-      .map((file) => [realpathSync(file.path), file]),
+      .map((file) => [file.inode, file]),
   );
-  return [...byPlace.values()].toSorted(
+  return [...byInode.values()].toSorted(
     (a, b) => compare(a.series, b.series) || (a.number ?? CURRENT) - (b.number ?? CURRENT),
   );
+}
+
+/**
+ * What `read` makes of the files while none is begun, filled or removed by whoever writes them: otherwise it reads again, some times.
+ * @throws {Error} what `read` throws
+ */
+export function readStill<T>(
+  paths: readonly string[],
+  read: (files: readonly AuditFileName[]) => T,
+): T {
+  for (let left = TRIES; ; left--) {
+    const files = auditFilesOf(paths);
+    try {
+      const result = read(files);
+      if (left === 0 || JSON.stringify(auditFilesOf(paths)) === JSON.stringify(files))
+        return result;
+    } catch (error) {
+      if (left === 0 || !isGone(error)) throw error;
+    }
+  }
 }
 
 /** The lines of one file, without the line feeds. */
@@ -50,9 +75,10 @@ export function linesOf({ path }: AuditFileName): string[] {
   return (text.endsWith('\n') ? text.slice(0, -1) : text).split('\n');
 }
 
-/** The same, a piece of the file at a time. */
+/** The same, a piece of the file at a time; none of one that has been removed since it was found. */
 export function* eachLine({ path }: AuditFileName): Generator<string> {
-  const fd = openSync(path, 'r');
+  const fd = openIfThere(path);
+  if (fd === undefined) return;
   try {
     const piece = Buffer.alloc(PIECE_BYTES);
     let rest = Buffer.alloc(0);
@@ -80,18 +106,41 @@ function namesAt(path: string): string[] {
 
 /** The place of a full file that there is not yet. */
 function isUnused(path: string): boolean {
-  return /\.\d{6,}\.jsonl$/.test(path) && statSync(path).size === 0;
+  return /\.\d{6,}\.jsonl$/.test(path) && statSync(path, { throwIfNoEntry: false })?.size === 0;
 }
 
-function named(path: string, ofDirectory: boolean): AuditFileName {
+/** Nothing where it has been removed by now. */
+function named(path: string, ofDirectory: boolean): AuditFileName[] {
   const [, stem = basename(path), number] =
     /^(.*?)(?:\.(\d{6,}))?\.jsonl$/.exec(basename(path)) ?? [];
-  return {
-    path,
-    series: join(dirname(path), stem),
-    number: number === undefined ? undefined : (fileNumber(path) ?? Number(number)),
-    ofDirectory,
-  };
+  try {
+    const { dev, ino } = statSync(path);
+    return [
+      {
+        path,
+        series: join(dirname(path), stem),
+        number: number === undefined ? undefined : (fileNumber(path) ?? Number(number)),
+        ofDirectory,
+        inode: `${dev}:${ino}`,
+      },
+    ];
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
 function compare(a: string, b: string): number {

@@ -114,9 +114,7 @@ function parse(verb: 'tail' | 'search', argv: readonly string[]): Asked {
       },
     });
     if (positionals.length === 0) throw new Error('which file or directory?');
-    const asked = Object.entries(values).map(
-      ([name, given = []]) => [name, only(name, given)] as const,
-    );
+    const asked = Object.entries(values).map(([name, given]) => [name, only(name, given)] as const);
     const count = asked.find(([name]) => name === 'count')?.[1];
     const fallback = verb === 'tail' ? TAIL_COUNT : Number.POSITIVE_INFINITY;
     return {

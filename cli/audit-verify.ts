@@ -5,7 +5,7 @@ import { type AuditHead, type AuditVerification, verifyAudit } from '#core/audit
 import { OutriderError } from '#core/errors';
 import { readTrustedIssuers } from '#core/keys';
 import type { TrustedIssuer } from '#core/tokens';
-import { type AuditFileName, auditFilesOf, linesOf } from './audit-files.ts';
+import { type AuditFileName, linesOf, readStill } from './audit-files.ts';
 import { WrongAuditUsage } from './audit-usage.ts';
 
 interface AuditFileText extends AuditFileName {
@@ -28,10 +28,11 @@ export async function auditVerify(
   out: NodeJS.WritableStream,
 ): Promise<number> {
   const asked = parse(argv);
-  const names = auditFilesOf(asked.paths);
-  // Before the files: while a mesh runs, a head that was published later would name records that were not read.
-  const heads = [...asked.heads, ...asked.paths.flatMap(publishedHeads)];
-  const files = names.map((name) => ({ ...name, lines: linesOf(name) }));
+  const { heads, files } = readStill(asked.paths, (names) => ({
+    // Before the files: while a mesh runs, a head that was published later would name records that were not read.
+    heads: [...asked.heads, ...asked.paths.flatMap(publishedHeads)],
+    files: names.map((name) => ({ ...name, lines: linesOf(name) })),
+  }));
   const keys = asked.keys.length > 0 ? asked.keys : asked.paths.flatMap(keysBeside);
   const trusted = keys.flatMap(readTrustedIssuers);
   const result = await verifyAudit(
@@ -94,12 +95,18 @@ function beginsOf(files: readonly AuditFileText[]): number[] {
   return begins;
 }
 
+/** Which file of its series one is, and how many are kept. */
+interface Anchor {
+  readonly file: number;
+  readonly keeps: number;
+}
+
 /** Files of a series that are gone and were not to go yet. Only a whole directory can show that. */
 function missingFiles(files: readonly AuditFileText[]): Finding[] {
   const whole = files.filter(({ ofDirectory }) => ofDirectory);
   return [...new Set(whole.map(({ series }) => series))].flatMap((name) => {
     const series = whole.filter((file) => file.series === name);
-    const anchors = series.map(({ lines: [first = ''], number }) => anchorOf(first, number));
+    const anchors = anchorsOf(series);
     const there = new Set(anchors.map(({ file }) => file));
     const removed = Math.max(0, ...anchors.map(({ file, keeps }) => file - keeps));
     const last = Math.max(...there);
@@ -113,7 +120,19 @@ function missingFiles(files: readonly AuditFileText[]): Finding[] {
   });
 }
 
-function anchorOf(line: string, number: number | undefined): { file: number; keeps: number } {
+function anchorsOf(series: readonly AuditFileText[]): Anchor[] {
+  const isBegun = ({ lines: [first = ''], number }: AuditFileText) =>
+    number !== undefined || first !== '';
+  const anchors = series
+    .filter(isBegun)
+    .map(({ lines: [first = ''], number }) => anchorOf(first, number));
+  const last = anchors.toSorted((a, b) => a.file - b.file).at(-1);
+  // Where the last was full a moment ago, room has been made already for one that holds nothing yet.
+  const next = last && { file: last.file + 1, keeps: last.keeps };
+  return next && !series.every(isBegun) ? [...anchors, next] : anchors;
+}
+
+function anchorOf(line: string, number: number | undefined): Anchor {
   const value: unknown = parsed(line);
   if (typeof value === 'object' && value !== null && 'file' in value && 'keeps' in value)
     return { file: Number(value.file), keeps: Number(value.keeps) };

@@ -281,6 +281,19 @@ for (const [what, take] of [
     again.close();
   });
 
+test('of a series whose last file was full a moment ago nothing is missed, and what is removed then is', async (t) => {
+  const { directory, names } = await rotated(t);
+  const number = (name = '') => Number(/\d+/.exec(name)?.[0]);
+  const last = `proxy.${String(number(names().at(-2)) + 1).padStart(6, '0')}.jsonl`;
+  renameSync(join(directory, 'proxy.jsonl'), join(directory, last));
+  writeFileSync(join(directory, 'proxy.jsonl'), '');
+  rmSync(join(directory, names()[0] ?? ''));
+  const { code, out } = await run('verify', directory);
+  assert.equal(code, 0, out);
+  rmSync(join(directory, names()[0] ?? ''));
+  assert.match((await run('verify', directory)).out, /file \d+ of the series is missing/);
+});
+
 test('a series that two processes wrote and that was never full enough to lose anything verifies from its first record', async (t) => {
   const { directory, names } = await rotated(t, 20);
   assert.ok(names().length > 1 && names().length < 5);
