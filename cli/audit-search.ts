@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { parseDurationMs } from '#core/config';
 import { auditFilesOf, eachLine } from './audit-files.ts';
@@ -34,16 +35,19 @@ type Test = (record: AuditRecord) => boolean;
  * `outrider audit tail|search`: prints the records that every filter holds for, as they are stored: 0, or 1 where there is none.
  * `tail` gives the last ones by the time in the record, `search` all, or the first `-n`, in the order of the files.
  */
-export function auditSearch(
+export async function auditSearch(
   verb: 'tail' | 'search',
   argv: readonly string[],
   out: NodeJS.WritableStream,
-): number {
+): Promise<number> {
   const { paths, tests, count } = parse(verb, argv);
   const found = records(paths, tests);
-  const shown = verb === 'tail' ? last(found, count) : first(found, count);
-  for (const { line } of shown) out.write(`${line}\n`);
-  return shown.length > 0 ? 0 : 1;
+  let shown = 0;
+  for (const { line } of verb === 'tail' ? last(found, count) : first(found, count)) {
+    shown += 1;
+    if (!out.write(`${line}\n`)) await once(out, 'drain');
+  }
+  return shown > 0 ? 0 : 1;
 }
 
 interface Found {
@@ -60,13 +64,13 @@ function* records(paths: readonly string[], tests: readonly Test[]): Generator<F
     }
 }
 
-function first(found: Iterable<Found>, count: number): Found[] {
-  const shown: Found[] = [];
+function* first(found: Iterable<Found>, count: number): Generator<Found> {
+  let left = count;
   for (const one of found) {
-    if (shown.length >= count) break;
-    shown.push(one);
+    yield one;
+    left -= 1;
+    if (left === 0) return;
   }
-  return shown;
 }
 
 /** Of all series together, so by time; no more than twice the count is held. */

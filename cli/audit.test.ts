@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -12,10 +13,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { text as textOf } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AuditChain, type AuditFields, AuditFile } from '#core/audit';
 import { auditSigningKey } from '#core/keys';
+import { outriderArgv } from '#core/testing/outrider-argv';
 import { audit } from './audit.ts';
 
 /** A state directory with one chain of `start`, four requests, `end` and a signed checkpoint, and its published head. */
@@ -38,16 +41,12 @@ async function state(t: TestContext) {
 
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const [out, err] = [new PassThrough(), new PassThrough()];
+  const texts = [out, err].map((stream) => textOf(stream));
   const code = await audit(argv, out, err);
-  const [outText, errText] = [out, err].map(written);
-  return { code, out: outText ?? '', err: errText ?? '' };
-}
-
-function written(stream: PassThrough): string {
-  const pieces: unknown[] = [];
-  for (let piece: unknown = stream.read(); piece !== null; piece = stream.read())
-    pieces.push(piece);
-  return pieces.map(String).join('');
+  out.end();
+  err.end();
+  const [outText = '', errText = ''] = await Promise.all(texts);
+  return { code, out: outText, err: errText };
 }
 
 test('an untouched directory has nothing wrong, and its signatures are checked', async (t) => {
@@ -320,4 +319,32 @@ test('tail gives the last records of all files, search those that every filter h
   assert.equal((await run('search', directory, '--until', '1h')).code, 1, 'nothing is so old');
   assert.equal((await run('search', directory, '--since', '1h')).code, 0);
   assert.equal((await run('search', directory, '--since', '2999-01-01T00:00:00Z')).code, 1);
+});
+
+test('whoever reads no more ends a search, without a word', async (t) => {
+  const { directory } = await rotated(t, 1);
+  const line = `${JSON.stringify({ event: 'request', target: 'x'.repeat(500) })}\n`;
+  writeFileSync(join(directory, 'sidecar.jsonl'), line.repeat(20_000));
+  const command = (then: string) =>
+    spawnSync(
+      'sh',
+      [
+        '-c',
+        `"$@" ${then}`,
+        'sh',
+        process.execPath,
+        ...outriderArgv(),
+        'audit',
+        'search',
+        directory,
+      ],
+      {
+        encoding: 'utf8',
+        maxBuffer: 1e8,
+      },
+    );
+  const cut = command('| head -n 1');
+  assert.deepEqual([cut.stdout.split('\n').length, cut.stderr], [2, '']);
+  const whole = command('| wc -l');
+  assert.ok(Number(whole.stdout) > 20_000, 'control: who reads on gets all');
 });

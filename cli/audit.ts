@@ -32,7 +32,7 @@ export async function audit(
   }
   try {
     if (verb === 'verify') return await auditVerify(rest, out);
-    if (verb === 'tail' || verb === 'search') return auditSearch(verb, rest, out);
+    if (verb === 'tail' || verb === 'search') return await auditSearch(verb, rest, out);
     throw new WrongAuditUsage(
       verb === undefined ? '' : `there is no \`outrider audit ${verb}\` in this version`,
     );

@@ -63,6 +63,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   proxy: (argv) => part(() => import('../proxy/main.ts').then((door) => door.main(argv, env))),
 };
 
+/** They read and print, so that one whose reader has seen enough (`| head`) can end at any moment. */
+const PRINTING: ReadonlySet<string> = new Set(['audit', 'config', 'policy']);
+/** As of whoever SIGPIPE ends, which Node ignores. */
+const EXIT_UNREAD = 141;
+
 /** They stay, so what their start leaves behind would stay, too. */
 const PARTS: ReadonlySet<string> = new Set(['gateway', 'server', 'runner', 'sidecar', 'proxy']);
 
@@ -90,7 +95,13 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
     );
     return 2;
   }
+  if (PRINTING.has(name)) process.stdout.on('error', endUnread);
   return command(argv);
+}
+
+function endUnread(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(EXIT_UNREAD);
 }
 
 /** What has to be done before anything else is loaded. */
