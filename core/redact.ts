@@ -1,6 +1,9 @@
 /** Keys whose values are never shown, wherever they stand. */
 const SECRET_KEY = /(?:token|password|secret|authorization|cookie|api[-_]?key|bearer|credential)/i;
 
+/** Of a URL that is signed for whoever has it: S3's, GCS's, SAS's. */
+const SIGNATURE = /(?:^|[-_])sig(?:nature)?$/i;
+
 /** What every text of the shape holds, so that others are passed over quickly; the shape; what stands in its place. */
 type SecretShape = readonly [
   holds: string | RegExp,
@@ -41,10 +44,10 @@ export function redactText(text: string): string {
  * no pair, a statement for example, is kept; so is everything else, byte for byte.
  */
 export function redactForm(text: string): string {
-  if (!text.includes('%') && !text.includes('+') && !SECRET_KEY.test(text)) return text;
+  if (!/[%+]|sig/i.test(text) && !SECRET_KEY.test(text)) return text;
   return text.replace(/(?<=^|&)([^&=\s]+)=([^&\s]*)/g, (pair, name: string, value: string) => {
-    const plain = formDecoded(value);
-    const isSecret = SECRET_KEY.test(formDecoded(name)) || redactText(plain) !== plain;
+    const [key, plain] = [formDecoded(name), formDecoded(value)];
+    const isSecret = SECRET_KEY.test(key) || SIGNATURE.test(key) || redactText(plain) !== plain;
     return isSecret ? `${name}=[REDACTED]` : pair;
   });
 }
