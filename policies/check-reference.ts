@@ -1,6 +1,7 @@
 import { nearest } from '#core/nearest';
 import type { Checked } from './checked.ts';
 import type { EgressPolicy, PolicyDocuments, PolicyTest } from './document.ts';
+import { parseIp } from './ip.ts';
 import { isReason, REASONS } from './reason.ts';
 
 /** Every name that one document uses of another must be there. */
@@ -64,7 +65,11 @@ export function checkReferences(
         datasource === undefined ? undefined : unknown('Datasource', datasource, datasources);
       if (lost !== undefined) report(['spec', 'never', index, 'datasource'], lost);
     }
-    for (const [index, { expect }] of document.spec.cases.entries()) {
+    for (const [index, { expect, resolve = [] }] of document.spec.cases.entries()) {
+      // A name leads to no such thing, so that a case which expects a refusal would hold and prove nothing.
+      for (const [at, text] of resolve.entries())
+        if (!parseIp(text))
+          report(['spec', 'cases', index, 'resolve', at], 'this must be an IP address');
       if (expect.reason === undefined || isReason(expect.reason)) continue;
       report(
         ['spec', 'cases', index, 'expect', 'reason'],

@@ -39,7 +39,11 @@ const source = (spec: Partial<DatasourceSpec>, bounds?: BoundarySpec, name = 'ma
     datasources: [datasource('prometheus', name, spec)],
     boundaries: bounds ? [boundary('org', bounds)] : [],
   });
-const tested = (one: Partial<PolicyTestCase['expect']>, as = 'analyst') =>
+const tested = (
+  one: Partial<PolicyTestCase['expect']>,
+  as = 'analyst',
+  more: Partial<PolicyTestCase> = {},
+) =>
   rule(
     {},
     {
@@ -55,6 +59,7 @@ const tested = (one: Partial<PolicyTestCase['expect']>, as = 'analyst') =>
                 name: 'c',
                 request: 'GET https://api.example.com/',
                 expect: { verdict: 'allow', ...one },
+                ...more,
               },
             ],
           },
@@ -357,6 +362,11 @@ const unsound: readonly (readonly [string, PolicyDocuments, RegExp])[] = [
     'a test that expects an unknown reason',
     tested({ reason: 'host_not_alowed' }),
     /expect\.reason: no refusal has this reason \(did you mean "host_not_allowed"/,
+  ],
+  [
+    'a test whose name leads to something that is no address',
+    tested({ verdict: 'deny' }, 'analyst', { resolve: ['203.0.113.7', '10.0.0.l'] }),
+    /cases\[0\]\.resolve\[1\]: this must be an IP address/,
   ],
   [
     'no test where the Boundary requires one',

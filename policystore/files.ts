@@ -1,6 +1,7 @@
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { OutriderError } from '#core/errors';
+import { printable } from '#core/printable';
 
 /** One policy file as it was read. */
 export interface PolicyFile {
@@ -39,7 +40,9 @@ export async function readPolicyFiles(directory: string): Promise<PolicyFile[]> 
   return Promise.all(
     paths.map(async ({ name, path, bytes }) => {
       if (bytes > FILE_MAX_BYTES) throw invalid(`${name}: the file is larger than 1 MiB`);
-      const content = await readFile(path);
+      const content = await readFile(path).catch((error: unknown) => {
+        throw invalid(`${name}: the file cannot be read${why(error)}`, error);
+      });
       try {
         return {
           name,
@@ -73,7 +76,7 @@ async function listPolicyFiles(directory: string): Promise<Listed[]> {
     return found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   } catch (error) {
     if (error instanceof OutriderError) throw error;
-    throw invalid(`the policy directory ${directory} cannot be read`, error);
+    throw invalid(`the policy directory ${directory} cannot be read${why(error)}`, error);
   }
 }
 
@@ -89,7 +92,10 @@ async function walk(
     const name = relative(root, path).split(sep).join('/');
     const isYaml = /\.ya?ml$/.test(entry.name);
     if (!isYaml && !entry.isDirectory() && !entry.isSymbolicLink()) continue;
-    const real = await realpath(path);
+    const real = await realpath(path).catch((error: unknown) => {
+      if (!entry.isSymbolicLink()) throw error;
+      throw invalid(`${name}: the link cannot be followed${why(error)}`, error);
+    });
     const status = await stat(real, { bigint: true });
     if (!isYaml && !status.isDirectory()) continue;
     if (!real.startsWith(root + sep))
@@ -108,6 +114,25 @@ async function walk(
   }
 }
 
+/** What is to be mended, where the system says no more than a word of its own. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is none',
+  ENOTDIR: 'it is no directory',
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  ELOOP: 'it leads back to itself',
+};
+
+function why(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return code === '' ? '' : `: ${REASONS[code] ?? code}`;
+}
+
+/** Names of files, too, come from whoever wrote the policy: a message is one line. */
 function invalid(message: string, cause?: unknown): OutriderError {
-  return new OutriderError('POLICY_INVALID', message, cause === undefined ? {} : { cause });
+  return new OutriderError(
+    'POLICY_INVALID',
+    printable(message),
+    cause === undefined ? {} : { cause },
+  );
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -264,6 +264,27 @@ const broken = [
     '/v1/a*',
     'p.yaml:13:67: "*" stands for a whole segment',
   ],
+  [
+    'a limit that limits nothing',
+    'methods: [GET]',
+    'limits: {}, methods: [GET]',
+    'p.yaml:13:43: at least one of these must stand here: rate, burst,',
+  ],
+  [
+    'a deny rule that names nothing',
+    '/v1/**"]}\n',
+    '/v1/**"]}\n  deny: [{id: all}]\n',
+    'p.yaml:14:10: at least one of these must stand here: hosts, cidrs,',
+  ],
+  ['a claim that is none', '{issuer: outrider:local}', '{claim: {}}', 'p.yaml:4:19: an empty map'],
+  ['an empty list of methods', '[GET]', '[]', 'p.yaml:13:43: an empty list is not accepted'],
+  ['a method twice', '[GET]', '[GET, GET]', 'p.yaml:13:43: the same entry stands here twice'],
+  [
+    'a tunnel that is something else, too',
+    'methods: [GET], paths: ["/v1/**"]',
+    'protocols: [tunnel, http1]',
+    'p.yaml:13:43: more entries than 1 are not accepted',
+  ],
 ] as const;
 for (const [what, from, to, expected] of broken) {
   test(`${what} is refused where it stands`, () => {
@@ -361,6 +382,17 @@ test('every problem of every file is said at once, in the order of file and line
   );
 });
 
+test('a key, a kind and the name of a file end no line and move no cursor', () => {
+  const key = `${SOUND}"x\\n::error::\\e[2Jp.yaml:1:1: fine": 1\n`;
+  for (const [name, text] of [
+    ['p.yaml', key],
+    ['p\n::error::.yaml', 'kind: Nothing\n'],
+  ] as const) {
+    const message = messageOf(() => loadFiles([{ name, text }]));
+    assert.match(message, /^p\P{Cc}*\\u\{a\}::error::\P{Cc}*$/u);
+  }
+});
+
 const failing = [
   ['{verdict: deny}', 'expected deny, got allow'],
   ['{verdict: allow, rule: other}', 'expected rule other, got api'],
@@ -443,6 +475,43 @@ test('a directory that is not there, and a file that is no text, are refused', a
   await assert.rejects(loadDirectory(join(root, 'none')), { code: 'POLICY_INVALID' });
   writeFileSync(join(root, 'x.yaml'), Buffer.from([0x61, 0xff]));
   await assert.rejects(loadDirectory(root), { message: 'x.yaml: the file is not UTF-8' });
+});
+
+test('a link that leads nowhere, or back to itself, is named', async (t) => {
+  const root = directory(t);
+  writeFileSync(join(root, 'sound.yaml'), SOUND);
+  for (const [name, target, why] of [
+    ['all.yaml', 'gone.yaml', 'there is none'],
+    ['current', 'gone', 'there is none'],
+    ['round.yaml', 'round.yaml', 'it leads back to itself'],
+  ] as const) {
+    symlinkSync(target, join(root, name));
+    await assert.rejects(loadDirectory(root), {
+      code: 'POLICY_INVALID',
+      message: `${name}: the link cannot be followed: ${why}`,
+    });
+    rmSync(join(root, name));
+  }
+  await loadDirectory(root);
+});
+
+test('a file that this user may not read is named', async (t) => {
+  const root = directory(t);
+  const file = join(root, 'sound.yaml');
+  writeFileSync(file, SOUND, { mode: 0 });
+  chmodSync(root, 0o755);
+  const asRoot = process.geteuid?.() === 0;
+  if (asRoot) process.seteuid?.(65_534);
+  try {
+    await assert.rejects(loadDirectory(root), {
+      code: 'POLICY_INVALID',
+      message: 'sound.yaml: the file cannot be read: this user may not',
+    });
+  } finally {
+    if (asRoot) process.seteuid?.(0);
+  }
+  chmodSync(file, 0o644);
+  await loadDirectory(root);
 });
 
 function load(text: string) {

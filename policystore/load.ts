@@ -1,4 +1,5 @@
 import { OutriderError } from '#core/errors';
+import { printable } from '#core/printable';
 import {
   compilePolicySet,
   type PolicyDocument,
@@ -135,7 +136,8 @@ function isProblems(value: unknown): value is readonly PolicyProblem[] {
 
 function invalid(findings: readonly Finding[]): OutriderError {
   const sorted = findings.toSorted((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
-  const lines = sorted.map(({ where, message }) => `${where}: ${message}`);
+  // A key, or the name of a file, must not begin a line that looks like another finding or like a command to a pipeline.
+  const lines = sorted.map(({ where, message }) => printable(`${where}: ${message}`));
   return new OutriderError('POLICY_INVALID', lines.join('\n'), { cause: sorted });
 }
 

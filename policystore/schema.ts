@@ -58,14 +58,22 @@ function isDocument(value: unknown, validate: Validator): value is PolicyDocumen
   return validate(value);
 }
 
+/** What is wrong with a list as such: said of a value, it is a list, whatever else its field might be. */
+const OF_A_LIST: readonly string[] = ['minItems', 'maxItems', 'uniqueItems'];
+
 /** Branches of `oneOf` and `if` say less than the condition they belong to, and that says less than what is wrong inside. */
 function isTelling(
   { keyword, schemaPath, instancePath }: ErrorObject,
   all: readonly ErrorObject[],
 ): boolean {
   if (keyword === 'if') return false;
+  if (OF_A_LIST.includes(keyword)) return true;
   if (keyword === 'oneOf' || keyword === 'anyOf') {
-    return !all.some((other) => other.instancePath.startsWith(`${instancePath}/`));
+    return !all.some(
+      (other) =>
+        other.instancePath.startsWith(`${instancePath}/`) ||
+        (other.instancePath === instancePath && OF_A_LIST.includes(other.keyword)),
+    );
   }
   return !/\/(?:oneOf|anyOf)\/\d+\//.test(schemaPath) || schemaPath.includes('/auth/oneOf/');
 }
@@ -107,8 +115,16 @@ function describe(error: ErrorObject, root: unknown): ShapeProblem {
       };
     case 'minItems':
       return { path, message: 'an empty list is not accepted: it never means "all"' };
+    case 'maxItems':
+      return { path, message: `more entries than ${String(params['limit'])} are not accepted` };
     case 'uniqueItems':
       return { path, message: 'the same entry stands here twice' };
+    case 'minProperties':
+      return { path, message: tooFew(error) };
+    case 'minLength':
+      return { path, message: 'an empty text is not accepted' };
+    case 'maxLength':
+      return { path, message: `more characters than ${String(params['limit'])} are not accepted` };
     default:
       return { path, message: `this must be ${expectation(error)}` };
   }
@@ -125,6 +141,19 @@ function expectation({ schema, parentSchema, message }: ErrorObject): string {
   if (typeof description === 'string') return description;
   if (isRecord(schema) && typeof schema['description'] === 'string') return schema['description'];
   return (message ?? 'as the schema says').replace(/^must (?:be )?/, '');
+}
+
+/** Of a map in which nothing stands, or only what must: what might. */
+function tooFew(error: ErrorObject): string {
+  const must: unknown = error.parentSchema?.['required'];
+  const known = keysOf(error.parentSchema).filter(
+    (key) => !(Array.isArray(must) && must.includes(key)),
+  );
+  if (known.length === 0)
+    return isRecord(error.parentSchema) && 'description' in error.parentSchema
+      ? `this must be ${expectation(error)}`
+      : 'an empty map is not accepted';
+  return `at least one of these must stand here: ${known.join(', ')}`;
 }
 
 function oneOf(found: unknown, allowed: unknown): string {

@@ -1,5 +1,5 @@
+import { printable } from '#core/printable';
 import type { ChangeKind, PolicyChange } from '#policies/review';
-import { printable } from './command.ts';
 
 /** The changes as lines for a terminal, what widens first. */
 export function linesOfChanges(changes: readonly PolicyChange[]): string[] {

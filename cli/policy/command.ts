@@ -1,6 +1,7 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { OutriderError } from '#core/errors';
 import { nearest } from '#core/nearest';
+import { printable } from '#core/printable';
 
 /** Where a command's answers go (`out`), and what is wrong with the call or the policy (`err`). */
 export interface Io {
@@ -85,17 +86,6 @@ export function reportError(error: OutriderError, json: boolean, io: Io): void {
 function findingOf(problem: string): object[] {
   const [, file, line, column, message] = /^(.+?):(\d+):(\d+): (.*)$/s.exec(problem) ?? [];
   return file === undefined ? [] : [{ file, line: Number(line), column: Number(column), message }];
-}
-
-/**
- * Text for a terminal or a comment. What an audit or a policy holds may come from whoever wrote a program, and must neither end the
- * line that it stands in nor move a cursor.
- */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (char) => `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`,
-  );
 }
 
 /** One JSON value on one line. */

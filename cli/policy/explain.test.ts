@@ -57,6 +57,12 @@ test('explain takes a principal in place of a role, and says when it has none', 
   assert.match((await as('outrider:local', '--role', 'analist')).err, /did you mean "analyst"/);
 });
 
+test('an address that is none is wrong usage, not a name that leads nowhere', async () => {
+  const answer = await explain('GET https://example.com/', '--resolve', '10.0.0.l');
+  assert.equal(answer.code, 2);
+  assert.match(answer.err, /^--resolve 10\.0\.0\.l: must be an IP address\n/);
+});
+
 test('a role that is not there is told its right spelling', async () => {
   const argv = [
     'explain',

@@ -1,10 +1,12 @@
 import { OutriderError } from '#core/errors';
 import { nearest } from '#core/nearest';
+import { printable } from '#core/printable';
 import {
   chooseRole,
   type Decision,
   type Phase,
   type PolicySet,
+  parseIp,
   REASONS,
   requestTarget,
   rolePolicy,
@@ -18,7 +20,6 @@ import {
   onlyDirectory,
   type PolicyCommand,
   parseCommand,
-  printable,
   reportError,
   WrongUsage,
   writeJson,
@@ -97,6 +98,8 @@ function parse(argv: readonly string[]): Asked {
     throw new WrongUsage('as whom? --role R, or --issuer I and --subject S');
   if (phase !== 'run' && phase !== 'install')
     throw new WrongUsage('which phase? --phase run, or install');
+  for (const text of resolve)
+    if (!parseIp(text)) throw new WrongUsage(`--resolve ${text}: must be an IP address`);
   return {
     directory,
     json,

@@ -1,3 +1,4 @@
+import { printable } from '#core/printable';
 import type { Phase } from '#policies';
 import { type Replay, Simulation } from '#policystore/review';
 import { type AuditRequest, auditFiles, auditRequests } from './audit-requests.ts';
@@ -6,7 +7,6 @@ import {
   type Io,
   type PolicyCommand,
   parseCommand,
-  printable,
   WrongUsage,
   writeJson,
 } from './command.ts';

@@ -1,3 +1,4 @@
+import { printable } from '#core/printable';
 import type { AllowRuleSpec, Phase, PolicyDocuments, PolicySet } from '#policies';
 import { decideCase } from '#policystore';
 import {
@@ -6,7 +7,6 @@ import {
   type SuggestedRule,
   type Suggestion,
 } from '#policystore/review';
-import { printable } from './command.ts';
 
 /** A line of an audit file. */
 export interface Source {

@@ -1,3 +1,4 @@
+import { printable } from '#core/printable';
 import type { Phase } from '#policies';
 import { type ParsedPolicy, parseFiles, problemOf, runCases } from '#policystore';
 import { type NotSuggested, type Refused, type Suggestion, suggest } from '#policystore/review';
@@ -7,7 +8,6 @@ import {
   type Io,
   type PolicyCommand,
   parseCommand,
-  printable,
   WrongUsage,
   writeJson,
 } from './command.ts';

@@ -1,3 +1,4 @@
+import { printable } from '#core/printable';
 import { type PolicyProblem } from '#policies';
 import {
   type CaseResult,
@@ -19,7 +20,6 @@ import {
   onlyDirectory,
   type PolicyCommand,
   parseCommand,
-  printable,
   reportError,
   WrongUsage,
   wholeNumber,
