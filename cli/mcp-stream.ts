@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OutriderError } from '#core/errors';
+import { TIMER_MAX_MS } from '#core/timer-max';
 import { streamEvents } from './event-stream.ts';
 import { type Answer, discard, isEventStream } from './mcp-endpoint.ts';
 
@@ -9,7 +10,6 @@ export const ANSWER_MAX_CHARACTERS = 64 * 2 ** 20;
 const RETRY_MS = 1_000;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 30_000;
-const TIMER_MAX_MS = 2 ** 31 - 1;
 /** The statuses, below 500, of a gateway that will take the same request later: a token that rotates, a stream not yet known to be broken. */
 const PASSING: ReadonlySet<number> = new Set([401, 408, 409, 425, 429]);
 

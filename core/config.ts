@@ -4,6 +4,7 @@ import { type Address, formatAddress, parseAddress } from './address.ts';
 import { OutriderError } from './errors.ts';
 import { isRecord } from './is-record.ts';
 import { nearest } from './nearest.ts';
+import { TIMER_MAX_MS } from './timer-max.ts';
 
 /** Loaded where there is YAML to read: most processes get all their configuration from the command line and the environment. */
 const parseDocument: typeof Yaml.parseDocument = (source, options) => {
@@ -431,9 +432,6 @@ function parsed<T>(
     return [];
   }
 }
-
-/** A longer timer would fire at once. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** @throws {Error} what is expected, also of one above 596 hours */
 export function parseDurationMs(raw: unknown): number {

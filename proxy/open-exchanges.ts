@@ -1,12 +1,10 @@
 import { OutriderError } from '#core/errors';
 import { OpenList } from '#core/open-list';
+import { TIMER_MAX_MS } from '#core/timer-max';
 import { type DenyDecision, decide, type Limits, REASONS, type Target } from '#policies';
 import type { Authority, Caller } from './authority.ts';
 import { refused } from './refusal.ts';
 import { concerns, type Revocations, type RevokedSubject, tokenRevoked } from './revocations.ts';
-
-/** Beyond this node:timers fires at once. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** The two clocks of an end differ by up to this from one request of an exec to the next. */
 const CLOCK_GRAIN_MS = 1;

@@ -389,6 +389,13 @@ describe('a program that is ended', () => {
     assert.equal((await run('print("again")')).stdout, 'again\n');
   });
 
+  test('is not ended by a time-out that no timer can wait for', async () => {
+    const { stdout, ending } = await run('import time; time.sleep(0.1); print("done")', {
+      timeoutMs: 1_000 * 3_600_000,
+    });
+    assert.deepEqual([stdout, ending.killedBy], ['done\n', 'exit']);
+  });
+
   test('by its time-out ends also where nobody reads what it writes', async () => {
     const exec = await started(kept, 'import sys\nwhile True: sys.stdout.write("x" * 65536)', {
       timeoutMs: 300,

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { type ErrorCode, OutriderError } from '#core/errors';
+import { TIMER_MAX_MS } from '#core/timer-max';
 import type { StartOrder } from './agent-link.ts';
 import type { AgentEnd } from './agent-reports.ts';
 import type { Artefact, ArtefactStore } from './artefacts.ts';
@@ -238,7 +239,7 @@ export class Exec {
     const timeout = setTimeout(
       () =>
         this.kill('timeout', `time limit of ${timeoutMs / 1000} s reached`, 'DEADLINE_EXCEEDED'),
-      timeoutMs,
+      Math.min(timeoutMs, TIMER_MAX_MS),
     );
     const renewal = setInterval(() => {
       renew().then(

@@ -590,6 +590,21 @@ test('answers that go on for long keep no other request waiting: there are as ma
   await until(() => streams.every(({ pieces }) => pieces.join('').includes('data: 1')));
 });
 
+test('a duration beyond what a timer takes cuts nothing, and one that is over does', async (t) => {
+  const { attach, proxy } = await rig(t);
+  const [api] = RULES;
+  assert.ok(api);
+  proxy.answer = (_, response) => void setTimeout(() => response.end('hello'), 100);
+  for (const [duration, status] of [
+    ['1000h', 200],
+    ['20ms', 504],
+  ] as const) {
+    const runner = await attach(`for-${duration}`);
+    await runner.bind({ policy: policyOf([{ ...api, limits: { duration } }]) });
+    assert.equal(statusOf(await send(runner.door, OK, 300)), status, duration);
+  }
+});
+
 test('tightening makes each limit the stricter of the two for the exec that runs', async (t) => {
   const { attach } = await rig(t);
   const [api] = RULES;

@@ -12,6 +12,7 @@ import { afterTime } from '#core/http1/after-time';
 import { PlainServer } from '#core/http1/plain-server';
 import { http2Head } from '#core/http2-head';
 import { createServer, ServerResponse } from '#core/node-http';
+import { TIMER_MAX_MS } from '#core/timer-max';
 import { asksForWebSocket } from '#core/websocket';
 import { type Reason, type RuleLimits, requestProtocol } from '#policies';
 import { assertBound, type Binding, type Grant } from './binding.ts';
@@ -496,7 +497,7 @@ export class Door {
     if (limits.durationMs === undefined) return;
     const timer = setTimeout(
       () => exchange.cut(new Refused('upstream_timeout', { rule })),
-      limits.durationMs,
+      Math.min(limits.durationMs, TIMER_MAX_MS),
     );
     exchange.onEnd(() => clearTimeout(timer));
   }
