@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, silentLogger } from '#core/log';
 import { Metrics } from '#core/metrics';
-import { directoryFiles } from './files.ts';
+import { directoryFiles, type PolicyFiles } from './files.ts';
 import type { PolicyInForce } from './in-force.ts';
 import { directorySource } from './release.ts';
 import { PolicyStore } from './store.ts';
@@ -109,6 +109,29 @@ test('a directory that goes away keeps the policy', async (t) => {
   assert.ok(store.current.set.roles.has('one'));
 });
 
+test('what could not be read for a moment is read again, though nothing changes, and is said once', async (t) => {
+  const errors: string[] = [];
+  const log: Logger = { ...silentLogger, error: (message) => void errors.push(message) };
+  let failing = false;
+  let reads = 0;
+  const { path, store } = await open(t, {
+    log,
+    reading: async (read) => {
+      reads += 1;
+      if (failing) throw Object.assign(new Error('EMFILE'), { code: 'EMFILE', errno: -24 });
+      return read();
+    },
+  });
+  failing = true;
+  writeFileSync(path('b.yaml'), role('two'));
+  const from = reads;
+  await until(() => reads >= from + 2);
+  assert.deepEqual([errors.length, store.current.set.roles.has('one')], [1, true]);
+  failing = false;
+  await until(() => store.current.set.roles.has('two'));
+  assert.equal(store.failure, undefined);
+});
+
 test('a directory that is broken at the start does not open', async (t) => {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), 'kind: Nothing');
@@ -130,18 +153,25 @@ test('after close nothing is read', async (t) => {
 
 async function open(
   t: TestContext,
-  options: { log?: Logger; metrics?: Metrics; onChange?: (loaded: PolicyInForce) => void } = {},
+  options: {
+    log?: Logger;
+    metrics?: Metrics;
+    onChange?: (loaded: PolicyInForce) => void;
+    reading?: (read: PolicyFiles['read']) => ReturnType<PolicyFiles['read']>;
+  } = {},
 ) {
   const root = directory(t);
   writeFileSync(join(root, 'a.yaml'), role('one'));
-  const files = directorySource(directoryFiles(root));
+  const { reading = (read) => read(), ...given } = options;
+  const beneath = directoryFiles(root);
+  const files = directorySource({ ...beneath, read: () => reading(() => beneath.read()) });
   let looks = 0;
   const signature = () => {
     looks += 1;
     return files.signature();
   };
   const source = { ...files, signature };
-  const store = await PolicyStore.open({ source, log: silentLogger, ...options });
+  const store = await PolicyStore.open({ source, log: silentLogger, ...given });
   t.after(() => store.close());
   return { root, store, path: (name: string) => join(root, name), looks: () => looks };
 }

@@ -153,7 +153,9 @@ export class PolicyStore {
       this.#measures.reloaded('ok');
       if (identityOf(loaded) !== identityOf(this)) this.#swap(loaded);
     } catch (error) {
-      this.#loadedSignature = signature;
+      // Descriptors run out, disks stumble: what could not be read may be readable at the next look, though no file has changed.
+      if (!isUnread(error)) this.#loadedSignature = signature;
+      else if (this.#failure === problemOf(error)) return;
       this.#refuse(error);
     }
   }
@@ -178,8 +180,7 @@ export class PolicyStore {
 
   #refuse(error: unknown): void {
     const { log, onRecord } = this.#options;
-    this.#failure =
-      error instanceof OutriderError ? error.message : 'the policy could not be loaded';
+    this.#failure = problemOf(error);
     this.#measures.reloaded('failed');
     log.error('policy reload failed, the old policy stays', {
       error,
@@ -198,6 +199,17 @@ export class PolicyStore {
       this.#superseded.delete(old);
     }
   }
+}
+
+/** What may be said of it in `/readyz` and in the audit. */
+function problemOf(error: unknown): string {
+  return error instanceof OutriderError ? error.message : 'the policy could not be loaded';
+}
+
+/** Whether the system kept the source from being read, rather than something that stands in it. */
+function isUnread(error: unknown): boolean {
+  const { cause = error } = error instanceof OutriderError ? error : {};
+  return cause instanceof Error && 'errno' in cause;
 }
 
 /** What a source had, found sound. */
