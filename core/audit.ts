@@ -65,6 +65,8 @@ export interface AuditFields {
   /** `forward`, `connect`, `alias`, `socks5`, `grpc`, `mcp`. */
   readonly ingress?: string | undefined;
   readonly method?: string | undefined;
+  /** What the request was spoken in, where that is not HTTP/1.1: `http2`, `grpc`, `websocket`. */
+  readonly protocol?: string | undefined;
   /** The canonical target, without query. */
   readonly target?: string | undefined;
   /** Query or statement, at most 500 characters, secrets removed; only where the role does not forbid it. */

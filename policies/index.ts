@@ -94,6 +94,7 @@ export {
   originForm,
   type RequestProtocol,
   splitAbsoluteForm,
+  spokenIn,
   type Target,
   type TunnelTarget,
   targetAuthority,

@@ -177,6 +177,11 @@ export function targetText(target: Target): string {
   return `${target.scheme}://${targetAuthority(target)}${target.path.text}`;
 }
 
+/** What a request is spoken in, for audit, where that is not HTTP/1.1; what is spoken in a tunnel nobody knows. */
+export function spokenIn(target: Target): RequestProtocol | undefined {
+  return target.kind === 'tunnel' || target.protocol === 'http1' ? undefined : target.protocol;
+}
+
 /** The value of `Host` for a request to a host: without the scheme's default port, IPv6 in brackets. */
 export function targetAuthority(target: HostTarget | TunnelTarget): string {
   const standard = target.kind === 'host' ? DEFAULT_PORT[target.scheme] : 0;

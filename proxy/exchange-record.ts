@@ -1,7 +1,7 @@
 import { type AuditFields, AuditLabels } from '#core/audit';
 import type { ErrorCode, OutriderError } from '#core/errors';
 import { redactForm } from '#core/redact';
-import { type AllowDecision, type Target, targetText } from '#policies';
+import { type AllowDecision, spokenIn, type Target, targetText } from '#policies';
 import type { Caller } from './authority.ts';
 import type { Exchanged } from './forward.ts';
 import { denialOf } from './refusal.ts';
@@ -21,6 +21,7 @@ export class ExchangeRecord {
   readonly #began = performance.now();
   readonly #method: string | undefined;
   #ingress: string;
+  #protocol: string | undefined;
   #target: string | undefined;
   #datasource: string | undefined;
   #query: string | undefined;
@@ -66,6 +67,7 @@ export class ExchangeRecord {
   }
 
   aimedAt(target: Target): void {
+    this.#protocol = spokenIn(target);
     this.#target = targetText(target);
     if (target.kind !== 'datasource') return;
     this.#ingress = 'alias';
@@ -135,6 +137,7 @@ export class ExchangeRecord {
       egressId: this.egressId,
       ingress: this.#ingress,
       method: this.#method,
+      protocol: this.#protocol,
       target: undefined,
       datasource: this.#datasource,
       query: this.#query,

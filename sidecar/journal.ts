@@ -1,5 +1,6 @@
 import { type AuditChain, AuditLabels } from '#core/audit';
 import { OpenList } from '#core/open-list';
+import { spokenIn } from '#policies';
 import type { Binding, ExecPolicy } from './binding.ts';
 import { Exchange, type Outcome } from './exchange.ts';
 import type { Measures } from './measures.ts';
@@ -178,6 +179,7 @@ export class Journal {
         egressId: exchange.requestId,
         ingress: exchange.ingress,
         method: exchange.method.slice(0, 64),
+        protocol: target && spokenIn(target),
         target: exchange.targetText?.slice(0, textMax),
         verdict: outcome.verdict,
         policy: grant?.policy,

@@ -51,8 +51,8 @@ export function* auditRequests(paths: readonly string[]): Generator<AuditRequest
     let number = 0;
     for (const line of linesOf(path)) {
       number += 1;
-      // Much cheaper than to parse what is something else.
-      if (!line.includes('"event":"request"')) continue;
+      // Much cheaper than to parse what is something else. Whoever passed the audit on may have written it with spaces.
+      if (!line.includes('"request"')) continue;
       const request = readRequest(line, file, number);
       if (request) yield request;
     }
@@ -109,7 +109,8 @@ function requestOf(text: (name: string) => string, verdict: string): string | un
   // A query that was cut says something else than it did.
   const behind = query === '' || query.length >= QUERY_CHARS ? '' : `?${query}`;
   const where = /^https?:\/\//.test(target) ? target : `/${target}`;
-  return `${method} ${where}${behind}`;
+  const protocol = text('protocol');
+  return `${method} ${where}${behind}${protocol === '' ? '' : ` ${protocol}`}`;
 }
 
 function parse(line: string): Readonly<Record<string, unknown>> | undefined {

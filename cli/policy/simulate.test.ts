@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { directoryOf, policyText, run, runJson } from './testing.ts';
@@ -9,6 +10,7 @@ const POLICY = policyText({
     '{id: paid, hosts: [paid.example.com], methods: [GET], paths: any, credential: key}',
     '{id: metrics, datasource: prometheus/main, methods: [GET], paths: any}',
     '{id: site, hosts: [site.example.com], protocols: [tunnel]}',
+    '{id: live, hosts: [live.example.com], scheme: http, methods: [GET], paths: any, protocols: [websocket]}',
   ],
   more: [
     'kind: Datasource\nmetadata: {name: main}\nspec: {type: prometheus, endpoint: "https://metrics.example.com", auth: {type: none}}',
@@ -103,6 +105,21 @@ const replays: readonly (readonly [string, Line, RegExp])[] = [
   ],
   ['a tunnel', allowed('CONNECT', 'site.example.com:443'), /1 end as they did/],
   [
+    'a WebSocket',
+    allowed('GET', 'http://live.example.com/', { protocol: 'websocket' }),
+    /1 end as they did/,
+  ],
+  [
+    'a WebSocket where the rule is of HTTP alone',
+    denied('GET', 'http://api.example.com/v1/x', 'protocol_not_allowed', { protocol: 'websocket' }),
+    /1 end as they did/,
+  ],
+  [
+    'a page where the rule is of WebSocket alone',
+    allowed('GET', 'http://live.example.com/'),
+    /^1 would be refused \(protocol_not_allowed\)/,
+  ],
+  [
     'a tunnel that would be looked into',
     allowed('CONNECT', 'paid.example.com:443'),
     /of 1 the audit does not tell enough/,
@@ -148,6 +165,15 @@ for (const [what, line, expected] of replays)
 test('sidecar and proxy recorded the same request: it counts once', async (t) => {
   const line = allowed('GET', 'http://api.example.com/v2', { egressId: 'req-1' });
   const { json } = await runJson('simulate', ...place(t, [line, { ...line, part: 'proxy' }]));
+  assert.equal(json['requests'], 1);
+});
+
+test('an audit that somebody wrote anew, with spaces, is read', async (t) => {
+  const [policies, audit] = place(t, [allowed('GET', 'http://api.example.com/v2')]);
+  const file = join(audit, 'sidecar.jsonl');
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replaceAll(/([:,])"/g, '$1 "'));
+  const { json } = await runJson('simulate', policies, audit);
   assert.equal(json['requests'], 1);
 });
 

@@ -100,7 +100,7 @@ for (const url of ['wss://api.example.com/ws/a?x=1', 'ws://plain.example.com/ws/
     await until('the record', () => built.path.requests().length > earlier);
     const record = built.path.requests().at(-1);
     assert.equal(record?.['verdict'], 'allow');
-    assert.equal(record['status'], 101);
+    assert.deepEqual([record['status'], record['protocol']], [101, 'websocket']);
     // Two small frames of ours with their masks, two of the host's and the closing ones.
     assert.ok(Number(record['bytesIn']) >= 11, String(record['bytesIn']));
     assert.ok(Number(record['bytesOut']) >= 21, String(record['bytesOut']));
@@ -109,8 +109,8 @@ for (const url of ['wss://api.example.com/ws/a?x=1', 'ws://plain.example.com/ws/
     await until('the other record', () => ofSidecar() !== undefined);
     const inner = ofSidecar();
     assert.deepEqual(
-      ['verdict', 'status', 'rule', 'bytesIn', 'bytesOut'].map((name) => inner?.[name]),
-      ['allow', 101, record['rule'], record['bytesOut'], record['bytesIn']],
+      ['verdict', 'status', 'rule', 'bytesIn', 'bytesOut', 'protocol'].map((name) => inner?.[name]),
+      ['allow', 101, record['rule'], record['bytesOut'], record['bytesIn'], 'websocket'],
       'the sidecar counts from the side of the program',
     );
   });
