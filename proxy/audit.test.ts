@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import {
   mkdirSync,
   mkdtempSync,
@@ -8,6 +9,8 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -54,6 +57,61 @@ test('every request leaves one record, and the chain holds with its signature an
   const flipped = lines.with(2, (lines[2] ?? '').replace('"allow"', '"allaw"'));
   for (const damaged of [flipped, lines.toSpliced(2, 1), lines.slice(0, 3)])
     assert.ok((await verifyAudit(damaged, { trusted, heads: [head] })).findings.length > 0);
+});
+
+/** Says this to the proxy, and what is said after the answer; resolves when the connection is over. */
+async function converse(
+  path: string,
+  first: string,
+  then: (socket: Socket) => void,
+): Promise<void> {
+  const socket = connect({ path });
+  socket.on('error', () => {});
+  socket.write(first);
+  await once(socket, 'data');
+  then(socket);
+  socket.resume();
+  await once(socket, 'close');
+}
+
+test('the rest of a body that was answered before it came is no request, and has no record', async (t) => {
+  const early = createServer((_request, response) => response.writeHead(413).end('too large'));
+  await once(early.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => {
+    early.closeAllConnections();
+    early.close();
+  });
+  const address = early.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  const { token, addresses, records } = await startMesh(t, {
+    documents: [
+      ROLE,
+      BOUNDARY,
+      egressPolicy([{ id: 'api', datasource: 'http/api' }]),
+      datasource('http', 'api', `http://127.0.0.1:${address.port}`),
+    ],
+  });
+  assert.ok(addresses.listen.kind === 'unix');
+  const { path } = addresses.listen;
+  const requests = () => records().filter(({ event }) => event === 'request');
+  const head = `POST /http/api/x HTTP/1.1\r\nHost: sidecar\r\nProxy-Authorization: Bearer ${await token()}\r\n`;
+  const sized = `${head}Content-Length: 1000\r\n\r\nhello`;
+  await converse(path, sized, (socket) => socket.end());
+  const chunked = `${head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`;
+  await converse(path, chunked, (socket) => socket.write('GET /http/api/y HTTP/1.1\r\n\r\n'));
+  assert.deepEqual(
+    requests().map(({ verdict, status }) => [verdict, status]),
+    [
+      ['allow', 413],
+      ['allow', 413],
+    ],
+  );
+  // Control: what is nobody's rest is a request that could not be read.
+  await converse(path, 'GET /http/api/z\r\n\r\n', (socket) => socket.end());
+  assert.deepEqual(
+    requests().map(({ verdict }) => verdict),
+    ['allow', 'allow', 'deny'],
+  );
 });
 
 test('a record says who, what, by which rule and with which result', async (t) => {

@@ -49,10 +49,10 @@ const DELIVERY_PATH = '/.outrider/audit';
 
 export function createHandler(parts: Parts): Handler {
   const running = new OpenList<Promise<void>>();
-  /** How many requests of a connection are not answered yet. */
-  const pending = new WeakMap<Duplex, { count: number }>();
+  /** How many requests of a connection are not answered yet, and the last that came. */
+  const pending = new WeakMap<Duplex, { count: number; last?: HttpRequest }>();
   const isBusy = (socket: Duplex): boolean => (pending.get(socket)?.count ?? 0) > 0;
-  const pendingOf = (socket: Duplex): { count: number } => {
+  const pendingOf = (socket: Duplex): { count: number; last?: HttpRequest } => {
     let known = pending.get(socket);
     if (!known) pending.set(socket, (known = { count: 0 }));
     return known;
@@ -68,6 +68,7 @@ export function createHandler(parts: Parts): Handler {
       response.on('error', () => {});
       const unanswered = pendingOf(request.socket);
       unanswered.count += 1;
+      unanswered.last = request;
       response.once('close', () => void (unanswered.count -= 1));
       return track(
         request.url === DELIVERY_PATH
@@ -106,7 +107,9 @@ export function createHandler(parts: Parts): Handler {
       // In the middle of an answer another one must not begin; the request that is cut writes its own record. A caller that
       // only went away has asked for nothing.
       const parsed = 'code' in error && /^(HPE_|ERR_HTTP_)/.test(String(error.code));
-      if (isBusy(socket) || !parsed || !socket.writable) {
+      // What breaks off, or is wrong, in the rest of a body that was answered early is of that request, which has its record.
+      const ofAnswered = pending.get(socket)?.last?.complete === false;
+      if (isBusy(socket) || ofAnswered || !parsed || !socket.writable) {
         socket.destroy();
         return;
       }
