@@ -69,7 +69,7 @@ export async function admitted<T>(
   const host = target.kind === 'host' ? target.host.text : '';
   const pathAndQuery = `${path.text}?${query ?? ''}`;
   parts.held.assertAbsent(caller.set, { host, pathAndQuery, rawHeaders }, rule);
-  assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], limits);
+  assertBodyFits(valuesOf(rawHeaders, 'content-length')[0], upstream.decision);
   // Before a place is waited for: what is no longer allowed then does not go out.
   const open = parts.open.begin(caller, target, limits);
   let place: TakenPlace | undefined;

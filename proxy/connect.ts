@@ -90,8 +90,8 @@ async function carry(
   const spliced = await splice(socket, upstream, hello, {
     idleMs: parts.tunnelIdleMs,
     onBytes(bytesIn, bytesOut) {
-      if (bytesIn > requestBytes) open.cut(requestTooLarge());
-      else if (bytesOut > responseBytes) open.cut(answerTooLarge());
+      if (bytesIn > requestBytes) open.cut(requestTooLarge(decision.rule));
+      else if (bytesOut > responseBytes) open.cut(answerTooLarge(decision.rule));
       const more = bytesIn + bytesOut - counted.bytes;
       counted.bytes += more;
       const usedUp = place.spend(more);

@@ -82,6 +82,7 @@ async function send(
     timeoutMs: parts.upstreamTimeoutMs,
     idleMs: parts.tunnelIdleMs,
     limits: upstream.decision.limits,
+    rule: upstream.decision.rule,
     open,
     expectsContinue: expectsContinue && body === undefined,
     body,

@@ -44,6 +44,8 @@ export interface Outbound {
   readonly spend: (bytes: number) => OutriderError | undefined;
   /** Sizes of the bodies; the rest of them has been taken. */
   readonly limits: Limits;
+  /** Whose they are. */
+  readonly rule: string;
   /** Ends the exchange from outside. */
   readonly open: OpenExchange;
   /**
@@ -193,7 +195,7 @@ class AnswerRelay implements Http1Handler {
     // Of an answer without a body the length says what there would be.
     const bodyless = method === 'HEAD' || status === 304;
     this.#length = bodyless ? 0 : lengthOf(headers);
-    if (this.#length > this.#responseMax) throw answerTooLarge();
+    if (this.#length > this.#responseMax) throw answerTooLarge(this.#outbound.rule);
     if (this.#length > 0) open.expect(timeoutMs, this.#onSilence);
     this.#response.writeHead(status, headers);
     process.nextTick(this.#headAlone);
@@ -206,7 +208,7 @@ class AnswerRelay implements Http1Handler {
 
   onResponseData(current: Http1Controller, chunk: Buffer): void {
     this.#received += chunk.length;
-    if (this.#received > this.#responseMax) throw answerTooLarge();
+    if (this.#received > this.#responseMax) throw answerTooLarge(this.#outbound.rule);
     const usedUp = this.#outbound.spend(chunk.length);
     if (usedUp) throw usedUp;
     // Then its end comes next, before anything else can happen.
@@ -271,10 +273,10 @@ class AnswerRelay implements Http1Handler {
   }
 
   #sent(count: number): void {
-    const { limits, spend } = this.#outbound;
+    const { limits, rule, spend } = this.#outbound;
     this.#exchanged.bytesIn += count;
     const tooLarge = this.#exchanged.bytesIn > (limits.requestBytes ?? Number.POSITIVE_INFINITY);
-    const why = tooLarge ? requestTooLarge() : spend(count);
+    const why = tooLarge ? requestTooLarge(rule) : spend(count);
     if (why) this.#cut(why);
   }
 

@@ -12,7 +12,6 @@ import {
 import { hasBody } from './forward.ts';
 import { valuesOf } from './headers.ts';
 import type { OpenExchange } from './open-exchanges.ts';
-import { requestTooLarge } from './places.ts';
 import { refused } from './refusal.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -102,6 +101,12 @@ function heldAgainst(
   throw refused('EGRESS_DENIED', REASONS[reason].text, reason, { rule: decision.rule });
 }
 
+/** No rule says so: nobody reads more of it. */
+function tooLongToRead(): OutriderError {
+  const text = `a body whose query is looked at has at most ${BODY_MAX_BYTES} bytes`;
+  return refused('BODY_TOO_LARGE', text, 'body_too_large');
+}
+
 function readBody(
   request: HttpRequest,
   response: HttpResponse,
@@ -110,9 +115,7 @@ function readBody(
 ): Promise<Buffer> {
   const { whole } = request;
   if (whole)
-    return whole.length > BODY_MAX_BYTES
-      ? Promise.reject(requestTooLarge())
-      : Promise.resolve(whole);
+    return whole.length > BODY_MAX_BYTES ? Promise.reject(tooLongToRead()) : Promise.resolve(whole);
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let length = 0;
@@ -120,7 +123,7 @@ function readBody(
     open.onCut(reject);
     request.on('data', (chunk: Buffer) => {
       length += chunk.length;
-      if (length > BODY_MAX_BYTES) reject(requestTooLarge());
+      if (length > BODY_MAX_BYTES) reject(tooLongToRead());
       else chunks.push(chunk);
     });
     request.once('end', () => resolve(Buffer.concat(chunks))).once('error', gone);

@@ -117,7 +117,8 @@ test('a request body may be as long as the rule says, with its length told or no
     assert.equal((await post(10, chunked)).status, 200);
     const got = await post(11, chunked);
     assert.equal(got.status, 413, got.body);
-    assert.deepEqual([got.error.code, got.error.reason], ['BODY_TOO_LARGE', 'body_too_large']);
+    const { code, reason, rule } = got.error;
+    assert.deepEqual([code, reason, rule], ['BODY_TOO_LARGE', 'body_too_large', 'limited']);
     assert.equal(lastRecord(mesh)['verdict'], 'deny');
     assert.equal((await post(11, chunked, 'free')).status, 200);
   }
@@ -141,6 +142,7 @@ test('an answer may be as long as the rule says; a longer one is 502 where its l
   }
   const told = await ask('/http/limited/told-11');
   assert.deepEqual([told.status, told.error.reason], [502, 'body_too_large']);
+  assert.equal(told.error.rule, 'limited', 'it says whose limit that is');
   assert.equal((await ask('/http/limited/told-11', { method: 'HEAD' })).status, 200);
   const open = await ask('/http/limited/open-11').catch(() => undefined);
   assert.ok(open === undefined || open.status === 502, 'nobody takes it for a whole answer');

@@ -1,5 +1,5 @@
 import type { OutriderError } from '#core/errors';
-import { type AllowDecision, type Limits, REASONS, type Target } from '#policies';
+import { type AllowDecision, REASONS, type Target } from '#policies';
 import type { Caller } from './authority.ts';
 import type { CountedIn, CountedOut } from './counts.ts';
 import { limitsOf } from './limits/limits-of.ts';
@@ -87,18 +87,22 @@ function usedUp(rule: string, retryAfterMs?: number): OutriderError {
 }
 
 /** @throws {OutriderError} BODY_TOO_LARGE where the head says already that the body will be */
-export function assertBodyFits(contentLength: string | undefined, { requestBytes }: Limits): void {
+export function assertBodyFits(
+  contentLength: string | undefined,
+  { limits: { requestBytes }, rule }: Pick<AllowDecision, 'limits' | 'rule'>,
+): void {
   if (Number(contentLength ?? 0) > (requestBytes ?? Number.POSITIVE_INFINITY))
-    throw requestTooLarge();
+    throw requestTooLarge(rule);
 }
 
-export function requestTooLarge(): OutriderError {
-  return refused('BODY_TOO_LARGE', REASONS.body_too_large.text, 'body_too_large');
+export function requestTooLarge(rule: string): OutriderError {
+  return refused('BODY_TOO_LARGE', REASONS.body_too_large.text, 'body_too_large', { rule });
 }
 
 /** It is the other side that went too far: 502, not the 413 that blames the caller. */
-export function answerTooLarge(): OutriderError {
+export function answerTooLarge(rule: string): OutriderError {
   return refused('BODY_TOO_LARGE', 'the answer is larger than the rule allows', 'body_too_large', {
+    rule,
     status: 502,
   });
 }

@@ -71,7 +71,8 @@ async function carry(
   { route, path, headers, redactor }: Addressed,
   onAnswered: (exchanged: Exchanged) => void,
 ): Promise<Exchanged> {
-  const { requestBytes = Infinity, responseBytes = Infinity } = upstream.decision.limits;
+  const { limits, rule } = upstream.decision;
+  const { requestBytes = Infinity, responseBytes = Infinity } = limits;
   const began = performance.now();
   const exchanged: Exchanged = { status: 0, bytesIn: 0, bytesOut: 0, upstreamMs: 0, redactions: 0 };
   const redaction = redactor?.stream();
@@ -100,7 +101,7 @@ async function carry(
   const relay: Relay = relayStreams(stream, answerer, {
     asked(chunk) {
       exchanged.bytesIn += chunk.length;
-      if (exchanged.bytesIn > requestBytes) throw requestTooLarge();
+      if (exchanged.bytesIn > requestBytes) throw requestTooLarge(rule);
       spend(chunk.length);
     },
     head(status, raw) {
@@ -111,7 +112,7 @@ async function carry(
     },
     answered(chunk) {
       exchanged.bytesOut += chunk.length;
-      if (exchanged.bytesOut > responseBytes) throw answerTooLarge();
+      if (exchanged.bytesOut > responseBytes) throw answerTooLarge(rule);
       spend(chunk.length);
       return prompt ? prompt.push(chunk) : chunk;
     },

@@ -68,7 +68,7 @@ export function asWebSocket(
 }
 
 async function connect(
-  { open, anonymous, redactor, limits, spend, idleMs }: Outbound,
+  { open, anonymous, redactor, limits, rule, spend, idleMs }: Outbound,
   socket: Socket,
   { rawHeaders, upstream, exchanged }: Upgraded & { readonly upstream: Socket },
 ): Promise<void> {
@@ -86,8 +86,8 @@ async function connect(
     idleMs,
     cover,
     onBytes(bytesIn, bytesOut) {
-      if (bytesIn > requestBytes) open.cut(requestTooLarge());
-      else if (bytesOut > responseBytes) open.cut(answerTooLarge());
+      if (bytesIn > requestBytes) open.cut(requestTooLarge(rule));
+      else if (bytesOut > responseBytes) open.cut(answerTooLarge(rule));
       const why = spend(bytesIn + bytesOut - counted);
       counted = bytesIn + bytesOut;
       if (why) open.cut(why);

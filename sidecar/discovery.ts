@@ -47,6 +47,10 @@ export function askDatasources(
       ].flat(),
       body: null,
     },
-    new AnswerRelay({ ...call, target: { method: 'GET' }, grant: { limits: {} } }),
+    new AnswerRelay({
+      ...call,
+      target: { method: 'GET' },
+      grant: { limits: {}, rule: DISCOVERY.rule },
+    }),
   );
 }

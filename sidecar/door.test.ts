@@ -480,11 +480,19 @@ test("a rule's limits hold: rate with Retry-After, size of request and answer", 
   await runner.bind({ policy: policyOf([{ ...api, limits }]) });
   const post = (body: string) =>
     `POST http://api.allowed.test/v1/ok HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-  assert.deepEqual(statusOf(await send(runner.door, post('12345'), 60)), 413);
+  const tooLong = await send(runner.door, post('12345'), 60);
+  assert.deepEqual(statusOf(tooLong), 413);
+  assert.match(
+    tooLong,
+    /\r\nx-outrider-rule: api\r\n[^]*"rule":"api"/,
+    'it says whose limit that is',
+  );
   assert.equal(proxy.requests.length, 0);
   proxy.answer = (_, response) =>
     void response.writeHead(200, { 'content-length': 5 }).end('hello');
-  assert.equal(reasonOf(await send(runner.door, post('1234'), 60)), 'body_too_large');
+  const tooMuch = await send(runner.door, post('1234'), 60);
+  assert.equal(reasonOf(tooMuch), 'body_too_large');
+  assert.match(tooMuch, /"rule":"api"/);
   proxy.answer = (_, response) => void response.writeHead(200).end('hello');
   assert.doesNotMatch(
     await send(runner.door, post('1234'), 60),

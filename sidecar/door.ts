@@ -29,7 +29,7 @@ import { Openings } from './openings.ts';
 import { blame, type ParseFailure } from './parse-failure.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { answerRefusal, Refused, refusalBytes, toRefused } from './refusal.ts';
-import { assertBodySize, drain, readOn } from './request-body.ts';
+import { assertBodySize, type BodyLimit, drain, readOn } from './request-body.ts';
 import {
   assertHostAgrees,
   connectTarget,
@@ -349,14 +349,11 @@ export class Door {
       const grant = binding.permit(target, nowMs);
       exchange.grant = grant;
       assertHostAgrees(request, ingress, origin);
-      const requestMaxBytes = Math.min(
-        this.#deps.limits.requestBytes,
-        grant.limits.requestBytes ?? Number.POSITIVE_INFINITY,
-      );
-      assertBodySize(request, requestMaxBytes);
+      const requestLimit = this.#bodyLimit(grant);
+      assertBodySize(request, requestLimit);
       if (upgrading) this.#openings.occupy(exchange);
       this.#limit(exchange, grant);
-      const call = { exchange, request, response, target, grant, binding, nowMs, requestMaxBytes };
+      const call = { exchange, request, response, target, grant, binding, nowMs, requestLimit };
       const isHttp2 = protocol === 'grpc' || !grant.protocols.includes('http1');
       if (upgrading) openWebSocket(call, upgrading);
       else if (stream && isHttp2) forwardStream(call, stream, this.#deps.limits.idleTimeoutMs);
@@ -483,6 +480,11 @@ export class Door {
     // Nothing is known yet of what would speak the other protocol, so it is the request that is wrong.
     if (problem === 'upgrade_not_allowed') throw new Refused(problem, { status: 400 });
     if (problem) throw new Refused(problem);
+  }
+
+  #bodyLimit({ rule, limits: { requestBytes = Number.POSITIVE_INFINITY } }: Grant): BodyLimit {
+    const own = this.#deps.limits.requestBytes;
+    return requestBytes <= own ? { bytes: requestBytes, rule } : { bytes: own, rule: null };
   }
 
   /** Takes the rule's places. @throws {Refused} rate_limited, concurrency_limited */

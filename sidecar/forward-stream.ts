@@ -8,6 +8,7 @@ import { headerOf } from './framing.ts';
 import { returnedHeaders } from './header-fields.ts';
 import { withRateLimit } from './rate-limit-fields.ts';
 import { answerRefusal, Refused } from './refusal.ts';
+import { tooLarge } from './request-body.ts';
 
 /**
  * Sends a request that is HTTP/2 all the way, gRPC above all, on to the proxy: both directions at once, trailers as they are, and a reset
@@ -19,7 +20,7 @@ export function forwardStream(
   stream: ServerHttp2Stream,
   idleTimeoutMs: number,
 ): void {
-  const { exchange, response, binding, grant, nowMs, requestMaxBytes } = call;
+  const { exchange, response, binding, grant, nowMs, requestLimit } = call;
   const token = binding.token(nowMs);
   const { responseBytes = Number.POSITIVE_INFINITY } = grant.limits;
   let outcome: Outcome = { verdict: 'allow' };
@@ -28,7 +29,7 @@ export function forwardStream(
   const relay = relayStreams(stream, answerer, {
     asked(chunk) {
       exchange.bytesOut += chunk.length;
-      if (exchange.bytesOut > requestMaxBytes) throw new Refused('body_too_large');
+      if (exchange.bytesOut > requestLimit.bytes) throw tooLarge(requestLimit);
     },
     head(status, raw) {
       outcome = outcomeOfAnswer(status, (name) => headerOf(raw, name));
@@ -36,7 +37,8 @@ export function forwardStream(
     },
     answered(chunk) {
       exchange.bytesIn += chunk.length;
-      if (exchange.bytesIn > responseBytes) throw new Refused('body_too_large', { status: 502 });
+      if (exchange.bytesIn > responseBytes)
+        throw new Refused('body_too_large', { status: 502, rule: grant.rule });
       return chunk;
     },
     trailers: (raw) => returnedHeaders(raw),

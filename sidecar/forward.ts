@@ -13,7 +13,7 @@ import { forwardedHeaders, returnedHeaders } from './header-fields.ts';
 import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 import { withRateLimit } from './rate-limit-fields.ts';
 import { answerRefusal, Refused } from './refusal.ts';
-import { drain, requestBody } from './request-body.ts';
+import { type BodyLimit, drain, requestBody } from './request-body.ts';
 
 /** One allowed request and everything that sending it on needs. */
 export interface ForwardCall {
@@ -24,13 +24,13 @@ export interface ForwardCall {
   readonly grant: Grant;
   readonly binding: Binding;
   readonly nowMs: number;
-  readonly requestMaxBytes: number;
+  readonly requestLimit: BodyLimit;
 }
 
 /** What writing the answer needs of it. */
 export interface AnsweredCall extends Pick<ForwardCall, 'exchange' | 'request' | 'response'> {
   readonly target: Pick<ForwardCall['target'], 'method'>;
-  readonly grant: Pick<Grant, 'limits'>;
+  readonly grant: Pick<Grant, 'limits' | 'rule'>;
 }
 
 /**
@@ -39,10 +39,10 @@ export interface AnsweredCall extends Pick<ForwardCall, 'exchange' | 'request' |
  * @throws {Refused} what is found before anything has left
  */
 export async function forward(call: ForwardCall): Promise<void> {
-  const { exchange, request, response, binding, target, nowMs, requestMaxBytes } = call;
+  const { exchange, request, response, binding, target, nowMs, requestLimit } = call;
   const token = binding.token(nowMs);
   if (headerOf(request.rawHeaders, 'expect') !== undefined) response.writeContinue();
-  const body = await requestBody(request, requestMaxBytes, (count) => {
+  const body = await requestBody(request, requestLimit, (count) => {
     exchange.bytesOut += count;
   });
   if (exchange.ended) return;
@@ -99,6 +99,7 @@ export class AnswerRelay implements Http1Handler {
   readonly #method: string;
   #controller: Http1Controller | undefined;
   #outcome: Outcome = { verdict: 'allow' };
+  readonly #rule: string;
   /** Bytes that the rule still lets in. */
   #left: number;
   /** The length that the answer's head gives. */
@@ -108,6 +109,7 @@ export class AnswerRelay implements Http1Handler {
 
   constructor({ exchange, request, response, target, grant }: AnsweredCall) {
     this.#method = target.method;
+    this.#rule = grant.rule;
     this.#left = grant.limits.responseBytes ?? Number.POSITIVE_INFINITY;
     this.#exchange = exchange;
     this.#request = request;
@@ -178,7 +180,7 @@ export class AnswerRelay implements Http1Handler {
   }
 
   #tooLarge(): void {
-    this.#exchange.cut(new Refused('body_too_large', { status: 502 }));
+    this.#exchange.cut(new Refused('body_too_large', { status: 502, rule: this.#rule }));
   }
 
   #cut(refused: Refused): void {

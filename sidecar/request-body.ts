@@ -5,6 +5,12 @@ import { hasBody, headerOf, trailersForbidden } from './framing.ts';
 import type { ProgramRequest } from './program-side.ts';
 import { Refused } from './refusal.ts';
 
+/** The most that a body may have, and the rule that says so; null where it is the sidecar's own bound. */
+export interface BodyLimit {
+  readonly bytes: number;
+  readonly rule: string | null;
+}
+
 /** What is still read of a request that was answered without its body, so that the program can read the answer. */
 const DRAIN_MAX_BYTES = 1_048_576;
 
@@ -18,22 +24,22 @@ const DRAIN_MAX_BYTES = 1_048_576;
  */
 export async function requestBody(
   request: ProgramRequest,
-  maxBytes: number,
+  limit: BodyLimit,
   onBytes: (count: number) => void,
 ): Promise<Readable | Buffer | null> {
   if (!hasBody(request.rawHeaders)) return null;
   const { whole } = request;
   if (whole) {
     onBytes(whole.length);
-    if (whole.length > maxBytes) throw new Refused('body_too_large');
+    if (whole.length > limit.bytes) throw tooLarge(limit);
     return whole;
   }
-  let left = maxBytes;
+  let left = limit.bytes;
   const body = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       left -= chunk.length;
       onBytes(chunk.length);
-      if (left < 0) done(new Refused('body_too_large'));
+      if (left < 0) done(tooLarge(limit));
       else done(null, chunk);
     },
     flush(done) {
@@ -58,9 +64,14 @@ export async function requestBody(
 }
 
 /** @throws {Refused} body_too_large where the head already says so */
-export function assertBodySize(request: ProgramRequest, maxBytes: number): void {
+export function assertBodySize(request: ProgramRequest, limit: BodyLimit): void {
   const length = Number(headerOf(request.rawHeaders, 'content-length') ?? 0);
-  if (length > maxBytes) throw new Refused('body_too_large');
+  if (length > limit.bytes) throw tooLarge(limit);
+}
+
+/** A body that is longer than it may be. */
+export function tooLarge({ rule }: BodyLimit): Refused {
+  return new Refused('body_too_large', { rule });
 }
 
 /** Reads on and forgets, up to a bound; beyond it the connection is cut. */
