@@ -10,6 +10,7 @@ const OWN = 'ca.pem';
 const ALL = 'trust.pem';
 const ALL_JAVA = 'trust.p12';
 const APT = 'apt.conf';
+const WGET = 'wgetrc';
 
 /** Java reads no `https_proxy`, and this before its own command line. */
 const JAVA_PROXY = ['http', 'https']
@@ -35,6 +36,7 @@ export const TRUST_ENV = {
   GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: `${INSIDE}/${ALL}`,
   NODE_EXTRA_CA_CERTS: `${INSIDE}/${OWN}`,
   APT_CONFIG: `${INSIDE}/${APT}`,
+  WGETRC: `${INSIDE}/${WGET}`, // Debian's, by GnuTLS, reads no variable with a list
   JAVA_TOOL_OPTIONS: `${JAVA_PROXY} -Djavax.net.ssl.trustStore=${INSIDE}/${ALL_JAVA} -Djavax.net.ssl.trustStoreType=PKCS12`,
 } as const;
 
@@ -65,6 +67,7 @@ export function writeTrust(directory: string, caCertificate: string): void {
     [ALL, `${pem}${caCertificate}`],
     [ALL_JAVA, trustStore(bags, trustBags(caCertificate))],
     [APT, `Acquire::https::CAInfo "${INSIDE}/${ALL}";\n`],
+    [WGET, `ca_certificate = ${INSIDE}/${ALL}\n`],
   ] as const) {
     const path = join(directory, name);
     writeFileSync(`${path}.new`, content, { mode: 0o644 });

@@ -11,7 +11,7 @@ import { makeSites, SITES } from './clients-sites.ts';
 
 // The clients that developers use, unmodified and not told of anything, in a sandbox whose TLS is looked into: each works with the hosts
 // that a rule allows, whose certificates are of a CA of their own, and says what a person can read of what is refused.
-// Needs root, iproute2, nsenter and openssl, and the clients: git, pip, npm, apt, a JDK, and Debian's python3-requests, python3-httpx,
+// Needs root, iproute2, nsenter and openssl, and the clients: wget, git, pip, npm, apt, a JDK, and Debian's python3-requests, python3-httpx,
 // awscli and rclone.
 
 const directory = mkdtempSync(join(tmpdir(), 'o-clients-'));
@@ -131,6 +131,16 @@ print(answer.status_code, answer.text)' "$1"`,
     hostRefused: /fetch failed[^]*Proxy response \(403\)/,
     pathRefused: /^403 .*no rule allows this path of the host/,
     distrusts: /fetch failed[^]*unable to verify the first certificate/,
+  },
+  {
+    name: 'wget',
+    program: 'wget -nv -t 1 --content-on-error -O - "$1"',
+    site: 'api.example.com',
+    open: '/open/hello.txt',
+    works: /^hello\n/,
+    hostRefused: /Proxy tunneling failed: Forbidden \(Outrider: host_not_allowed\)/,
+    pathRefused: /ERROR 403: Forbidden \(Outrider: path_not_allowed\)/,
+    distrusts: /certificate of .api\.example\.com. is not trusted/,
   },
   {
     name: 'git clone',
