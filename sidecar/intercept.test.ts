@@ -203,6 +203,16 @@ test('the CA signs for the host of the CONNECT alone, as no CA itself', async (t
   await assert.rejects(inside(runner, ca, { ca: [] }), /self-signed|unable to (?:get|verify)/);
 });
 
+test('a program that offers HTTP/1.0 alone is served in it, and one that offers more gets more', async (t) => {
+  const built = await rig(t);
+  const { runner, ca } = await bound(built);
+  const old = await inside(runner, ca, { ALPNProtocols: ['http/1.0'] });
+  assert.equal(old.tls.alpnProtocol, 'http/1.0');
+  assert.equal(statusOf(await ask(old, `GET /v1/a HTTP/1.0\r\nHost: ${SEEN}\r\n\r\n`)), 200);
+  const both = await inside(runner, ca, { ALPNProtocols: ['http/1.0', 'http/1.1'] });
+  assert.equal(both.tls.alpnProtocol, 'http/1.1');
+});
+
 test('a handshake that fails is recorded', async (t) => {
   const built = await rig(t);
   const { runner, ca } = await bound(built);

@@ -37,7 +37,8 @@ export async function intercept(call: InterceptCall): Promise<TLSSocket> {
   const secure = new TLSSocket(socket, {
     isServer: true,
     secureContext: authority.contextFor(target.host.text),
-    ALPNProtocols: http2 ? ['h2', 'http/1.1'] : ['http/1.1'],
+    // A program that speaks HTTP/1.0 on purpose (curl --http1.0) offers nothing else, and is served in plain, too.
+    ALPNProtocols: [...(http2 ? ['h2'] : []), 'http/1.1', 'http/1.0'],
   });
   exchange.onCut(() => secure.destroy());
   await handshake(secure, helloTimeoutMs);
