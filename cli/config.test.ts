@@ -46,6 +46,7 @@ test('a file in order is said to be, and everything wrong with another at once',
 });
 
 const OPEN = 'listen: "0.0.0.0:1", allowedHosts: [mcp.example]';
+const IDP = '{issuer: "https://idp.example", audience: a}';
 const CANNOT_START = [
   ['gateway: {servers: []}', /gateway\.servers/],
   ['gateway: {listen: "0.0.0.0:1"}', /gateway\.allowedHosts/],
@@ -66,21 +67,27 @@ const CANNOT_START = [
   ['runner: {exchange: {tokenFile: /t}, proxyTls: {cert: /c}}', /runner\.proxyTls/],
   ['sidecar: {listen: "127.0.0.1:1"}', /sidecar\.listen/],
   ['sidecar: {proxyTls: {cert: /c}}', /sidecar\.proxyTls/],
-  [
-    'gateway: {issuers: [{issuer: "https://i", audience: a}, {issuer: "https://i", audience: b}]}',
-    /more than once/,
-  ],
   ['proxy: {tcp: "0.0.0.0:1"}', /proxy\.serverTls/],
+  ['proxy: {dns: {servers: [ns.example]}}', /proxy\.dns\.servers.* item 1: .*IP address/],
   ['proxy: {issuers: [{issuer: "http://idp.example", audience: a}]}', /https URL/],
-  [
-    'proxy: {issuers: [{issuer: "https://i", audience: a}, {issuer: "https://i", audience: b}]}',
-    /more than once/,
-  ],
-  ['proxy: {limits: {redisPassword: hunter2}}', /limits\.redisPassword .*where the secret is/],
-  [
-    'proxy: {upstreamProxyCredential: "corp:hunter2"}',
-    /upstreamProxyCredential .*where the secret is/,
-  ],
+  ['runner: {backends: []}', /runner\.backends/],
+  ['server: {maxBody: 0}', /server\.maxBody/],
+] as const;
+
+/** What would start, and let nobody in, keep nothing or never end. */
+const CANNOT_WORK = [
+  [`gateway: {issuers: [${IDP}, ${IDP}]}`, /gateway\.issuers: .* twice/],
+  [`proxy: {issuers: [${IDP}, ${IDP}]}`, /proxy\.issuers: .* twice/],
+  ['gateway: {issuers: [{issuer: "https://a", audience: a, jwksMaxAge: 0s}]}', /jwksMaxAge/],
+  ['gateway: {issuers: [{issuer: "https://a", audience: a, jwksMaxAge: 4s}]}', /jwksCooldown/],
+  ['proxy: {issuers: [{issuer: "https://a", audience: a, jwksCooldown: 0s}]}', /jwksCooldown/],
+  ['gateway: {auditMaxBytes: 0}', /gateway\.auditMaxBytes/],
+  ['runner: {auditMaxBytes: 0}', /runner\.auditMaxBytes/],
+  ['proxy: {audit: {maxBytes: 0}}', /proxy\.audit\.maxBytes/],
+  ['proxy: {connectTimeout: 0s}', /proxy\.connectTimeout/],
+  ['proxy: {dns: {timeout: 0s}}', /proxy\.dns\.timeout/],
+  ['sidecar: {headerTimeout: 0s}', /sidecar\.headerTimeout/],
+  ['sidecar: {idleTimeout: 0s}', /sidecar\.idleTimeout/],
 ] as const;
 
 for (const [text, problem] of CANNOT_START)
@@ -89,14 +96,39 @@ for (const [text, problem] of CANNOT_START)
     const { code, err } = await run(['check', file]);
     assert.equal(code, 1);
     assert.match(err, problem);
-    assert.ok(!err.includes('hunter2'), 'a secret in the wrong place is not repeated');
+  });
+
+for (const [text, problem] of CANNOT_WORK)
+  test(`what could not do its work is wrong: ${text}`, async (t) => {
+    const [file = ''] = filesOf(t, `${text}\n`);
+    const { code, err } = await run(['check', file]);
+    assert.equal(code, 1);
+    assert.match(err, problem);
+  });
+
+const SECRET = 'QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY=';
+const PLACES = [
+  ['limits: {redisPassword: X}', 'file:redis', /proxy\.limits\.redisPassword/],
+  ['upstreamProxyCredential: X', 'store:main:PROXY', /proxy\.upstreamProxyCredential/],
+  ['secretStore: {key: X}', 'env:STORE_KEY', /proxy\.secretStore\.key/],
+] as const;
+for (const [text, place, problem] of PLACES)
+  test(`a secret in the place of where it is, is wrong, and not repeated: ${text}`, async (t) => {
+    const [bad = '', good = ''] = [SECRET, place].flatMap((value) =>
+      filesOf(t, `proxy: {${text.replace('X', `"${value}"`)}}\n`),
+    );
+    const { code, err } = await run(['check', bad]);
+    assert.equal(code, 1);
+    assert.match(err, problem);
+    assert.ok(!err.includes(SECRET), err);
+    assert.equal((await run(['check', good])).code, 0, 'control');
   });
 
 test('what cannot start is told of all parts and keys at once; what can is not wrong: control', async (t) => {
   const [bad = '', good = ''] = filesOf(
     t,
     `gateway: {insecure: true, servers: [], ${OPEN}}\nsidecar: {listen: "127.0.0.1:1"}\n`,
-    `gateway: {${OPEN}, servers: ["http://a:1/mcp", "http://b:1/mcp"], serversDraining: ["http://b:1/mcp"], recoveryRedis: "redis://c"}\nproxy: {limits: {redisPassword: "env:R"}, issuers: [{issuer: "https://i", audience: a}, {issuer: "https://j", audience: a}]}\n`,
+    `gateway: {${OPEN}, servers: ["http://a:1/mcp", "http://b:1/mcp"], serversDraining: ["http://b:1/mcp"], recoveryRedis: "redis://c", issuers: [${IDP}]}\nproxy: {dns: {servers: ["::1", "[::1]:53", 10.0.0.53, "10.0.0.53:53"]}, issuers: [${IDP}]}\n`,
   );
   const { err } = await run(['check', bad]);
   for (const problem of [/gateway\.insecure/, /gateway\.servers/, /sidecar\.listen/])

@@ -29,6 +29,9 @@ export interface AuditRotation {
   readonly files: number;
 }
 
+/** A few records: of smaller files almost nothing would be kept. */
+export const AUDIT_LEAST_BYTES = 1_024;
+
 export const AUDIT_ROTATION: AuditRotation = { maxBytes: 10 * 1_048_576, files: 5 };
 
 /** A file that could not be renamed grows on; this much later it is tried again. */

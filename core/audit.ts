@@ -12,7 +12,7 @@ import { newId } from './ids.ts';
 import { redactText } from './redact.ts';
 import type { SigningKey } from './tokens.ts';
 
-export { AUDIT_ROTATION, AuditFile, type AuditRotation } from './audit-file.ts';
+export { AUDIT_LEAST_BYTES, AUDIT_ROTATION, AuditFile, type AuditRotation } from './audit-file.ts';
 export {
   type AnchoredHead,
   type AuditHead,

@@ -230,6 +230,15 @@ test('an option without its value, and a word that is no option, are refused', (
   assert.match(problems(() => load({ argv: ['--listen='] })).join(), /"" is not an address/);
 });
 
+test('the default of a list is written as one would write it: an address is no JSON', () => {
+  const { show, default: fallback } = list('d', address(''), [
+    { kind: 'unix', path: '/a' },
+    { kind: 'tcp', host: '127.0.0.1', port: 1 },
+  ]);
+  assert.equal(show?.(fallback ?? []), 'unix:/a,127.0.0.1:1');
+  assert.equal(list('d', text(''), ['a']).show, undefined, 'control');
+});
+
 describe('kinds', () => {
   // oxlint-disable-next-line typescript/no-explicit-any -- fields of every kind in one table
   const good: readonly (readonly [string, Field<any>, unknown, unknown])[] = [

@@ -371,7 +371,7 @@ export function optionalAddress(doc: string): Field<Address | undefined> {
 /** A list of what `item` reads; on the command line and in the environment separated by commas, or a YAML flow list. */
 export function list<T>(
   doc: string,
-  item: Pick<Field<T>, 'kind' | 'parse'>,
+  item: Pick<Field<T>, 'kind' | 'parse' | 'show'>,
   fallback?: readonly T[],
 ): Field<readonly T[]> {
   const parse = (raw: unknown): readonly T[] => {
@@ -391,7 +391,9 @@ export function list<T>(
     if (problems.length > 0) throw new Error(problems.join('\n'));
     return values;
   };
-  return withDefault({ doc, kind: `list of ${item.kind}`, parse }, fallback);
+  const field = withDefault({ doc, kind: `list of ${item.kind}`, parse }, fallback);
+  const { show } = item;
+  return show ? { ...field, show: (values) => values.map(show).join(',') } : field;
 }
 
 /** A mapping with its own keys, for items of a `list`; unknown keys are refused. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { AUDIT_ROTATION } from '#core/audit';
+import { AUDIT_LEAST_BYTES, AUDIT_ROTATION } from '#core/audit';
 import {
   address,
   bool,
@@ -16,6 +16,7 @@ import {
 } from '#core/config';
 import { drainNotice } from '#core/drain-notice';
 import { ISSUER_ALGORITHMS } from '#core/issued-tokens';
+import { keyTimes } from '#core/issuer-list';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
@@ -65,8 +66,7 @@ const issuerSpec = {
   groupsClaim: text('The claim that lists the groups.', 'groups'),
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),
   claims: list('Further text claims that Roles may ask for.', word, []),
-  jwksCooldown: duration('The least time between two fetches of its keys.', 5_000),
-  jwksMaxAge: duration('How long its keys are good while they cannot be fetched.', 3_600_000),
+  ...keyTimes,
 };
 
 /** The configuration of the gateway. `paths.state` holds the local token, `paths.runtime` the keys. */
@@ -150,6 +150,7 @@ export function gatewaySpec(paths: { readonly runtime: string; readonly state: s
     auditMaxBytes: bytes(
       'How large that file becomes before another is begun.',
       AUDIT_ROTATION.maxBytes,
+      AUDIT_LEAST_BYTES,
     ),
     auditFiles: integer(
       'How many such files are kept, the current one included; the oldest beyond that are removed.',

@@ -1,17 +1,20 @@
 import { formatAddress, isLoopback } from '#core/address';
 import { assertAll } from '#core/config-problems';
 import { OutriderError } from '#core/errors';
+import { assertSafePlace } from '#core/fetch-issuer-keys';
+import { assertIssuerList } from '#core/issuer-list';
 import type { ProxyConfig } from './config.ts';
-import { assertIssuers } from './issuers/issuer-token.ts';
 
 /**
  * What no proxy could start with, as far as the configuration alone shows it.
  * @throws {OutriderError} CONFIG_INVALID with everything that is wrong
  */
 export function assertProxyConfig(settings: ProxyConfig): void {
+  const { issuers } = settings;
   assertAll(
     () => assertListeners(settings),
-    () => assertIssuers(settings.issuers),
+    () => assertIssuerList('proxy.issuers', issuers),
+    ...issuers.map((issuer) => () => assertSafePlace(issuer)),
   );
 }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { parseAddress } from '#core/address';
-import { AUDIT_ROTATION } from '#core/audit';
+import { AUDIT_LEAST_BYTES, AUDIT_ROTATION } from '#core/audit';
 import {
   address,
   bool,
@@ -18,11 +18,12 @@ import {
   text,
 } from '#core/config';
 import { ISSUER_ALGORITHMS } from '#core/issued-tokens';
+import { keyTimes } from '#core/issuer-list';
 import { keySetPaths } from '#core/keys';
 import { meshUser } from '#core/mesh-user';
 import { policySpec } from '#policystore/config';
+import { dnsServer, keyPlace, optionalSecretRef } from './config-fields.ts';
 import { limitsSpec } from './limits/config.ts';
-import { optionalSecretRef } from './secret-ref-field.ts';
 import { parseUpstreamProxy } from './via-proxy.ts';
 
 const issuerSpec = {
@@ -40,8 +41,7 @@ const issuerSpec = {
   groupsClaim: text('The claim that lists the groups.', 'groups'),
   tenantClaim: optionalText('The claim that names the tenant; without it the tenant is empty.'),
   claims: list('Further text claims that Roles may ask for.', text(''), []),
-  jwksCooldown: duration('The least time between two fetches of its keys.', 5_000),
-  jwksMaxAge: duration('How long its keys are good while they cannot be fetched.', 3_600_000),
+  ...keyTimes,
 };
 
 /** Every key of the section `proxy`. */
@@ -110,7 +110,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       'The encrypted store that `store:<instance>:<NAME>` in a secretRef names a secret of; `outrider secret` writes it.',
       join(paths.state, 'secret-store'),
     ),
-    'secretStore.key': text(
+    'secretStore.key': keyPlace(
       'Its key: file:PATH, readable by its owner only, or env:NAME; 32 bytes in base64, several apart by commas while they are changed.',
       `file:${join(paths.state, 'secret-store.key')}`,
     ),
@@ -125,6 +125,7 @@ export function proxySpec(paths: { runtime: string; state: string }) {
     'audit.maxBytes': bytes(
       'How large an audit file becomes before another is begun.',
       AUDIT_ROTATION.maxBytes,
+      AUDIT_LEAST_BYTES,
     ),
     'audit.files': integer(
       'How many files of the audit of the proxy, or of each worker, are kept, the current one included; the oldest beyond that are removed.',
@@ -143,14 +144,11 @@ export function proxySpec(paths: { runtime: string; state: string }) {
       join(paths.state, 'audit-keys'),
     ),
     ...limitsSpec(),
-    'dns.servers': list<string>(
-      'The DNS servers to ask, each an IP address with an optional port; empty: those of the system.',
-      text(''),
-      [],
-    ),
+    'dns.servers': list('The DNS servers to ask; empty: those of the system.', dnsServer, []),
     'dns.timeout': duration(
       'How long the answer to one name may take, A and AAAA together.',
       5_000,
+      1,
     ),
     'dns.hostsFile': optionalText(
       'A file in the format of /etc/hosts that is read before DNS is asked. Its answers are checked like any other.',
@@ -159,15 +157,23 @@ export function proxySpec(paths: { runtime: string; state: string }) {
     upstreamProxy: proxyUrl(
       'An HTTP proxy, as http://host:port, that public addresses are reached through, by CONNECT to the address that was checked. Private and loopback ones are reached directly.',
     ),
-    upstreamProxyCredential: optionalSecretRef('The secretRef of `user:password` for that proxy.'),
-    connectTimeout: duration('How long connecting to an upstream, TLS included, may take.', 10_000),
+    upstreamProxyCredential: optionalSecretRef(
+      'The secretRef of `user:password` for that proxy: `env:NAME`, `file:name` or `store:<instance>:<NAME>`.',
+    ),
+    connectTimeout: duration(
+      'How long connecting to an upstream, TLS included, may take.',
+      10_000,
+      1,
+    ),
     upstreamTimeout: duration(
       'How long an upstream may take to begin its answer, and to go on with it.',
       60_000,
+      1,
     ),
     tunnelIdle: duration(
       'After how long without a byte in either direction a tunnel is closed.',
       300_000,
+      1,
     ),
     'ready.require': list<'issuers' | 'secrets' | 'upstreams'>(
       'What makes /readyz say 503 besides policies and audit: `issuers` whose keys cannot be fetched, also while those that are known go on; `secrets` that cannot be read; `upstreams`: datasources that cannot be reached, which are then tried every 15 s. Secrets are told in any case. `outrider up` requires no secrets where this is not set.',

@@ -166,7 +166,7 @@ test('F9: JWKS gone -> ready 503, also where they were away from the start; back
   issuer.behave('down');
   const mesh = await startMesh(t, {
     documents: [ROLE, BOUNDARY, egressPolicy([])],
-    config: { issuers: [{ issuer: issuer.url, audience: 'proxy', jwksCooldown: '1ms' }] },
+    config: { issuers: [{ issuer: issuer.url, audience: 'proxy', jwksCooldown: '100ms' }] },
   });
   const said = async () => {
     const { status, body } = await admin(mesh, '/readyz');

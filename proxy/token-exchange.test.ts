@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { JWTPayload } from 'jose';
 import { AuditChain } from '#core/audit';
 import { postForm } from '#core/testing/post-form';
@@ -14,6 +15,7 @@ import {
 } from './testing.ts';
 
 const AUDIENCE = 'https://proxy.example';
+const COOLDOWN_MS = 100;
 const GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt';
 const TARGET = '/http/api/v1';
@@ -41,7 +43,7 @@ async function mesh(
           issuer: issuer.url,
           audience: AUDIENCE,
           groups: ['data', 'ops'],
-          jwksCooldown: '1ms',
+          jwksCooldown: `${COOLDOWN_MS}ms`,
           ...settings,
         },
         ...further.map((url) => ({ issuer: url, audience: AUDIENCE })),
@@ -288,12 +290,14 @@ test('J033: while the keys cannot be had it is 503 and not the token’s fault; 
   const { issuer, started } = await mesh(t);
   for (const how of ['down', 'garbage', 'other-issuer'] as const) {
     issuer.behave(how);
+    await sleep(COOLDOWN_MS);
     const refused = await exchange(started, { subject_token: await issuer.token() });
     assert.equal(refused.status, 503, how);
     assert.equal(refused.reason, 'jwt_jwks_unavailable');
     assert.equal(refused.body['error'], 'temporarily_unavailable');
   }
   issuer.behave('well');
+  await sleep(COOLDOWN_MS);
   assert.equal((await exchange(started, { subject_token: await issuer.token() })).status, 200);
   // Known keys go on working while it is away again.
   issuer.behave('down');
@@ -305,6 +309,7 @@ test('a key that the issuer rotated in is taken, and one that it rotated out is 
   const old = await issuer.token();
   assert.equal((await exchange(started, { subject_token: old })).status, 200);
   await issuer.rotate('second', true);
+  await sleep(COOLDOWN_MS);
   assert.equal((await exchange(started, { subject_token: await issuer.token() })).status, 200);
   assert.equal((await exchange(started, { subject_token: old })).reason, 'jwt_kid_unknown');
 });

@@ -8,8 +8,15 @@ export function assertRunnerConfig(config: RunnerConfig): void {
   assertAll(
     () => assertLocal('listen', config),
     () => assertLocal('tcp', config),
+    () => assertSomeBackend(config),
     () => config['exchange.tokenFile'] !== undefined && proxyTlsPaths(config),
   );
+}
+
+/** @throws {OutriderError} CONFIG_INVALID */
+export function assertSomeBackend({ backends }: Pick<RunnerConfig, 'backends'>): void {
+  if (backends.length === 0)
+    throw new OutriderError('CONFIG_INVALID', 'runner.backends must name at least one backend');
 }
 
 function assertLocal(key: 'listen' | 'tcp', config: RunnerConfig): void {

@@ -1,6 +1,6 @@
 import { hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { AUDIT_ROTATION } from '#core/audit';
+import { AUDIT_LEAST_BYTES, AUDIT_ROTATION } from '#core/audit';
 import {
   address,
   bytes,
@@ -125,6 +125,7 @@ export function runnerSpec({ runtime, state }: { runtime: string; state: string 
     auditMaxBytes: bytes(
       'How large that file becomes before another is begun.',
       AUDIT_ROTATION.maxBytes,
+      AUDIT_LEAST_BYTES,
     ),
     auditFiles: integer(
       'How many such files are kept, the current one included; the oldest beyond that are removed.',

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { type Address, formatAddress } from '#core/address';
 import { address, bytes, type ConfigOf, choice, duration, list, text } from '#core/config';
 import { drainNotice } from '#core/drain-notice';
 import { keySetPaths } from '#core/keys';
@@ -11,17 +10,16 @@ export function serverSpec(paths: { readonly runtime: string; readonly state: st
   const one = address('A runner');
   return {
     listen: address('Where gateways reach this server.', '127.0.0.1:8790'),
-    runner: {
-      ...list('The runners that execute programs; TCP addresses are spoken to without TLS.', one, [
-        one.parse(`unix:${join(paths.runtime, 'runner.sock')}`),
-      ]),
-      show: (addresses: readonly Address[]) => addresses.map(formatAddress).join(', '),
-    },
+    runner: list(
+      'The runners that execute programs; TCP addresses are spoken to without TLS.',
+      one,
+      [one.parse(`unix:${join(paths.runtime, 'runner.sock')}`)],
+    ),
     assertionIssuers: text(
       'File with the public keys of those who may say who is calling: the gateways.',
       keys.assertionIssuers,
     ),
-    maxBody: bytes('The largest request taken.', 2 * 2 ** 20),
+    maxBody: bytes('The largest request taken.', 2 * 2 ** 20, 1_024),
     drainNotice,
     drainTimeout: duration('How long calls may run on after a signal to stop.', 25_000),
     user: meshUser(),

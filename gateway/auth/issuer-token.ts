@@ -1,10 +1,12 @@
 import { errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import { assertAll } from '#core/config-problems';
 import { OutriderError, toOutriderError } from '#core/errors';
 import {
   ISSUED_TOKEN_MAX_CHARACTERS,
   isAccessTokenType,
   unverifiedIssuer,
 } from '#core/issued-tokens';
+import { assertIssuerList } from '#core/issuer-list';
 import type { Logger } from '#core/log';
 import type { Principal } from '#core/principal';
 import { CLOCK_TOLERANCE_S } from '#core/tokens';
@@ -74,16 +76,17 @@ export function assertIssuers(issuers: readonly IssuerConfig[]): void {
       'CONFIG_INVALID',
       'gateway.issuers: one issuer at most can have introspection, since a token that nobody else can read does not say whose it is',
     );
-  for (const issuer of issuers)
-    if (issuer.introspection === undefined) keysPlace(issuer);
-    else introspectionOf(issuer);
-  const names = issuers.flatMap((one) => (one.introspection === undefined ? [one.issuer] : []));
-  const again = names.find((name, at) => names.indexOf(name) !== at);
-  if (again !== undefined)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `gateway.issuers: ${again} is there more than once, and only one could count`,
-    );
+  assertAll(
+    () =>
+      assertIssuerList(
+        'gateway.issuers',
+        issuers.filter(({ introspection }) => introspection === undefined),
+      ),
+    ...issuers.map(
+      (issuer) => () =>
+        issuer.introspection === undefined ? keysPlace(issuer) : introspectionOf(issuer),
+    ),
+  );
 }
 
 /** @throws {OutriderError} ERR_OAUTH_PROVIDER where it is not the configuration that is wrong */

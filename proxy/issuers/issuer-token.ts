@@ -38,9 +38,9 @@ export function createIssuerVerifier(
   issuers: readonly IssuerConfig[],
   log: Logger,
 ): IssuerVerifier {
-  assertIssuers(issuers);
   const known = new Map(
     issuers.map((issuer) => {
+      assertSafePlace(issuer);
       const source = createIssuerKeys({
         issuer: issuer.issuer,
         fetch: () => fetchIssuerKeys(issuer),
@@ -71,18 +71,6 @@ export function createIssuerVerifier(
       return Object.fromEntries(answers.filter(([, problem]) => problem !== undefined));
     },
   };
-}
-
-/** What is wrong with issuers, as far as the configuration alone shows it. @throws {OutriderError} CONFIG_INVALID */
-export function assertIssuers(issuers: readonly IssuerConfig[]): void {
-  for (const issuer of issuers) assertSafePlace(issuer);
-  const names = issuers.map(({ issuer }) => issuer);
-  const again = names.find((name, at) => names.indexOf(name) !== at);
-  if (again !== undefined)
-    throw new OutriderError(
-      'CONFIG_INVALID',
-      `proxy.issuers: ${again} is there more than once, and only one could count`,
-    );
 }
 
 async function verified(

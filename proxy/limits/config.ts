@@ -1,7 +1,7 @@
 import { type ConfigOf, type Field, integer, parseBytes, type Spec } from '#core/config';
 import { parseRedisUrl, type RedisAddress } from '#core/redis';
 import { rateOf } from '#policies';
-import { optionalSecretRef } from '../secret-ref-field.ts';
+import { optionalSecretRef } from '../config-fields.ts';
 import type { ConfiguredLimits, RateAndBurst } from './limits-of.ts';
 
 const REQUESTS = /^(\d+\/(?:s|min|h|day))(?: burst (\d+))?$/;
@@ -23,7 +23,9 @@ export function limitsSpec() {
     'limits.redis': redis(
       'Where several proxies keep rates and budgets together: `redis://[user@]host[:port][/database]`, `rediss://` with TLS. Without it each counts for itself.',
     ),
-    'limits.redisPassword': optionalSecretRef('The secretRef of its password.'),
+    'limits.redisPassword': optionalSecretRef(
+      'The secretRef of the password: `env:NAME`, `file:name` or `store:<instance>:<NAME>`.',
+    ),
     'limits.proxies': integer(
       'How many proxies share the limits. While Redis is away each lets through an equal part of a rate, and what it holds of a budget.',
       1,

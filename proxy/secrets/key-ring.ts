@@ -132,13 +132,14 @@ function isRunning(pid: number): boolean {
   }
 }
 
+/** @throws {OutriderError} CONFIG_INVALID, without `place`: what stands there by mistake may be the key itself */
 function splitPlace(place: string): ['env' | 'file', string] {
   const at = place.indexOf(':');
   const [kind, name] = [place.slice(0, at), place.slice(at + 1)];
   if ((kind !== 'env' && kind !== 'file') || name === '')
     throw new OutriderError(
       'CONFIG_INVALID',
-      `proxy.secretStore.key must be file:PATH or env:NAME, not ${JSON.stringify(place)}`,
+      'proxy.secretStore.key must say where the key is, as file:PATH or env:NAME, and not be the key',
     );
   return [kind, name];
 }

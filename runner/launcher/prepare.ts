@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { OutriderError } from '#core/errors';
 import type { Lifecycle } from '#core/lifecycle';
 import type { Backend, BackendName } from '../backends/backend.ts';
 import { createBubblewrapBackend } from '../backends/bubblewrap/backend.ts';
 import { endStrays } from '../backends/bubblewrap/strays.ts';
 import { cgroupHost } from '../cgroup.ts';
 import type { RunnerConfig } from '../config.ts';
+import { assertSomeBackend } from '../config-check.ts';
 import { makeRunnerDirectory, removeOurs, removeSandboxes } from './directories.ts';
 import { ownDirectory } from './ownership.ts';
 
@@ -21,8 +21,7 @@ export async function prepareBackends(
   lifecycle.add('directory', () => removeOurs(directory));
   makeRunnerDirectory(config);
   const names = [...new Set(config.backends)];
-  if (names.length === 0)
-    throw new OutriderError('CONFIG_INVALID', 'runner.backends must name at least one backend');
+  assertSomeBackend(config);
   const backends: Backend[] = [];
   let engine: OnEngine | undefined;
   for (const name of names) {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { closeServer, listen } from '#core/http';
@@ -15,6 +16,7 @@ import { askAsSidecar } from '../support/plays-sidecar.ts';
 
 const installed = process.env['OUTRIDER_OIDC_PROVIDER'] ?? '';
 const AUDIENCE = 'https://proxy.example';
+const COOLDOWN_MS = 100;
 const CLIENT = { client_id: 'agent', client_secret: 'a-secret-of-the-client' };
 const SECRET = 'datasource-secret-70de5512';
 
@@ -36,7 +38,7 @@ before(async () => {
         : text,
     env: {
       OUTRIDER_PROXY_ISSUERS: JSON.stringify([
-        { issuer, audience: AUDIENCE, groups: ['data'], jwksCooldown: '1ms' },
+        { issuer, audience: AUDIENCE, groups: ['data'], jwksCooldown: `${COOLDOWN_MS}ms` },
       ]),
     },
   });
@@ -137,6 +139,7 @@ test('F4: a key that it changes is followed, and a token of the old one refused'
   const old = await accessToken();
   assert.equal((await exchange(old)).status, 200);
   await provide('second');
+  await sleep(COOLDOWN_MS);
   assert.equal((await exchange(await accessToken())).status, 200);
   const { status, reason } = await exchange(old);
   assert.deepEqual([status, reason], [400, 'jwt_kid_unknown']);
