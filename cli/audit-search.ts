@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
-import { parseDurationMs } from '#core/config';
+import { parseSpanMs } from '#core/config';
 import { auditFilesOf, eachLine } from './audit-files.ts';
 import { WrongAuditUsage } from './audit-usage.ts';
 
@@ -167,12 +167,12 @@ function countOf(text: string): number {
 function timeOf(name: string, text: string): string {
   // Of other texts `Date.parse` makes a guess: `10` would be October 2001.
   const isDate = /^\d{4}-\d\d-\d\d/.test(text);
-  const at = isDate ? Date.parse(text) : Date.now() - agoMs(text);
-  if (Number.isNaN(at))
+  const at = new Date(isDate ? text : Date.now() - agoMs(text));
+  if (Number.isNaN(at.getTime()))
     throw new Error(`--${name} ${text}: must be a time such as 2026-11-21T09:00:00Z, or 10m`);
-  return new Date(at).toISOString();
+  return at.toISOString();
 }
 
 function agoMs(text: string): number {
-  return /^\d+(ms|s|m|h)$/.test(text) ? parseDurationMs(text) : Number.NaN;
+  return /^\d+(ms|s|m|h)$/.test(text) ? parseSpanMs(text) : Number.NaN;
 }

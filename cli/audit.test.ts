@@ -164,6 +164,7 @@ for (const argv of [
   ['search', 'x', '--since', 'lately'],
   ['search', 'x', '--since', '10'],
   ['search', 'x', '--verdict', 'allow', '--verdict', 'deny'],
+  ['search', 'x', '--since', '999999999999999999h'],
   ['tail', 'x', '-n', '0'],
   ['verify', 'x', '--bogus'],
   ['verify', 'x', '--head', 'nonsense'],
@@ -317,7 +318,8 @@ test('tail gives the last records of all files, search those that every filter h
   const none = await run('search', directory, '--subject', 'eve');
   assert.deepEqual([none.code, none.out], [1, '']);
   assert.equal((await run('search', directory, '--until', '1h')).code, 1, 'nothing is so old');
-  assert.equal((await run('search', directory, '--since', '1h')).code, 0);
+  for (const span of ['1h', '720h', '99999999h'])
+    assert.equal((await run('search', directory, '--since', span)).code, 0, span);
   assert.equal((await run('search', directory, '--since', '2999-01-01T00:00:00Z')).code, 1);
 });
 

@@ -26,7 +26,7 @@ export async function audit(
   err: NodeJS.WritableStream,
 ): Promise<number> {
   const [verb, ...rest] = argv;
-  if (argv.includes('--help')) {
+  if (argv.includes('--help') || argv.includes('-h')) {
     out.write(USAGE);
     return 0;
   }

@@ -29,16 +29,18 @@ diff   says which keys of two files differ, and which of them a running part tak
 
 /** `outrider config`: 0 in order, 1 where something is wrong or differs, 2 for wrong usage. Starts nothing. */
 export async function config(
-  [verb, ...files]: readonly string[],
+  argv: readonly string[],
   env: Env,
   out: NodeJS.WritableStream,
   err: NodeJS.WritableStream,
 ): Promise<number> {
+  const [verb, ...files] = argv;
   const [first, second] = files;
   const wanted = { check: 1, diff: 2 }[verb ?? ''];
-  if (wanted !== files.length || first === undefined) {
-    (verb === '--help' ? out : err).write(USAGE);
-    return verb === '--help' ? 0 : 2;
+  const isHelp = argv.includes('--help');
+  if (isHelp || wanted !== files.length || first === undefined) {
+    (isHelp ? out : err).write(USAGE);
+    return isHelp ? 0 : 2;
   }
   try {
     const before = readParts(first, env);

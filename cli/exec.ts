@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
+import { constants } from 'node:os';
 import { basename, extname } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { parseDurationMs } from '#core/config';
@@ -18,7 +19,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 const USAGE = `usage: outrider exec [OPTIONS] FILE|- [ARGUMENT...]
 
 Runs a program in a fresh sandbox of the running mesh and streams it. The program's exit code becomes this command's;
-124 after a time-out, 125 where it could not run, 128 + N after signal N, 137 where a limit ended it.
+124 after a time-out, 125 where it could not run, 128 + N after signal N, 137 where a limit ended it; 2 after wrong usage.
 
   --timeout 30s      wall time; default and maximum come from the role
   --session NAME     keep the workspace under this name between programs
@@ -29,7 +30,9 @@ Runs a program in a fresh sandbox of the running mesh and streams it. The progra
   --address ADDRESS  of the runner; default: the local mesh
 `;
 
-const EXIT = { timeout: 124, failed: 125, limit: 137 } as const;
+const EXIT = { usage: 2, timeout: 124, failed: 125, limit: 137 } as const;
+
+class WrongUsage extends OutriderError {}
 
 /** `outrider exec`. What went wrong outside the program is one line on stderr. */
 export async function exec(argv: readonly string[], env: Env): Promise<number> {
@@ -41,9 +44,7 @@ export async function exec(argv: readonly string[], env: Env): Promise<number> {
     }
     const { file, address, options } = command;
     const code =
-      file === '-'
-        ? await readAll(process.stdin)
-        : await readFile(file, 'utf8').catch(() => fail(`${file} cannot be read`));
+      file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8').catch(unreadable);
     const client = connect({ address: address ?? defaultAddress(env) });
     const abort = new AbortController();
     process.once('SIGINT', () => abort.abort());
@@ -65,7 +66,7 @@ export async function exec(argv: readonly string[], env: Env): Promise<number> {
     process.stderr.write(`outrider exec: ${error.code}: ${error.message}\n`);
     if (error.code === 'UPSTREAM_UNREACHABLE')
       process.stderr.write('outrider exec: is the mesh running? start it with `npm start`\n');
-    return error.code === 'INVALID_REQUEST' ? 2 : EXIT.failed;
+    return error instanceof WrongUsage ? EXIT.usage : EXIT.failed;
   }
 }
 
@@ -75,7 +76,7 @@ async function stream({ events }: Execution): Promise<number> {
     const to = event.stream === 'stdout' ? process.stdout : process.stderr;
     if (!to.write(event.data)) await new Promise((resolve) => to.once('drain', resolve));
   }
-  return fail("the runner ended the stream before the program's end");
+  throw new OutriderError('UPSTREAM_LOST', "the runner ended the stream before the program's end");
 }
 
 function report(end: ProgramEnd): number {
@@ -89,21 +90,10 @@ function report(end: ProgramEnd): number {
   return end.killedBy === 'runner' ? EXIT.failed : EXIT.limit;
 }
 
+/** Those without a name, as the runner writes them: `SIG34`. */
 function signalNumber(name: string): number {
-  const known: Readonly<Record<string, number>> = {
-    SIGHUP: 1,
-    SIGINT: 2,
-    SIGQUIT: 3,
-    SIGILL: 4,
-    SIGABRT: 6,
-    SIGBUS: 7,
-    SIGFPE: 8,
-    SIGKILL: 9,
-    SIGSEGV: 11,
-    SIGPIPE: 13,
-    SIGTERM: 15,
-  };
-  return known[name] ?? 0;
+  const known: Readonly<Record<string, number>> = constants.signals;
+  return known[name] ?? Number(/^SIG(\d+)$/.exec(name)?.[1] ?? 0);
 }
 
 function forwardStdin(execution: Execution, none: boolean): void {
@@ -185,5 +175,12 @@ function timeoutOf(value: string): number {
 }
 
 function fail(message: string): never {
-  throw new OutriderError('INVALID_REQUEST', message);
+  throw new WrongUsage('INVALID_REQUEST', message);
+}
+
+function unreadable(error: NodeJS.ErrnoException): never {
+  throw new OutriderError(
+    'INVALID_REQUEST',
+    `${error.path ?? 'it'} cannot be read (${error.code})`,
+  );
 }

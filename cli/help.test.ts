@@ -20,6 +20,25 @@ test('each command explains itself with --help, on stdout, and ends with 0', asy
   }
 });
 
+test('help is found where one looks for it, and wrong usage leaves stdout empty', async () => {
+  for (const argv of [
+    ['config', 'check', '--help'],
+    ['config', '-h'],
+    ['help', 'config'],
+    ['audit', 'tail', '-h'],
+    ['keys', '-h'],
+    ['gateway', '-h'],
+  ]) {
+    const { stdout, stderr } = await run(...argv);
+    assert.match(stdout, /^usage: outrider (?:config|audit|keys|gateway) /, argv.join(' '));
+    assert.equal(stderr, '', argv.join(' '));
+  }
+  await assert.rejects(run(), ({ code, stdout, stderr }) => {
+    assert.deepEqual([code, stdout], [2, '']);
+    return /^usage: outrider COMMAND/.test(stderr);
+  });
+});
+
 test('a part tells its options with their defaults', async () => {
   const { stdout } = await run('proxy', '--help');
   assert.match(stdout, /^ {2}--policies <text> \(required\)$/m);

@@ -63,13 +63,22 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   proxy: (argv) => part(() => import('../proxy/main.ts').then((door) => door.main(argv, env))),
 };
 
-/** They read and print, so that one whose reader has seen enough (`| head`) can end at any moment. */
-const PRINTING: ReadonlySet<string> = new Set(['audit', 'config', 'policy']);
-/** As of whoever SIGPIPE ends, which Node ignores. */
-const EXIT_UNREAD = 141;
-
 /** They stay, so what their start leaves behind would stay, too. */
 const PARTS: ReadonlySet<string> = new Set(['gateway', 'server', 'runner', 'sidecar', 'proxy']);
+
+/** These go on without a reader: what they say there is said once. `mcp` ends its session first. */
+const OUTLIVE_READERS: ReadonlySet<string> = new Set([...PARTS, 'up', 'launcher', 'mcp']);
+
+/** Whoever reads no more (`| head`) ends a command as SIGPIPE would, without a word; what cannot be written for another reason is told. */
+function endWithReader([name = '']: readonly string[]): void {
+  process.stderr.on('error', () => {}); // there is nobody left to tell
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (OUTLIVE_READERS.has(name)) return;
+    if (error.code === 'EPIPE') process.exit(141);
+    process.stderr.write(`outrider: standard output cannot be written (${error.code})\n`);
+    process.exit(1);
+  });
+}
 
 /** A part that `outrider up` started ends with it, however it ends: its stdin is a pipe that the supervisor holds. */
 function part(run: () => Promise<number>): Promise<number> {
@@ -82,8 +91,9 @@ function part(run: () => Promise<number>): Promise<number> {
 }
 
 async function main([name = '', ...argv]: readonly string[]): Promise<number> {
+  if (name === 'help' && argv.length > 0) return main([...argv, '--help']);
   if (name === '' || name === 'help' || name === '--help' || name === '-h') {
-    process.stdout.write(USAGE);
+    (name === '' ? process.stderr : process.stdout).write(USAGE);
     return name === '' ? 2 : 0;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
@@ -95,13 +105,7 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
     );
     return 2;
   }
-  if (PRINTING.has(name)) process.stdout.on('error', endUnread);
-  return command(argv);
-}
-
-function endUnread(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(EXIT_UNREAD);
+  return command(argv[0] === '-h' ? ['--help'] : argv);
 }
 
 /** What has to be done before anything else is loaded. */
@@ -120,5 +124,6 @@ if (problem !== undefined) {
 } else {
   const argv = process.argv.slice(2);
   prepare(argv);
+  endWithReader(argv);
   process.exitCode = await main(argv);
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { runtimeDir, stateDir } from '#core/runtime-dir';
+import { stateDir } from '#core/runtime-dir';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -22,13 +22,18 @@ export async function token(
     );
     return argv[0] === '--help' ? 0 : 2;
   }
-  const uid = process.getuid?.() ?? 0;
+  const path = tokenFile(env, process.getuid?.() ?? 0);
   try {
-    out.write(`${readFileSync(tokenFile(env, uid), 'utf8').trim()}\n`);
+    const found = readFileSync(path, 'utf8').trim();
+    if (found === '') throw new Error('it is empty');
+    out.write(`${found}\n`);
     return 0;
-  } catch {
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
     err.write(
-      `outrider token: there is no token yet: start the mesh with \`npm start\` (runtime directory ${runtimeDir(env, uid)})\n`,
+      code === 'ENOENT'
+        ? `outrider token: there is no token yet, ${path}: start the mesh with \`npm start\`, or name its directory with OUTRIDER_STATE_DIR\n`
+        : `outrider token: ${path} cannot be read (${String(code ?? 'it is empty')}): ask as the user whose mesh it is\n`,
     );
     return 1;
   }

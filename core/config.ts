@@ -435,15 +435,20 @@ function parsed<T>(
   }
 }
 
-/** @throws {Error} what is expected, also of one above 596 hours */
+/** How long a timer is to wait. @throws {Error} what is expected, also of one above 596 hours */
 export function parseDurationMs(raw: unknown): number {
+  const ms = parseSpanMs(raw);
+  if (ms > TIMER_MAX_MS) throw new Error(`must be at most 596h, not ${JSON.stringify(raw)}`);
+  return ms;
+}
+
+/** The same of a time that nothing waits for, however long. @throws {Error} what is expected */
+export function parseSpanMs(raw: unknown): number {
   const match = typeof raw === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(raw) : null;
   if (!match)
     throw new Error(`must be a duration such as 250ms, 30s, 5m or 2h, not ${JSON.stringify(raw)}`);
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[match[2] ?? ''] ?? 1;
-  const ms = Number(match[1]) * unit;
-  if (ms > TIMER_MAX_MS) throw new Error(`must be at most 596h, not ${JSON.stringify(raw)}`);
-  return ms;
+  return Number(match[1]) * unit;
 }
 
 export function parseBytes(raw: unknown): number {

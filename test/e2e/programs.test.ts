@@ -42,6 +42,8 @@ const commands: readonly (readonly [string, readonly string[], string, number, s
   ["the program's exit code", ['-'], 'import sys; sys.exit(7)', 7, ''],
   ['an exception', ['-'], 'raise ValueError("no")', 1, ''],
   ['a signal', ['-'], 'import os; os.kill(os.getpid(), 15)', 143, ''],
+  ['a signal that few know', ['-'], 'import os; os.kill(os.getpid(), 14)', 142, ''],
+  ['a signal without a name', ['-'], 'import os; os.kill(os.getpid(), 40)', 168, ''],
   ['a time-out', ['--timeout', '1s', '-'], 'import time; time.sleep(30)', 124, ''],
   [
     'an environment variable',
@@ -63,6 +65,8 @@ const commands: readonly (readonly [string, readonly string[], string, number, s
   ["a profile that is not the role's", ['--profile', 'python-data', '-'], 'print(1)', 125, ''],
   ['a role that nobody has', ['--role', 'admin', '-'], 'print(1)', 125, ''],
   ['an unknown option', ['--bogus', '-'], '', 2, ''],
+  ['a file that is not there', ['/nowhere/program.py'], '', 125, ''],
+  ['a language that nobody speaks', ['--language', 'cobol', '-'], 'x', 125, ''],
 ];
 for (const [what, argv, stdin, code, stdout] of commands)
   test(`outrider exec: ${what} ends with ${code}`, async () => {
