@@ -24,6 +24,8 @@ export interface Field<T> {
   readonly parse: (raw: unknown) => T;
   /** How the default is written in the docs. */
   readonly show?: (value: T) => string;
+  /** The keys of a mapping, or of each mapping of a list. */
+  readonly keys?: Spec;
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- the bound must accept a Field of any value type
@@ -371,7 +373,7 @@ export function optionalAddress(doc: string): Field<Address | undefined> {
 /** A list of what `item` reads; on the command line and in the environment separated by commas, or a YAML flow list. */
 export function list<T>(
   doc: string,
-  item: Pick<Field<T>, 'kind' | 'parse' | 'show'>,
+  item: Pick<Field<T>, 'kind' | 'parse' | 'show' | 'keys'>,
   fallback?: readonly T[],
 ): Field<readonly T[]> {
   const parse = (raw: unknown): readonly T[] => {
@@ -392,8 +394,12 @@ export function list<T>(
     return values;
   };
   const field = withDefault({ doc, kind: `list of ${item.kind}`, parse }, fallback);
-  const { show } = item;
-  return show ? { ...field, show: (values) => values.map(show).join(',') } : field;
+  const { show, keys } = item;
+  return {
+    ...field,
+    ...(show ? { show: (values: readonly T[]) => values.map(show).join(',') } : {}),
+    ...(keys ? { keys } : {}),
+  };
 }
 
 /** A mapping with its own keys, for items of a `list`; unknown keys are refused. */
@@ -416,7 +422,7 @@ export function record<S extends Spec>(doc: string, spec: S): Field<ConfigOf<S>>
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key of the spec was parsed by its own field above
     return out as ConfigOf<S>;
   };
-  return { doc, kind: `mapping {${Object.keys(spec).join(', ')}}`, parse };
+  return { doc, kind: `mapping {${Object.keys(spec).join(', ')}}`, parse, keys: spec };
 }
 
 /** What a field reads, and nothing where it cannot: then each line of what is wrong goes to `problems`, behind what names the value. */

@@ -86,13 +86,18 @@ ${parts.map(([name, spec]) => section(name, spec)).join('\n')}`;
 }
 
 function section(name: string, spec: Spec): string {
+  const ofItems = Object.entries(spec).flatMap(([key, { keys }]) =>
+    keys ? [`\nEach of \`${name}.${key}\` has:\n\n${table(keys)}`] : [],
+  );
+  return `## ${name}\n\n${table(spec)}${ofItems.join('')}`;
+}
+
+function table(spec: Spec): string {
   const rows = Object.entries(spec).map(
     ([key, field]) =>
       `| \`${key}\` | ${field.kind.replaceAll('|', '\\|')} | ${shown(field)} | ${field.doc.replaceAll('|', '\\|')} |`,
   );
-  return `## ${name}
-
-| key | kind | default | what it is |
+  return `| key | kind | default | what it is |
 |---|---|---|---|
 ${rows.join('\n')}
 `;

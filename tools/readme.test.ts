@@ -96,6 +96,19 @@ describe('generated pages', () => {
     });
 });
 
+test('docs/config.md says what every key is, also of mappings in a list', () => {
+  const page = read('docs/config.md');
+  const lists = [...page.matchAll(/^\| `(\w+)` \| list of mapping \{([^}]+)\}/gm)];
+  assert.ok(lists.length >= 2);
+  for (const [, list = '', keys = ''] of lists)
+    for (const key of keys.split(', '))
+      assert.match(
+        page,
+        new RegExp(`^\\| \`${key}\` \\| .+ \\| \\S.+ \\|$`, 'm'),
+        `${list}: ${key}`,
+      );
+});
+
 test('every promise of SPEC.md names a test, a check or a bench', () => {
   const rows = [...read('SPEC.md').matchAll(/^\| (.+) \| (.+) \|$/gm)].filter(
     ([, promise]) => !['promise', 'figure'].includes(promise ?? '') && !promise?.startsWith('---'),
