@@ -68,8 +68,38 @@ const ERRORS = [
   ['an empty body', '', -32_700],
   ['an unknown method', call('tools/destroy'), -32_601],
   ['parameters of the wrong kind', call('tools/call', { name: 7 }), -32_602],
+  [
+    'arguments that are no mapping',
+    call('tools/call', { name: 'run_shell', arguments: [1] }),
+    -32_602,
+  ],
+  ['an initialize that says nothing', call('initialize', {}), -32_602],
+  ['an initialize without parameters', call('initialize'), -32_602],
+  ['a resource without a URI', call('resources/read', {}), -32_602],
+  ['a cursor that is no text', call('tools/list', { cursor: 5 }), -32_602],
   ['an unknown tool', call('tools/call', { name: 'execute_perl', arguments: {} }), -32_602],
 ] as const;
+
+test('A9: what is wrong with parameters is said in words, in both eras', async (t) => {
+  const { post } = await start(t);
+  const said = async (body: string, headers: Record<string, string> = {}) =>
+    Object(await messageOf(await post(body, headers))).error;
+  assert.deepEqual(await said(call('resources/read', { uri: 5 })), {
+    code: -32_602,
+    message: 'params.uri: Invalid input: expected string, received number',
+  });
+  const modern = {
+    'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+    'io.modelcontextprotocol/clientCapabilities': {},
+    'io.modelcontextprotocol/clientInfo': CLIENT,
+  };
+  const headers = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/list' };
+  assert.deepEqual(await said(call('tools/list', { cursor: 5, _meta: modern }), headers), {
+    code: -32_602,
+    message: 'params.cursor: Invalid input: expected string, received number',
+  });
+  assert.equal(await said(call('tools/list', { _meta: modern }), headers), undefined, 'control');
+});
 
 for (const [what, body, code] of ERRORS)
   test(`${what} is ${code}`, async (t) => {

@@ -18,6 +18,7 @@ import { hearCancellations, idSpaceOf } from './cancellation.ts';
 import type { ServerConfig } from './config.ts';
 import { addDatasources } from './datasources.ts';
 import { addExecutePython } from './execute-python.ts';
+import { answerInvalidParams } from './invalid-params.ts';
 import { Listeners } from './listeners.ts';
 import { addManageSession } from './manage-session.ts';
 import type { Observe } from './program-tool.ts';
@@ -71,6 +72,7 @@ export function createMcpServer(config: ServerConfig, { log, metrics }: ServerDe
           },
         },
       );
+      answerInvalidParams(server.server);
       const caller = {
         assertion: authInfo?.token ?? '',
         owner: ownerOf(authInfo),

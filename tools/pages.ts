@@ -28,7 +28,7 @@ function errorsPage(): string {
     );
   return `# Errors
 
-Every failure has one of these codes: in the \`error.code\` of a JSON body, in the gRPC trailer \`outrider-error-code\`, in logs and
+Every failure has one of these codes: in the \`error.code\` of a JSON body (\`error.data.code\` of a JSON-RPC one), in the gRPC trailer \`outrider-error-code\`, in logs and
 audit. The message beside it may be shown to anybody. *Again* says whether the same call may be sent again unchanged: it was not
 carried out. *Exit* is the exit code of a part that cannot start or go on for it. This page is made from \`core/errors.ts\`.
 
