@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { answerJson } from '#core/http';
 import { packageRoot } from '#core/package-root';
 import { type Answering, ask, playGateway } from './testing.ts';
@@ -241,6 +242,27 @@ test('what is no message is answered by the front itself', TIME, async (t) => {
   const codes = (await front.lines(3)).map((line) => Object(line).error.code);
   assert.deepEqual(codes, [-32_700, -32_600, -32_600]);
 });
+
+test(
+  'a line that is not UTF-8 reaches no gateway as another message; one that is cut anywhere is whole',
+  TIME,
+  async (t) => {
+    const url = await playGateway(t, ({ id }, _, response) =>
+      answerJson(response, 200, { jsonrpc: '2.0', id, result: {} }),
+    );
+    const front = new Front(t, ['--url', url]);
+    const { stdin } = front.child;
+    stdin.write(Buffer.from('{"jsonrpc":"2.0","id":"ü\xff","method":"ping"}\n', 'latin1'));
+    const good = Buffer.from(`${JSON.stringify(ask(1, 'pïng'))}\n`);
+    const half = good.indexOf(0xc3) + 1;
+    stdin.write(good.subarray(0, half));
+    await sleep(50);
+    stdin.write(good.subarray(half));
+    const answers = (await front.lines(2)).map((line) => Object(line));
+    assert.deepEqual([answers[0].id, answers[0].error.code], [null, -32_700]);
+    assert.deepEqual([answers[1].id, answers[1].result], [1, {}]);
+  },
+);
 
 test('when stdin closes, a request in flight is answered first', TIME, async (t) => {
   const url = await playGateway(t, ({ id }, _, response) => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +20,10 @@ const DEFAULT_URL = 'http://127.0.0.1:8788/mcp';
 /** How long answers are waited for after the client has closed its side. */
 const GRACE_MS = 5_000;
 /** Far above any message that a gateway takes; a longer line is not kept. */
-const LINE_MAX_CHARACTERS = 16 * 2 ** 20;
+const LINE_MAX_BYTES = 16 * 2 ** 20;
+const LINE_FEED = 0x0a;
+/** No JSON, so that it is answered as that. */
+const NO_TEXT = '\ufffd';
 
 const USAGE = 'usage: outrider mcp [--url URL] [--token-file FILE]';
 
@@ -27,7 +31,7 @@ const USAGE = 'usage: outrider mcp [--url URL] [--token-file FILE]';
  * `outrider mcp [--url URL] [--token-file FILE]`: a stdio front to a gateway, for MCP clients that start their servers
  * themselves. stdin and stdout carry one JSON-RPC message a line and nothing else; stderr is for people. The token is that of
  * `--token-file`, of `OUTRIDER_TOKEN`, or the local one. Ends with 0 when stdin does, after at most 5 s for running requests, and
- * at SIGTERM or SIGINT, which leave them no time; 1 where it cannot start, or a line is longer than 16 Mi characters.
+ * at SIGTERM or SIGINT, which leave them no time; 1 where it cannot start, or a line is longer than 16 MiB.
  */
 export async function mcp(argv: readonly string[], env: Env, streams: Streams): Promise<number> {
   if (argv.includes('--help')) {
@@ -121,28 +125,36 @@ function defaultUrl(env: Env): string {
   return listen ? `http://${listen}/mcp` : DEFAULT_URL;
 }
 
-/** Lines of text; empty ones are passed over. @throws {OutriderError} INVALID_REQUEST for one that is too long */
+/**
+ * Lines of text; empty ones are passed over. One that is not UTF-8 comes as `NO_TEXT`: decoded all the same it would be another message.
+ * @throws {OutriderError} INVALID_REQUEST for one that is too long
+ */
 async function* lines(input: NodeJS.ReadableStream): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let parts: string[] = [];
+  let parts: Buffer[] = [];
   let length = 0;
+  let isFirst = true;
+  const take = (): string => {
+    const bytes = Buffer.concat(parts);
+    parts = [];
+    length = 0;
+    const line = isUtf8(bytes) ? bytes.toString('utf8') : NO_TEXT;
+    const text = isFirst ? line.replace(/^\ufeff/, '') : line;
+    isFirst = false;
+    return text.trim();
+  };
   for await (const chunk of input) {
-    const pieces = (
-      typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true })
-    ).split('\n');
-    for (const [index, piece] of pieces.entries()) {
-      if (index > 0) {
-        const line = parts.join('').trim();
-        if (line !== '') yield line;
-        parts = [];
-        length = 0;
-      }
-      parts.push(piece);
-      length += piece.length;
-      if (length > LINE_MAX_CHARACTERS)
-        throw new OutriderError('INVALID_REQUEST', 'a message is longer than 16 Mi characters');
+    let rest = Buffer.from(chunk);
+    for (let end = rest.indexOf(LINE_FEED); end >= 0; end = rest.indexOf(LINE_FEED)) {
+      parts.push(rest.subarray(0, end));
+      rest = rest.subarray(end + 1);
+      const line = take();
+      if (line !== '') yield line;
     }
+    parts.push(rest);
+    length += rest.length;
+    if (length > LINE_MAX_BYTES)
+      throw new OutriderError('INVALID_REQUEST', 'a message is longer than 16 MiB');
   }
-  const last = parts.join('').trim();
+  const last = take();
   if (last !== '') yield last;
 }
