@@ -7,7 +7,7 @@ import { takeConfigFile } from '#core/config-file';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
 import { createKeySet, readSigningKey } from '#core/keys';
-import { untilSignal } from '#core/lifecycle';
+import { endAtHangUp, untilSignal } from '#core/lifecycle';
 import { isRoot, meshUser, uidOf } from '#core/mesh-user';
 import { createServer, request } from '#core/node-http';
 import { packageRoot } from '#core/package-root';
@@ -34,12 +34,16 @@ import { tokenFile } from './token.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-const USAGE = `usage: outrider up [--policies DIRECTORY|BUNDLE] [--policy-keys FILE] [--config FILE]
+const USAGE = `usage: outrider up [--policies DIRECTORY|BUNDLE] [--policy-keys FILE] [--config FILE] [options]
 
-Starts proxy, runner, server and gateway on this machine and keeps them running until Ctrl-C.
+Starts proxy, runner, server and gateway on this machine and keeps them running until Ctrl-C or its terminal is closed.
 
   --policies DIRECTORY  policy documents, or a signed bundle of them; default: examples/quickstart/policies
   --policy-keys FILE    the public keys that a bundle may be signed with
+  --policy-require bundle
+                        refuse a directory
+  --sharing none|host   a sidecar process for each sandbox, or one for all; default: host while the local token is the only way in
+  --user UID            as root: whom the parts become, 0 to stay root; default: auto
   --config FILE         sections for each part (docs/config.md); the environment wins over it
 `;
 
@@ -139,6 +143,7 @@ export async function up(
       );
 
     waiting = untilSignal(stop);
+    endAtHangUp();
     const configArgs = argv.length > options.length ? ['--config', file?.name ?? ''] : [];
     const part = (name: string, admin: Address): PartPlan => ({
       name,

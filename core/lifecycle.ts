@@ -85,3 +85,8 @@ export function untilSignal(
     void early.then(() => end());
   });
 }
+
+/** Where SIGHUP makes nothing be read again it says that the terminal has gone, or that somebody hoped for that: the process ends as at SIGTERM. */
+export function endAtHangUp(): void {
+  process.on('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
+}

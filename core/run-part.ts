@@ -2,7 +2,7 @@ import { assertSectionKept, type ConfigOf, loadConfig, partUsage, type Spec } fr
 import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
 import { releaseHeap } from './heap.ts';
-import { untilSignal } from './lifecycle.ts';
+import { endAtHangUp, untilSignal } from './lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
 import { reloadOnChange } from './reload.ts';
@@ -101,6 +101,7 @@ export async function runPart<
       await part?.stop();
     }, over);
     const { address, reload } = await starting;
+    if (!reload) endAtHangUp();
     releaseHeap();
     if (address !== undefined) log.info('ready', { address });
     let last = file;

@@ -12,13 +12,14 @@ function run(t: TestContext, options: readonly string[], root: string) {
   return runPartProcess(t, 'server', options, places);
 }
 
-test('the process starts, answers, ends with 0 at SIGTERM and keeps stdout clean', {
-  timeout: 120_000,
-}, async (t) => {
-  const root = temporaryDirectory(t);
-  createKeySet(join(root, 'keys'));
-  await assertRunsInOrder(run(t, ['--listen', '127.0.0.1:0'], root));
-});
+for (const signal of ['SIGTERM', 'SIGHUP'] as const)
+  test(`the process starts, answers, ends with 0 at ${signal} and keeps stdout clean`, {
+    timeout: 120_000,
+  }, async (t) => {
+    const root = temporaryDirectory(t);
+    createKeySet(join(root, 'keys'));
+    await assertRunsInOrder(run(t, ['--listen', '127.0.0.1:0'], root), signal);
+  });
 
 test('what keeps it from starting is one clear line and exit code 1', {
   timeout: 120_000,

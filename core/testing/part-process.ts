@@ -38,11 +38,14 @@ export function runPartProcess(
 
 type PartProcess = ReturnType<typeof runPartProcess>;
 
-/** It starts on a free port of loopback, is alive there, ends with 0 at SIGTERM, and says nothing on stdout. */
-export async function assertRunsInOrder({ child, output, logged }: PartProcess): Promise<void> {
+/** It starts on a free port of loopback, is alive there, ends with 0 at the signal, and says nothing on stdout. */
+export async function assertRunsInOrder(
+  { child, output, logged }: PartProcess,
+  signal: NodeJS.Signals = 'SIGTERM',
+): Promise<void> {
   const [, port = ''] = await logged(/"address":"127\.0\.0\.1:(\d+)"/);
   assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
-  child.kill('SIGTERM');
+  child.kill(signal);
   const [code] = await once(child, 'close');
   assert.equal(code, 0, output.stderr);
   assert.equal(output.stdout, '');

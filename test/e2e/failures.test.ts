@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -208,6 +208,22 @@ test('a second runner in the place of a running one is refused, and the first lo
   assert.equal(second.code, 1);
   assert.match(second.stderr, /another runner uses .*: give this one a runner\.sandboxDirectory/);
   for (let run = 0; run < 4; run++) assert.equal(await answers(mesh), true); // more than are warm
+});
+
+test('a terminal that is closed ends the mesh as Ctrl-C does, and leaves no key of this run', async () => {
+  const { mesh: other, api: origin } = await start('auto');
+  try {
+    const ended = once(other.supervisor, 'exit');
+    other.supervisor.kill('SIGHUP');
+    assert.deepEqual(await ended, [0, null]);
+    assert.deepEqual(processesNaming(other.directory), []);
+    assert.equal(existsSync(join(other.runtime, 'keys')), false);
+    assert.equal(existsSync(join(other.runtime, 'local-assertion.jwt')), false);
+  } finally {
+    other.sdk.close();
+    other.remove();
+    await origin.close();
+  }
 });
 
 test('kill -9 of the supervisor ends every part, and `outrider up` starts again in the same place', async () => {
