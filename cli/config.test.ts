@@ -124,6 +124,18 @@ for (const [text, place, problem] of PLACES)
     assert.equal((await run(['check', good])).code, 0, 'control');
   });
 
+test('a password in a URL is wrong, however the rest of it is written, and not repeated', async (t) => {
+  for (const scheme of ['http', 'htp', '']) {
+    const [file = ''] = filesOf(t, `gateway: {servers: ["${scheme}://user:${SECRET}@h/mcp"]}\n`);
+    const { code, err } = await run(['check', file]);
+    assert.equal(code, 1);
+    assert.match(err, /gateway\.servers .*without a user name and a password/);
+    assert.ok(!err.includes(SECRET), err);
+  }
+  const [good = ''] = filesOf(t, 'gateway: {servers: ["http://h/@a/mcp?as=a@b"]}\n');
+  assert.equal((await run(['check', good])).code, 0, 'control');
+});
+
 test('what cannot start is told of all parts and keys at once; what can is not wrong: control', async (t) => {
   const [bad = '', good = ''] = filesOf(
     t,
@@ -163,6 +175,9 @@ test('wrong usage is 2, a missing file 1', async (t) => {
   const [file = ''] = filesOf(t, '');
   for (const argv of [[], ['check'], ['diff', file], ['check', file, file], ['chek', file]])
     assert.equal((await run(argv)).code, 2, argv.join(' '));
-  assert.equal((await run(['check', '/does/not/exist'])).code, 1);
+  const missing = await run(['check', '/does/not/exist']);
+  assert.equal(missing.code, 1);
+  assert.match(missing.err, /\/does\/not\/exist cannot be read \(ENOENT\)/);
+  assert.match((await run(['check', '/'])).err, /\(EISDIR\)/);
   assert.equal((await run(['--help'])).code, 0);
 });

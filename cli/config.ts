@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { type ConfigOf, type Field, loadConfig, type PARTS, type Spec } from '#core/config';
+import { readConfigFile } from '#core/config-file';
 import { assertAll } from '#core/config-problems';
-import { OutriderError, toOutriderError } from '#core/errors';
+import { toOutriderError } from '#core/errors';
 import { runtimeDir, stateDir } from '#core/runtime-dir';
 import { changedKeys, gatewaySpec, RELOADABLE } from '#gateway/config';
 import { assertGatewayConfig } from '#gateway/config-check';
@@ -61,7 +61,7 @@ export async function config(
 function readParts(name: string, env: Env): ReadonlyMap<string, Config> {
   const uid = process.getuid?.() ?? 0;
   const paths = { runtime: runtimeDir(env, uid), state: stateDir(env, uid) };
-  const file = { name, text: textOf(name) };
+  const file = { name, text: readConfigFile(name) };
   const configs = new Map<string, Config>();
   const read =
     <S extends Spec>(part: Part, spec: S, check: (loaded: ConfigOf<S>) => void = () => {}) =>
@@ -84,16 +84,6 @@ function readParts(name: string, env: Env): ReadonlyMap<string, Config> {
 
 function withPolicies<S extends Spec & { readonly policies: Field<string> }>(spec: S): S {
   return { ...spec, policies: { ...spec.policies, default: upSpec().policies.default ?? '' } };
-}
-
-function textOf(name: string): string {
-  try {
-    return readFileSync(name, 'utf8');
-  } catch (error) {
-    throw new OutriderError('CONFIG_INVALID', `the configuration ${name} cannot be read`, {
-      cause: error,
-    });
-  }
 }
 
 function differences(

@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { basename, extname } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
+import { parseAddress } from '#core/address';
 import { parseDurationMs } from '#core/config';
 import { OutriderError } from '#core/errors';
 import { fromServiceError } from '#core/grpc';
@@ -36,16 +37,18 @@ class WrongUsage extends OutriderError {}
 
 /** `outrider exec`. What went wrong outside the program is one line on stderr. */
 export async function exec(argv: readonly string[], env: Env): Promise<number> {
+  let address = '';
   try {
     const command = parse(argv);
     if (!command) {
       process.stdout.write(USAGE);
       return 0;
     }
-    const { file, address, options } = command;
+    const { file, options } = command;
+    address = command.address ?? defaultAddress(env);
     const code =
       file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8').catch(unreadable);
-    const client = connect({ address: address ?? defaultAddress(env) });
+    const client = connect({ address });
     const abort = new AbortController();
     process.once('SIGINT', () => abort.abort());
     process.once('SIGTERM', () => abort.abort());
@@ -65,7 +68,9 @@ export async function exec(argv: readonly string[], env: Env): Promise<number> {
     const error = thrown instanceof OutriderError ? thrown : fromServiceError(thrown);
     process.stderr.write(`outrider exec: ${error.code}: ${error.message}\n`);
     if (error.code === 'UPSTREAM_UNREACHABLE')
-      process.stderr.write('outrider exec: is the mesh running? start it with `npm start`\n');
+      process.stderr.write(
+        `outrider exec: is the mesh running? start it with \`npm start\`; no runner answers at ${address}, and another is named by OUTRIDER_RUNTIME_DIR or --address\n`,
+      );
     return error instanceof WrongUsage ? EXIT.usage : EXIT.failed;
   }
 }
@@ -142,6 +147,7 @@ function parse(argv: readonly string[]): ExecCommand | undefined {
   const [file, ...args] = argv.slice(at);
   if (file === undefined) fail(`name a file, or - for standard input\n${USAGE}`);
   const { timeout, session, role, address, language = languageOf(file) } = given;
+  if (address !== undefined) assertAddress(address);
   const profile = given['profile'] ?? (isJavaScript(language) ? 'node' : undefined);
   return {
     file,
@@ -164,6 +170,14 @@ function languageOf(file: string): string {
 
 function isJavaScript(language: string): boolean {
   return language === 'javascript' || language === 'typescript';
+}
+
+function assertAddress(value: string): void {
+  try {
+    parseAddress(value);
+  } catch (error) {
+    fail(`--address ${error instanceof Error ? error.message : ''}`);
+  }
 }
 
 function timeoutOf(value: string): number {

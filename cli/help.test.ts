@@ -39,9 +39,15 @@ test('help is found where one looks for it, and wrong usage leaves stdout empty'
   });
 });
 
+test('`up` tells every option that it has', async () => {
+  const { stdout } = await run('up', '--help');
+  for (const option of ['policies', 'policy-keys', 'policy-require', 'sharing', 'user', 'config'])
+    assert.match(stdout, new RegExp(`^ {2}--${option} `, 'm'));
+});
+
 test('a part tells its options with their defaults', async () => {
   const { stdout } = await run('proxy', '--help');
   assert.match(stdout, /^ {2}--policies <text> \(required\)$/m);
-  assert.match(stdout, /^ {2}--connect-timeout <duration \(ms, s, m, h\)> \(default 10s\)$/m);
+  assert.match(stdout, /^ {2}--connect-timeout <duration \(ms, s, m, h\) from 1ms> \(default 10s\)$/m);
   assert.match(stdout, /^ {2}--insecure \(default false\)$/m);
 });

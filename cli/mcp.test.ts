@@ -371,6 +371,26 @@ test('a line without end is not kept, and ends the session', TIME, async (t) => 
   assert.match(front.stderr, /^outrider mcp: [^\n]+\n$/);
 });
 
+test(
+  'a gateway at a unix socket is no host called unix: its token goes nowhere',
+  TIME,
+  async (t) => {
+    const listen = (address: string) =>
+      new Front(t, [], { OUTRIDER_GATEWAY_LISTEN: address, OUTRIDER_TOKEN: 'secret' });
+    const front = listen('unix:/run/outrider/gateway.sock');
+    assert.deepEqual(await once(front.child, 'close'), [1, null]);
+    assert.match(front.stderr, /^outrider mcp: OUTRIDER_GATEWAY_LISTEN is a unix socket.*--url\n$/);
+    const url = new URL(
+      await playGateway(t, ({ id }, { headers }, response) =>
+        answerJson(response, 200, { jsonrpc: '2.0', id, result: { sent: headers.authorization } }),
+      ),
+    );
+    const control = listen(url.host);
+    control.send(ask(1));
+    assert.deepEqual(Object((await control.lines(1))[0]).result, { sent: 'Bearer secret' });
+  },
+);
+
 for (const options of [
   ['--url', 'ftp://x'],
   ['--url', 'http://user:secret@x'],

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { McpEndpoint } from './mcp-endpoint.ts';
 import { McpFront } from './mcp-front.ts';
@@ -26,6 +27,15 @@ const LINE_FEED = 0x0a;
 const NO_TEXT = '\ufffd';
 
 const USAGE = 'usage: outrider mcp [--url URL] [--token-file FILE]';
+const HELP = `${USAGE}
+
+Speaks MCP on stdin and stdout, one message a line, to a gateway: for clients that start their servers themselves.
+
+  --url URL          of the gateway; default: where OUTRIDER_GATEWAY_LISTEN says that it listens, otherwise ${DEFAULT_URL}
+  --token-file FILE  that holds the token, read for each request; default: OUTRIDER_TOKEN, otherwise the local token
+
+Exit: 0 where stdin has ended, or at a signal; 1 where it cannot start, or a line is longer than 16 MiB.
+`;
 
 /**
  * `outrider mcp [--url URL] [--token-file FILE]`: a stdio front to a gateway, for MCP clients that start their servers
@@ -35,7 +45,7 @@ const USAGE = 'usage: outrider mcp [--url URL] [--token-file FILE]';
  */
 export async function mcp(argv: readonly string[], env: Env, streams: Streams): Promise<number> {
   if (argv.includes('--help')) {
-    streams.stdout.write(`${USAGE}\n`);
+    streams.stdout.write(HELP);
     return 0;
   }
   const report = (line: string) => void streams.stderr.write(`outrider mcp: ${line}\n`);
@@ -91,8 +101,8 @@ function writer(stdout: Writable, stopped: Promise<void>): (message: string) => 
 
 /** @throws {OutriderError} CONFIG_INVALID */
 function readOptions(argv: readonly string[], env: Env): { url: URL; token: TokenSource } {
-  const { url, 'token-file': tokenFile } = parseOptions(argv, env);
-  return { url: parseUrl(url), token: createTokenSource(tokenFile, env) };
+  const { url, 'token-file': tokenFile } = parseOptions(argv);
+  return { url: parseUrl(url ?? defaultUrl(env)), token: createTokenSource(tokenFile, env) };
 }
 
 /** @throws {OutriderError} CONFIG_INVALID, without the text: what stands in the wrong place may be a token */
@@ -105,24 +115,27 @@ function parseUrl(text: string): URL {
   return url;
 }
 
-function parseOptions(argv: readonly string[], env: Env): { url: string; 'token-file'?: string } {
+function parseOptions(argv: readonly string[]): { url?: string; 'token-file'?: string } {
   try {
     return parseArgs({
       args: [...argv],
-      options: {
-        url: { type: 'string', default: defaultUrl(env) },
-        'token-file': { type: 'string' },
-      },
+      options: { url: { type: 'string' }, 'token-file': { type: 'string' } },
     }).values;
   } catch (error) {
     throw new OutriderError('CONFIG_INVALID', USAGE, { cause: error });
   }
 }
 
-/** Where the gateway of this environment listens. */
+/** Where the gateway of this environment listens. @throws {OutriderError} CONFIG_INVALID for a socket, whose path would be a host of that name */
 function defaultUrl(env: Env): string {
   const listen = env['OUTRIDER_GATEWAY_LISTEN'];
-  return listen ? `http://${listen}/mcp` : DEFAULT_URL;
+  if (!listen) return DEFAULT_URL;
+  if (parseAddress(listen).kind === 'unix')
+    throw new OutriderError(
+      'CONFIG_INVALID',
+      'OUTRIDER_GATEWAY_LISTEN is a unix socket: name the URL that leads to it with --url',
+    );
+  return `http://${listen}/mcp`;
 }
 
 /**

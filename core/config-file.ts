@@ -20,15 +20,20 @@ export function takeConfigFile(argv: readonly string[]): ConfigArguments {
     else if (word.startsWith('--config=')) name = word.slice('--config='.length);
     else rest.push(word);
   }
-  return { argv: rest, file: name === undefined ? undefined : { name, text: read(name) } };
+  return {
+    argv: rest,
+    file: name === undefined ? undefined : { name, text: readConfigFile(name) },
+  };
 }
 
-function read(name: string): string {
+/** @throws {OutriderError} CONFIG_INVALID, with the reason that the system gives */
+export function readConfigFile(name: string): string {
   if (name === '') throw new OutriderError('CONFIG_INVALID', '--config needs the name of a file');
   try {
     return readFileSync(name, 'utf8');
   } catch (error) {
-    throw new OutriderError('CONFIG_INVALID', `the configuration ${name} cannot be read`, {
+    const reason = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
+    throw new OutriderError('CONFIG_INVALID', `the configuration ${name} cannot be read${reason}`, {
       cause: error,
     });
   }

@@ -25,12 +25,16 @@ import { LOOPBACK_HOSTS, LOOPBACK_ORIGINS } from './host-origin.ts';
 const httpUrl: Pick<Field<URL>, 'kind' | 'parse'> = {
   kind: 'http or https URL',
   parse: (raw) => {
-    const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
-    if (url === undefined || !/^https?:$/.test(url.protocol))
-      throw new Error(`must be an http or https URL, not ${JSON.stringify(raw)}`);
-    if (url.username !== '' || url.password !== '')
-      throw new Error('must be a URL without a user name and a password');
-    return url;
+    const text = typeof raw === 'string' ? raw : '';
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const isHttp = url !== undefined && /^https?:$/.test(url.protocol);
+    if (isHttp && url.username === '' && url.password === '') return url;
+    // Where an @ is, a password may be: it is not repeated.
+    throw new Error(
+      isHttp || text.includes('@')
+        ? 'must be an http or https URL without a user name and a password'
+        : `must be an http or https URL, not ${JSON.stringify(raw)}`,
+    );
   },
 };
 

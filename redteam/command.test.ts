@@ -19,7 +19,9 @@ async function run(...argv: readonly string[]) {
 describe('outrider redteam', () => {
   const wrong = [
     [['--only', '24,9999'], /no attack 9999/],
+    [['--only', '24,x'], /no attack x$/m],
     [['--backend', 'chroot'], /no backend chroot/],
+    [['--runner', 'there'], /"there" is not an address/],
     [['--nothing'], /Unknown option/],
     [['24'], /Unexpected argument/],
   ] as const;
@@ -34,6 +36,8 @@ describe('outrider redteam', () => {
     const { code, out } = await run('--list');
     assert.equal(code, 0);
     assert.equal(out.trimEnd().split('\n').length, ATTACKS.length);
+    const { out: json } = await run('--list', '--json');
+    assert.equal(JSON.parse(json).attacks.length, ATTACKS.length);
   });
 
   test('a runner that is not there is a failure, not an empty success', async () => {

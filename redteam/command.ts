@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { parseAddress } from '#core/address';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { fromServiceError } from '#core/grpc';
 import { IsolationTier } from '#proto';
@@ -40,6 +41,11 @@ export async function redteam(argv: readonly string[], io: RedteamIo): Promise<n
   if (typeof asked === 'string') {
     (asked === '' ? io.out : io.err).write(asked === '' ? USAGE : `${asked}\n\n${USAGE}`);
     return asked === '' ? 0 : 2;
+  }
+  if (asked.list && asked.json) {
+    const attacks = asked.attacks.map(({ id, group, name }) => ({ id, group, name }));
+    io.out.write(`${JSON.stringify({ attacks })}\n`);
+    return 0;
   }
   if (asked.list) {
     for (const { id, group, name } of asked.attacks)
@@ -170,14 +176,15 @@ function parse(argv: readonly string[]): Asked | string {
       },
     });
     if (values.help) return '';
-    const ids = values.only?.split(',').map(Number);
-    const missing = ids?.filter((id) => !ATTACKS.some((one) => one.id === id)) ?? [];
+    const ids = values.only?.split(',');
+    const missing = ids?.filter((id) => !ATTACKS.some((one) => String(one.id) === id)) ?? [];
     if (missing.length > 0) return `there is no attack ${missing.join(', ')}`;
+    if (values.runner !== undefined) parseAddress(values.runner);
     const backends = values.backend?.split(',');
     const strange = backends?.filter((name) => !BACKENDS.includes(name)) ?? [];
     if (strange.length > 0) return `there is no backend ${strange.join(', ')}`;
     return {
-      attacks: ATTACKS.filter(({ id }) => ids?.includes(id) ?? true),
+      attacks: ATTACKS.filter(({ id }) => ids?.includes(String(id)) ?? true),
       backends,
       runner: values.runner,
       image: values['docker-run'],

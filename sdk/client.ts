@@ -145,7 +145,7 @@ export function defaultAddress(
 ): string {
   const uid = process.getuid?.() ?? 0;
   const runtime =
-    env['OUTRIDER_RUNTIME_DIR'] ??
+    env['OUTRIDER_RUNTIME_DIR'] ||
     (uid === 0
       ? '/run/outrider'
       : env['XDG_RUNTIME_DIR']

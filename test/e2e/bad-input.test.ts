@@ -134,6 +134,10 @@ test('`outrider exec` without a mesh says how to start one', async (t) => {
   const { code, stderr } = await place.outrider(['exec', '-'], { stdin: 'print(1)' });
   assert.equal(code, 125);
   assert.match(stderr, /is the mesh running\? start it with `npm start`/);
+  assert.ok(stderr.includes(`unix:${place.runtime}/runner.sock`), 'where it looked');
+  const strange = await place.outrider(['exec', '--address', 'there', '-'], { stdin: '' });
+  assert.equal(strange.code, 2);
+  assert.match(strange.stderr, /--address "there" is not an address/);
   assert.equal((await place.outrider(['token'])).code, 1);
 });
 

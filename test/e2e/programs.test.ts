@@ -60,7 +60,7 @@ const commands: readonly (readonly [string, readonly string[], string, number, s
     0,
     'node\n',
   ],
-  ['a profile by its name, which runs no Python', ['--profile', 'node', '-'], 'print(1)', 2, ''],
+  ['a profile by its name, which runs no Python', ['--profile', 'node', '-'], 'print(1)', 125, ''],
   ['control: the same in the first profile', ['-'], 'print(1)', 0, '1\n'],
   ["a profile that is not the role's", ['--profile', 'python-data', '-'], 'print(1)', 125, ''],
   ['a role that nobody has', ['--role', 'admin', '-'], 'print(1)', 125, ''],
