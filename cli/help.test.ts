@@ -48,6 +48,9 @@ test('`up` tells every option that it has', async () => {
 test('a part tells its options with their defaults', async () => {
   const { stdout } = await run('proxy', '--help');
   assert.match(stdout, /^ {2}--policies <text> \(required\)$/m);
-  assert.match(stdout, /^ {2}--connect-timeout <duration \(ms, s, m, h\) from 1ms> \(default 10s\)$/m);
+  assert.match(
+    stdout,
+    /^ {2}--connect-timeout <duration \(ms, s, m, h\) from 1ms> \(default 10s\)$/m,
+  );
   assert.match(stdout, /^ {2}--insecure \(default false\)$/m);
 });

@@ -21,6 +21,7 @@ export interface SupervisorOptions {
 /** Only against hanging: a part that cannot start ends, and is told at once. */
 const READY_TIMEOUT_MS = 90_000;
 const POLL_MS = 25;
+const PATIENCE_MS = 5_000;
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 10_000;
 /** A part that ran this long gets the first back-off again. */
@@ -55,7 +56,7 @@ export class Supervisor {
     }
     await Promise.race([
       failed,
-      Promise.all(plans.map((plan) => untilReady(plan, () => this.#stopping))),
+      Promise.all(plans.map((plan) => untilReady(plan, () => this.#stopping, this.#options.print))),
     ]);
     this.#everReady = true;
   }
@@ -149,12 +150,23 @@ class Running {
   }
 }
 
-async function untilReady({ name, ready }: PartPlan, stopping: () => boolean): Promise<void> {
-  const deadline = Date.now() + READY_TIMEOUT_MS;
+/** What keeps a part from being ready is said once it has taken longer than a start does, and whenever it is another. */
+async function untilReady(
+  { name, ready }: PartPlan,
+  stopping: () => boolean,
+  print: SupervisorOptions['print'],
+): Promise<void> {
+  const startedAt = Date.now();
+  let said: string | undefined;
   while (!stopping()) {
     const problem = await ready();
     if (problem === undefined) return;
-    if (Date.now() > deadline)
+    const waited = Date.now() - startedAt;
+    if (waited > PATIENCE_MS && problem !== said) {
+      print(name, `is not ready yet: ${problem}`);
+      said = problem;
+    }
+    if (waited > READY_TIMEOUT_MS)
       throw new OutriderError('CONFIG_INVALID', `${name} did not become ready: ${problem}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

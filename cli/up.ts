@@ -6,6 +6,7 @@ import { type ConfigOf, choice, isGiven, loadConfig, optionalText, text } from '
 import { takeConfigFile } from '#core/config-file';
 import { OutriderError, toOutriderError } from '#core/errors';
 import { closeServer, listen, removeStaleSocket } from '#core/http';
+import { isRecord } from '#core/is-record';
 import { createKeySet, readSigningKey } from '#core/keys';
 import { endAtHangUp, untilSignal } from '#core/lifecycle';
 import { isRoot, meshUser, uidOf } from '#core/mesh-user';
@@ -305,13 +306,27 @@ function probe(address: Address): Promise<string | undefined> {
         response.setEncoding('utf8').on('data', (chunk: string) => {
           body += chunk;
         });
-        response.on('end', () => resolve(response.statusCode === 200 ? undefined : body.trim()));
+        response.on('end', () =>
+          resolve(response.statusCode === 200 ? undefined : problemsIn(body)),
+        );
       },
     );
     asked.on('timeout', () => asked.destroy());
     asked.on('error', () => resolve('it does not answer'));
     asked.end();
   });
+}
+
+/** What an answer of `/readyz` says is missing; all of it where it says that in no way we know. */
+function problemsIn(body: string): string {
+  try {
+    const { problems }: { problems?: unknown } = Object(JSON.parse(body));
+    if (isRecord(problems))
+      return Object.entries(problems)
+        .map(([name, problem]) => `${name}: ${String(problem)}`)
+        .join('; ');
+  } catch {}
+  return body.trim();
 }
 
 function toRequest(address: Address): { socketPath: string } | { host: string; port: number } {
