@@ -88,6 +88,7 @@ const CANNOT_WORK = [
   ['proxy: {dns: {timeout: 0s}}', /proxy\.dns\.timeout/],
   ['sidecar: {headerTimeout: 0s}', /sidecar\.headerTimeout/],
   ['sidecar: {idleTimeout: 0s}', /sidecar\.idleTimeout/],
+  ['sidecar: {headerBytes: 0}', /sidecar\.headerBytes/],
 ] as const;
 
 for (const [text, problem] of CANNOT_START)

@@ -29,11 +29,11 @@ export async function token(
     out.write(`${found}\n`);
     return 0;
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'it is empty';
     err.write(
       code === 'ENOENT'
         ? `outrider token: there is no token yet, ${path}: start the mesh with \`npm start\`, or name its directory with OUTRIDER_STATE_DIR\n`
-        : `outrider token: ${path} cannot be read (${String(code ?? 'it is empty')}): ask as the user whose mesh it is\n`,
+        : `outrider token: ${path} cannot be read (${code}): ask as the user whose mesh it is\n`,
     );
     return 1;
   }

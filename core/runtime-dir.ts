@@ -50,7 +50,7 @@ export function ensurePrivateDir(path: string, mode = 0o700): string {
   if (!found.isDirectory() || found.uid !== uid)
     throw new OutriderError(
       'CONFIG_INVALID',
-      `${path} must be a directory of uid ${uid}: remove it, or choose another with OUTRIDER_RUNTIME_DIR or OUTRIDER_STATE_DIR`,
+      `${path} must be a directory of uid ${uid}: choose another with OUTRIDER_RUNTIME_DIR or OUTRIDER_STATE_DIR, or, if what is in it is yours, make it over to that user`,
     );
   if ((found.mode & 0o777) !== mode) chmodSync(path, mode);
   return path;

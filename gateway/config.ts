@@ -25,13 +25,13 @@ import { LOOPBACK_HOSTS, LOOPBACK_ORIGINS } from './host-origin.ts';
 const httpUrl: Pick<Field<URL>, 'kind' | 'parse'> = {
   kind: 'http or https URL',
   parse: (raw) => {
-    const text = typeof raw === 'string' ? raw : '';
-    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const given = typeof raw === 'string' ? raw : '';
+    const url = URL.canParse(given) ? new URL(given) : undefined;
     const isHttp = url !== undefined && /^https?:$/.test(url.protocol);
     if (isHttp && url.username === '' && url.password === '') return url;
     // Where an @ is, a password may be: it is not repeated.
     throw new Error(
-      isHttp || text.includes('@')
+      isHttp || given.includes('@')
         ? 'must be an http or https URL without a user name and a password'
         : `must be an http or https URL, not ${JSON.stringify(raw)}`,
     );

@@ -9,7 +9,7 @@ const DESCRIPTION = `Lists or ends the sandboxes that calls with a session_id ha
 
 list answers with every session of yours. stop ends the one named by session_id with everything in it; one that is gone already is no error.`;
 
-const inputSchema = z.object({
+const inputSchema = z.strictObject({
   action: z.enum(['list', 'stop']),
   session_id: z.string().min(1).max(64).optional().describe('Which session to stop.'),
 });

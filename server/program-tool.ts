@@ -60,8 +60,8 @@ export const SANDBOX_DESCRIPTION = `Without session_id every call gets a fresh s
 Files written to /output are listed in the answer, and can be read as resources by the uri there for 10 minutes.
 The network is closed except for what policy allows, through the proxy that HTTP_PROXY and HTTPS_PROXY already name.`;
 
-/** What every such tool takes. */
-export const commonInput = z.object({
+/** What every such tool takes, and nothing else: whoever misspells the time limit must not get another one without a word. */
+export const commonInput = z.strictObject({
   code: z.string().min(1).max(CODE_MAX_CHARACTERS).describe('The program.'),
   timeout: z
     .int()

@@ -116,6 +116,7 @@ const ARGUMENTS = [
   ['a time limit of 0', { code: 'x', timeout: 0 }],
   ['a time limit above ten minutes', { code: 'x', timeout: 601 }],
   ['a time limit in parts of seconds', { code: 'x', timeout: 1.5 }],
+  ['a time limit by another name', { code: 'x', timeout_seconds: 1 }],
   ['a session with a slash', { code: 'x', session_id: '../x' }],
   ['a session of 65 letters', { code: 'x', session_id: 'a'.repeat(65) }],
 ] as const;
@@ -132,6 +133,23 @@ for (const [what, args] of ARGUMENTS)
     // No runner is there: had it been asked, its error would be the answer.
     assert.match(content[0].text, /^Input validation error/);
   });
+
+test('a tool that takes no other argument says so in its schema, and names one that it does not know', async (t) => {
+  const { post } = await start(t);
+  const { tools } = Object((await messageOf(await post(call('tools/list')))).result);
+  for (const { name, inputSchema } of tools)
+    assert.equal(inputSchema.additionalProperties, false, name);
+  const good = {
+    run_js: { code: 'x' },
+    run_shell: { code: 'x' },
+    manage_session: { action: 'stop' },
+  };
+  for (const [name, fitting] of Object.entries(good)) {
+    const body = call('tools/call', { name, arguments: { ...fitting, sesion_id: 'a' } });
+    const [said] = Object((await messageOf(await post(body))).result).content;
+    assert.match(said.text, /^Input validation error.*sesion_id/, name);
+  }
+});
 
 test('with good arguments the runner is asked, and that it is not there is an answer', async (t) => {
   const { post } = await start(t);

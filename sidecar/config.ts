@@ -38,7 +38,7 @@ export function sidecarSpec(paths: { runtime: string; state: string }) {
     connections: config.integer('connections of one sandbox at once', 1, 65_535, 256),
     tunnels: config.integer('tunnels of one sandbox at once', 1, 65_535, 128),
     requestBytes: config.bytes('size of one request body, whatever a rule allows', 2 ** 40),
-    headerBytes: config.bytes('size of a request head', 16_384),
+    headerBytes: config.bytes('size of a request head', 16_384, 1_024),
     headerCount: config.integer('header lines of a request', 8, 1_000, 100),
     headerTimeout: config.duration('time for a request head to arrive', 10_000, 1),
     bodyTimeout: config.duration('time for a whole request to arrive', 600_000, 1),

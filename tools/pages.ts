@@ -87,12 +87,12 @@ ${parts.map(([name, spec]) => section(name, spec)).join('\n')}`;
 
 function section(name: string, spec: Spec): string {
   const ofItems = Object.entries(spec).flatMap(([key, { keys }]) =>
-    keys ? [`\nEach of \`${name}.${key}\` has:\n\n${table(keys)}`] : [],
+    keys ? [`\nEach of \`${name}.${key}\` has:\n\n${keysTable(keys)}`] : [],
   );
-  return `## ${name}\n\n${table(spec)}${ofItems.join('')}`;
+  return `## ${name}\n\n${keysTable(spec)}${ofItems.join('')}`;
 }
 
-function table(spec: Spec): string {
+function keysTable(spec: Spec): string {
   const rows = Object.entries(spec).map(
     ([key, field]) =>
       `| \`${key}\` | ${field.kind.replaceAll('|', '\\|')} | ${shown(field)} | ${field.doc.replaceAll('|', '\\|')} |`,
