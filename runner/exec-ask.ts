@@ -1,3 +1,4 @@
+import { formatDuration } from '#core/config';
 import { OutriderError } from '#core/errors';
 import type { Requirement } from './dependencies.ts';
 import { FRAME_MAX_BYTES } from './frames.ts';
@@ -52,14 +53,14 @@ export function startOrder(ask: ExecAsk, profile: string, reachesS3: boolean) {
 
 /** How long it may run, and how much it may write. @throws {OutriderError} INVALID_REQUEST where more is asked for than the role allows */
 export function boundsOf(
-  ask: ExecAsk,
-  limits: RoleLimits,
+  ask: Pick<ExecAsk, 'timeoutMs' | 'outputBytes' | 'outputMaxBytes'>,
+  limits: Pick<RoleLimits, 'timeoutDefaultMs' | 'timeoutMaxMs' | 'outputBytes'>,
 ): { readonly timeoutMs: number; readonly outputBytes: number } {
   const { timeoutDefaultMs, timeoutMaxMs } = limits;
   const outputMost = Math.min(limits.outputBytes, ask.outputMaxBytes ?? limits.outputBytes);
   return {
-    timeoutMs: bounded('timeout', ask.timeoutMs, timeoutDefaultMs, timeoutMaxMs),
-    outputBytes: bounded('output.bytes', ask.outputBytes, outputMost, outputMost),
+    timeoutMs: bounded('timeout', ask.timeoutMs, timeoutDefaultMs, timeoutMaxMs, formatDuration),
+    outputBytes: bounded('output.bytes', ask.outputBytes, outputMost, outputMost, String),
   };
 }
 
@@ -68,11 +69,18 @@ export function dependenciesOf(target: Target): readonly Requirement[] {
   return target.kind === 'sandbox' ? [] : (target.ask.dependencies ?? []);
 }
 
-function bounded(name: string, asked: number, fallback: number, most: number): number {
+/** `show`: callers have different units for it, seconds in MCP, and each must find its own in the message. */
+function bounded(
+  name: string,
+  asked: number,
+  fallback: number,
+  most: number,
+  show: (value: number) => string,
+): number {
   if (asked > most)
     throw new OutriderError(
       'INVALID_REQUEST',
-      `${name} ${asked} is more than the ${most} that are allowed`,
+      `${name} ${show(asked)} is more than the ${show(most)} that is allowed here`,
     );
   return asked > 0 ? asked : fallback;
 }
