@@ -26,6 +26,8 @@ export interface SandboxServiceDeps {
   readonly runner: Runner;
   /** The configured backends, as last looked at. */
   readonly backends: () => readonly KnownBackend[];
+  /** Whether something is missing that programs need, as last looked at. */
+  readonly unready: () => boolean;
   readonly pool: WarmPool;
   readonly datasources: Datasources;
   /** The sandboxes that were made under an idempotency key. */
@@ -34,7 +36,7 @@ export interface SandboxServiceDeps {
 
 /** SandboxService over a `Runner`. */
 export function sandboxService(
-  { runner, backends, pool, made, datasources }: SandboxServiceDeps,
+  { runner, backends, unready, pool, made, datasources }: SandboxServiceDeps,
   identify: IdentifyCaller,
   report: Report,
 ): SandboxServiceServer {
@@ -103,7 +105,12 @@ export function sandboxService(
       'GetCapabilities',
       async (_request, context) => {
         const about = {
-          load: { running: runner.running, capacity: runner.capacity, draining: runner.draining },
+          load: {
+            running: runner.running,
+            capacity: runner.capacity,
+            draining: runner.draining,
+            unready: unready(),
+          },
           version: packageVersion(),
           runnerId: runner.runnerId,
         };

@@ -10,7 +10,9 @@ import {
   adminRoutes,
   closeServer,
   createAdminServer,
+  failingChecks,
   listen,
+  type ReadyCheck,
   removeStaleSocket,
 } from '#core/http';
 import { auditSigningKey, readSigningKey, readTrustedIssuers } from '#core/keys';
@@ -48,6 +50,8 @@ const MESSAGE_MAX_BYTES = 8 * 2 ** 20;
 const LOOK_EVERY_MS = 30_000;
 /** A box of an engine costs more to try than one of the default backend, which is looked at each time. */
 const LOOK_AT_OTHERS_EVERY = 4;
+/** How old what servers are told of its readiness may be: none of them is to wait for that. */
+const READY_EVERY_MS = 2_000;
 
 export interface RunnerDeps {
   readonly log: Logger;
@@ -190,6 +194,8 @@ async function start(
   const runs = new SharedRuns(running, journal);
   const made = new Idempotency<Made>();
   const calls = new OpenCalls(config.capacity + IDLE_CALLS_MAX);
+  const checks = readyChecks(config, { known, pool, running });
+  let unready = false;
   const shared = {
     runner: running,
     runs,
@@ -198,6 +204,7 @@ async function start(
     cancelKeys: new CancelKeys(),
     artefacts,
     backends: () => known.all,
+    unready: () => unready,
     pool,
     datasources: watched,
     health,
@@ -230,33 +237,20 @@ async function start(
       .then((better) => better && running.warmUp());
   }, LOOK_EVERY_MS).unref();
   lifecycle.add('looking at backends', () => clearInterval(looking));
+  const askingItself = setInterval(() => {
+    void failingChecks(checks).then((problems) => {
+      unready = Object.keys(problems).length > 0;
+    });
+  }, READY_EVERY_MS).unref();
+  lifecycle.add('asking itself', () => clearInterval(askingItself));
 
-  const routes = adminRoutes(
-    [
-      { name: 'backend', check: () => known.problem },
-      {
-        name: config.sharing === 'host' ? 'sidecar' : 'proxy',
-        check: async () =>
-          (await accepts(config.sharing === 'host' ? config.sidecar : config.proxy))
-            ? undefined
-            : 'it takes no connections',
-      },
-      { name: 'sandboxes', check: () => pool.problem },
-      {
-        name: 'audit',
-        check: () => (running.auditBroken ? 'the audit cannot be written' : undefined),
-      },
-      { name: 'draining', check: () => (running.draining ? 'the runner is stopping' : undefined) },
-    ],
-    metrics,
-    () => ({
-      ...readyPolicy(store),
-      warm: pool.warm,
-      running: running.running,
-      unusableBackends: known.problems,
-      unusableProfiles: running.unusableProfiles,
-    }),
-  );
+  const routes = adminRoutes(checks, metrics, () => ({
+    ...readyPolicy(store),
+    warm: pool.warm,
+    running: running.running,
+    unusableBackends: known.problems,
+    unusableProfiles: running.unusableProfiles,
+  }));
   const admin = createAdminServer(routes);
   const adminAddress = await listen(admin, config.admin);
   lifecycle.add('admin', () => closeServer(admin));
@@ -273,6 +267,50 @@ async function start(
     over: launcher.over,
     stop: () => lifecycle.stop(),
   };
+}
+
+interface ToCheck {
+  readonly known: KnownBackends;
+  readonly pool: WarmPool;
+  readonly running: Runner;
+}
+
+/** Nothing is wrong before it was right once: where a sidecar is shared only that need know where the proxy is. */
+function onceKnown({ name, check }: ReadyCheck): ReadyCheck {
+  let isKnown = false;
+  return {
+    name,
+    check: async () => {
+      const problem = await check();
+      isKnown ||= problem === undefined;
+      return isKnown ? problem : undefined;
+    },
+  };
+}
+
+/** What programs need. */
+function readyChecks(
+  { sharing, sidecar, proxy }: RunnerConfig,
+  { known, pool, running }: ToCheck,
+): ReadyCheck[] {
+  const takes = (name: string, place: Address): ReadyCheck => ({
+    name,
+    check: async () => ((await accepts(place)) ? undefined : 'it takes no connections'),
+  });
+  const onTheWay =
+    sharing === 'host'
+      ? [takes('sidecar', sidecar), onceKnown(takes('proxy', proxy))]
+      : [takes('proxy', proxy)];
+  return [
+    { name: 'backend', check: () => known.problem },
+    ...onTheWay,
+    { name: 'sandboxes', check: () => pool.problem },
+    {
+      name: 'audit',
+      check: () => (running.auditBroken ? 'the audit cannot be written' : undefined),
+    },
+    { name: 'draining', check: () => (running.draining ? 'the runner is stopping' : undefined) },
+  ];
 }
 
 function auditFile({ audit, auditMaxBytes, auditFiles, user }: RunnerConfig): AuditFile {

@@ -7,6 +7,7 @@ import {
   ExecServiceClient,
   type HoldPlaceResponse,
   type ListSandboxesResponse,
+  Load,
   type ReadArtefactResponse,
   type RunRequest,
   type RunResponse,
@@ -52,7 +53,7 @@ export interface Runner {
   watchDatasources(
     context: Omit<RunContext, 'deadlineMs'>,
   ): AsyncGenerator<readonly Datasource[], void, undefined>;
-  /** Undefined when the runner answers within `timeoutMs`, otherwise what a person should know. */
+  /** Undefined when the runner answers within `timeoutMs`, and says that it can run programs, otherwise what a person should know. */
   problem(timeoutMs: number): Promise<string | undefined>;
   close(): void;
 }
@@ -63,7 +64,11 @@ export interface RunnerState {
   readonly running: number;
   readonly capacity: number;
   readonly draining: boolean;
+  /** Something is missing that programs need. */
+  readonly unready: boolean;
 }
+
+export const UNREADY = 'no runner is ready: their own /readyz says why';
 
 /** One runner. */
 export interface RunnerClient extends Runner {
@@ -102,6 +107,17 @@ export function connectRunner(address: Address): RunnerClient {
     channelOverride: client.getChannel(),
   });
 
+  const state = (timeoutMs: number): Promise<RunnerState> =>
+    new Promise((resolve, reject) => {
+      const options = { deadline: Date.now() + timeoutMs };
+      sandboxes.getCapabilities({}, new Metadata(), options, (error, response) => {
+        if (error) reject(fromServiceError(error));
+        else {
+          const load = response.load ?? Load.fromPartial({});
+          resolve({ runnerId: response.runnerId, ...load });
+        }
+      });
+    });
   return {
     run: (request, { assertion, requestId, deadlineMs, signal }) =>
       new Promise((resolve, reject) => {
@@ -191,17 +207,7 @@ export function connectRunner(address: Address): RunnerClient {
         call.cancel();
       }
     },
-    state: (timeoutMs) =>
-      new Promise((resolve, reject) => {
-        const options = { deadline: Date.now() + timeoutMs };
-        sandboxes.getCapabilities({}, new Metadata(), options, (error, response) => {
-          if (error) reject(fromServiceError(error));
-          else {
-            const { running = 0, capacity = 0, draining = false } = response.load ?? {};
-            resolve({ runnerId: response.runnerId, running, capacity, draining });
-          }
-        });
-      }),
+    state,
     hold: (role, context) =>
       new Promise((resolve, reject) => {
         const options = { deadline: Date.now() + context.deadlineMs };
@@ -211,11 +217,10 @@ export function connectRunner(address: Address): RunnerClient {
         call.on('end', () => reject(new OutriderError('UPSTREAM_LOST', 'the runner is stopping')));
       }),
     problem: (timeoutMs) =>
-      new Promise((resolve) => {
-        client.waitForReady(Date.now() + timeoutMs, (error) =>
-          resolve(error ? 'the runner does not answer' : undefined),
-        );
-      }),
+      state(timeoutMs).then(
+        ({ unready }) => (unready ? UNREADY : undefined),
+        () => 'the runner does not answer',
+      ),
     close: () => client.close(),
   };
 }

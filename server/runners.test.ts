@@ -14,6 +14,7 @@ class Played implements RunnerClient {
   running = 0;
   capacity = 10;
   draining = false;
+  unready = false;
   silent = false;
   /** What a run is refused with. */
   refuses: ErrorCode | undefined;
@@ -47,8 +48,8 @@ class Played implements RunnerClient {
 
   async state() {
     if (this.silent) throw new OutriderError('UPSTREAM_UNREACHABLE', '');
-    const { id: runnerId, running, capacity, draining } = this;
-    return { runnerId, running, capacity, draining };
+    const { id: runnerId, running, capacity, draining, unready } = this;
+    return { runnerId, running, capacity, draining, unready };
   }
 
   async hold(): Promise<() => void> {
@@ -297,11 +298,14 @@ test('runners of the same name are told apart', async (t) => {
   assert.ok(played.every(({ runs }) => runs > 0));
 });
 
-test('there is a problem only where none of them answers', async (t) => {
+test('there is a problem only where none of them answers, or none of those is ready', async (t) => {
   const { played, runners, asked } = await rig(t);
   for (const one of played.slice(1)) one.silent = true;
   await asked();
   assert.equal(await runners.problem(), undefined);
+  for (const one of played) one.unready = true;
+  await asked();
+  assert.match((await runners.problem()) ?? '', /no runner is ready/);
   for (const one of played) one.silent = true;
   await asked();
   assert.equal(await runners.problem(), 'no runner answers');

@@ -4,7 +4,13 @@ import type { Logger } from '#core/log';
 import type { Datasource, RunRequest, RunResponse, Sandbox } from '#proto';
 import { assertSomeRunner } from './config-check.ts';
 import { rendezvous } from './rendezvous.ts';
-import { connectRunner, type RunContext, type Runner, type RunnerClient } from './runner-client.ts';
+import {
+  connectRunner,
+  type RunContext,
+  type Runner,
+  type RunnerClient,
+  UNREADY,
+} from './runner-client.ts';
 
 const ASK_EVERY_MS = 2_000;
 const ANSWER_WITHIN_MS = 1_500;
@@ -40,6 +46,8 @@ interface Member {
   others: number;
   capacity: number;
   draining: boolean;
+  /** Something is missing there that programs need. It may still run them: they are told what is missing. */
+  unready: boolean;
   /** Since when it does not answer. */
   silentSince: number | undefined;
   /** Programs that it runs for this server. */
@@ -70,6 +78,7 @@ export class Runners implements Runner {
       others: 0,
       capacity: 1,
       draining: false,
+      unready: false,
       silentSince: now(),
       running: 0,
     }));
@@ -139,8 +148,9 @@ export class Runners implements Runner {
 
   async problem(): Promise<string | undefined> {
     await this.#asked;
-    const silent = this.#members.filter(({ silentSince }) => silentSince !== undefined).length;
-    return silent < this.#members.length ? undefined : 'no runner answers';
+    const answering = this.#members.filter(({ silentSince }) => silentSince === undefined);
+    if (answering.length === 0) return 'no runner answers';
+    return answering.every(({ unready }) => unready) ? UNREADY : undefined;
   }
 
   close(): void {
@@ -226,6 +236,7 @@ export class Runners implements Runner {
           member.runnerId = state.runnerId;
           member.capacity = Math.max(1, state.capacity);
           member.draining = state.draining;
+          member.unready = state.unready;
           member.others = Math.max(0, state.running - member.running);
         } catch (error) {
           this.#learn(member, toOutriderError(error), true);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -99,6 +100,30 @@ for (const part of ['proxy', 'runner', 'server', 'gateway'] as const)
     const left = mesh.processes().filter(({ parent }) => parent === 1);
     assert.deepEqual(left, [], 'nothing of the killed part runs on');
   });
+
+test('L1: while the proxy is away runner, server and gateway are not ready, and say where to look; and are again', async () => {
+  const { runner, server } = mesh.ports;
+  const gateway = Number(new URL(mesh.url).port);
+  const ready = async (port: number) => {
+    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+    return answer.ok ? '' : Object.keys(Object(await answer.json()).problems).join();
+  };
+  const all = async () => Promise.all([runner, server, gateway].map(ready));
+  await until('control: they are ready', async () => (await all()).join('') === '');
+  const away = new AbortController();
+  const keptAway = (async () => {
+    for (; !away.signal.aborted; await sleep(20))
+      for (const { pid } of mesh.processes().filter(({ argv }) => argv.includes('proxy')))
+        spawnSync('kill', ['-KILL', String(pid)]); // it may be gone by now
+  })();
+  await until(
+    'they say so',
+    async () => (await all()).join(' ') === 'proxy runner servers',
+  ).finally(() => away.abort());
+  await keptAway;
+  await until('they are ready', async () => (await all()).join('') === '');
+  await recovers(mesh);
+});
 
 test('kill -9 of the launcher: its runner says so and ends, and is started again with everything that it had cleared up', async () => {
   const [launcher, runner] = [mesh.part('launcher'), mesh.part('runner')];

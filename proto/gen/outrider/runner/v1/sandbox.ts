@@ -233,6 +233,8 @@ export interface Load {
   capacity: number;
   /** No new work is taken. */
   draining: boolean;
+  /** Something is missing that programs need: /readyz of the runner says what. At most some seconds old. */
+  unready: boolean;
 }
 
 export interface WatchDatasourcesRequest {
@@ -1939,7 +1941,7 @@ export const ProfileStatus: MessageFns<ProfileStatus> = {
 };
 
 function createBaseLoad(): Load {
-  return { running: 0, capacity: 0, draining: false };
+  return { running: 0, capacity: 0, draining: false, unready: false };
 }
 
 export const Load: MessageFns<Load> = {
@@ -1952,6 +1954,9 @@ export const Load: MessageFns<Load> = {
     }
     if (message.draining !== false) {
       writer.uint32(24).bool(message.draining);
+    }
+    if (message.unready !== false) {
+      writer.uint32(32).bool(message.unready);
     }
     return writer;
   },
@@ -1993,6 +1998,14 @@ export const Load: MessageFns<Load> = {
             message.draining = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.unready = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2013,6 +2026,7 @@ export const Load: MessageFns<Load> = {
     message.running = object.running ?? 0;
     message.capacity = object.capacity ?? 0;
     message.draining = object.draining ?? false;
+    message.unready = object.unready ?? false;
     return message;
   },
 };
