@@ -47,7 +47,7 @@ test('L5: what keeps it from starting is one clear line and exit code 1', async 
       root,
       /^outrider gateway: unknown option --lisen \(did you mean "--listen"\?\)$/m,
     ],
-    [['--config', '/does/not/exist'], root, /^outrider gateway: .*cannot be read$/m],
+    [['--config', '/does/not/exist'], root, /^outrider gateway: .*cannot be read \(ENOENT\)$/m],
     [
       ['--insecure', '--listen', '0.0.0.0:0'],
       root,
