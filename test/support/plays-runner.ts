@@ -1,4 +1,4 @@
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { type Address, formatAddress, parseAddress } from '#core/address';
 import { OutriderError } from '#core/errors';
 import { type CallContext, unary, unimplemented } from '#core/grpc';
@@ -6,8 +6,11 @@ import {
   type CancelExecRequest,
   type ExecServiceServer,
   ExecServiceService,
+  GetCapabilitiesResponse,
   type RunRequest,
   type RunResponse,
+  type SandboxServiceServer,
+  SandboxServiceService,
 } from '#proto';
 
 /** How the player answers a `Run`; it is aborted by `CancelExec` with its key, too. */
@@ -15,7 +18,7 @@ export type Play = (request: RunRequest, context: CallContext) => Promise<RunRes
 
 /**
  * A gRPC server that plays the runner in tests of the parts before it: a real ExecService on a free port of 127.0.0.1 that
- * answers `Run` as told, takes all callers for one, and runs no program.
+ * answers `Run` as told, says that it is ready, takes all callers for one, and runs no program.
  */
 export async function playRunner(play: Play): Promise<{ address: Address; close: () => void }> {
   const server = new Server();
@@ -53,7 +56,21 @@ export async function playRunner(play: Play): Promise<{ address: Address; close:
       () => {},
     ),
   };
+  const sandboxes: SandboxServiceServer = {
+    createSandbox: absent('CreateSandbox'),
+    getSandbox: absent('GetSandbox'),
+    listSandboxes: absent('ListSandboxes'),
+    deleteSandbox: absent('DeleteSandbox'),
+    watchDatasources: (call) => void call.emit('error', { code: status.UNIMPLEMENTED }),
+    getCapabilities: unary(
+      'GetCapabilities',
+      async () =>
+        GetCapabilitiesResponse.fromPartial({ runnerId: 'played', load: { capacity: 64 } }),
+      () => {},
+    ),
+  };
   server.addService(ExecServiceService, service);
+  server.addService(SandboxServiceService, sandboxes);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),
