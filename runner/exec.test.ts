@@ -58,6 +58,8 @@ class PlayedSidecar {
       for (const answer of held) answer();
     };
   }
+  /** Said before the next `unbound`. */
+  lastWord: Answer | undefined;
   /** Answers `bind` by going away. */
   refusesToBind = false;
 
@@ -101,6 +103,7 @@ class PlayedSidecar {
       if (request.$case === 'bind' && this.refusesToBind) call.end();
       else {
         const response = answerTo(request);
+        if (request.$case === 'unbind' && this.lastWord) call.write({ response: this.lastWord });
         const answer = () => void (response && call.write({ response }));
         if (request.$case === 'bind' && this.#held) this.#held.push(answer);
         else answer();
@@ -616,6 +619,18 @@ test('each refusal at the door is told to the exec that is bound, and to no othe
   assert.deepEqual(
     denied.map(({ reason, target }) => [reason, target]),
     [['host_not_allowed', 'https://x/']],
+  );
+});
+
+test('a refusal that is on its way when the program ends is told, too', async () => {
+  const denied: DeniedEvent[] = [];
+  const value = { execId: 'any', reason: 'host_not_allowed', rule: '', target: 'https://x/' };
+  sidecar.lastWord = { $case: 'denied', value };
+  await run('print(1)', { onDenied: (event) => void denied.push(event) });
+  sidecar.lastWord = undefined;
+  assert.deepEqual(
+    denied.map(({ reason }) => reason),
+    ['host_not_allowed'],
   );
 });
 

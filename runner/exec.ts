@@ -287,7 +287,6 @@ export class Exec {
     this.#sandbox.answer();
     for (const timer of this.#timers) clearTimeout(timer);
     this.order.signal.removeEventListener('abort', this.#onAbort);
-    this.#sandbox.attachment.onDenied = () => {};
     for (const stream of ['stdout', 'stderr'] as const) {
       const chunk = this.#accounts[stream].finish();
       if (chunk && !this.#unread) this.#queue.push({ stream, chunk, credit: 0 });
@@ -395,6 +394,9 @@ export class Exec {
       return await this.#sandbox.attachment.unbind(this.order.id);
     } catch {
       return NO_EGRESS; // the sidecar is gone: the exec's own end says so
+    } finally {
+      // Only now: what was refused just before the end may still have been on its way.
+      this.#sandbox.attachment.onDenied = () => {};
     }
   }
 
