@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { outriderArgv } from '#core/testing/outrider-argv';
+import manifest from '../package.json' with { type: 'json' };
 
 const run = (...argv: string[]) =>
   promisify(execFile)(process.execPath, [...outriderArgv(), ...argv]);
@@ -37,6 +38,14 @@ test('help is found where one looks for it, and wrong usage leaves stdout empty'
     assert.deepEqual([code, stdout], [2, '']);
     return stderr.startsWith('usage: outrider COMMAND');
   });
+});
+
+test('the version is that of the package, on stdout', async () => {
+  for (const how of ['--version', '-v', 'version']) {
+    const { stdout, stderr } = await run(how);
+    assert.equal(stdout, `outrider ${manifest.version} (Node ${process.version})\n`, how);
+    assert.equal(stderr, '');
+  }
 });
 
 test('`up` tells every option that it has', async () => {

@@ -3,7 +3,7 @@ import * as modules from 'node:module'; // what an older Node does not have must
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { HEAP_FLAGS, holdCompilers, holdHeap } from '#core/heap';
-import { packageRoot } from '#core/package-root';
+import { packageRoot, packageVersion } from '#core/package-root';
 import { nodeProblem } from './node-version.ts';
 
 /** The `outrider` command: chooses what to run and loads only that. */
@@ -24,7 +24,7 @@ const USAGE = `usage: outrider COMMAND
   launcher                 make sandboxes for the runner that started it
   keys DIRECTORY           make the keys of one mesh
 
-Each command explains itself with --help. Configuration: docs/config.md.
+Each command explains itself with --help; --version says which Outrider this is. Configuration: docs/config.md.
 `;
 
 type Command = (argv: readonly string[]) => Promise<number>;
@@ -95,6 +95,10 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
   if (name === '' || name === 'help' || name === '--help' || name === '-h') {
     (name === '' ? process.stderr : process.stdout).write(USAGE);
     return name === '' ? 2 : 0;
+  }
+  if (name === '--version' || name === '-v' || name === 'version') {
+    process.stdout.write(`outrider ${packageVersion()} (Node ${process.version})\n`);
+    return 0;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (!command) {

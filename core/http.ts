@@ -80,9 +80,19 @@ export function answerJson(
   headers: Record<string, string> = {},
 ): void {
   const text = `${JSON.stringify(body)}\n`;
+  answerText(response, status, { type: 'application/json', text }, headers);
+}
+
+/** Answers with a text of a media type that no browser is to take for another, and that nobody keeps. */
+export function answerText(
+  response: HttpResponse,
+  status: number,
+  { type, text }: { readonly type: string; readonly text: string },
+  headers: Record<string, string> = {},
+): void {
   response
     .writeHead(status, {
-      'content-type': 'application/json',
+      'content-type': type,
       'content-length': Buffer.byteLength(text),
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',

@@ -2,11 +2,12 @@ import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, type OutriderError, publicError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
-import { answerJson } from '#core/http';
+import { answerJson, answerText } from '#core/http';
 import type { HttpRequest, HttpResponse } from '#core/http-exchange';
 import { discardRest, StreamReset } from '#core/http2-relay';
 import { resetStream } from '#core/http2-reset';
 import { STATUS_CODES } from '#core/node-http';
+import { S3_ERROR_TYPE, s3Error, speaksS3 } from '#core/s3-error';
 import { REASONS, type Reason, rateLimitFields } from '#policies';
 import { denialOf, ownStatusOf, quotaOf, refused } from './refusal.ts';
 
@@ -32,7 +33,7 @@ export function statusOf(error: OutriderError): number {
   return denial ? REASONS[denial.reason].status : error.failure.http;
 }
 
-/** Answers a failure as JSON, or cuts an answer that had begun. */
+/** Answers a failure as JSON, to a client of S3 as S3 would, or cuts an answer that had begun. */
 export function answerRefusal(
   request: HttpRequest,
   response: HttpResponse,
@@ -46,7 +47,13 @@ export function answerRefusal(
   const { body, headers } = refusal(error, requestId);
   // Whoever is still sending a body is not read to its end.
   if (!request.complete) headers['connection'] = 'close';
-  answerJson(response, statusOf(error), body, headers);
+  const status = statusOf(error);
+  if (speaksS3(request.rawHeaders)) {
+    const { message } = publicError(error).error;
+    const { reason, rule } = denialOf(error) ?? {};
+    const text = s3Error({ status, message, reason, rule, requestId });
+    answerText(response, status, { type: S3_ERROR_TYPE, text }, headers);
+  } else answerJson(response, status, body, headers);
 }
 
 /** As `answerRefusal`, for a CONNECT, whose socket node:http has let go. */

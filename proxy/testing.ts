@@ -233,7 +233,7 @@ export interface Got {
   readonly headers: IncomingHttpHeaders;
   readonly rawHeaders: readonly string[];
   readonly body: string;
-  /** The `error` of a refusal. */
+  /** The `error` of a refusal; of one in the form of S3 its reason and rule. */
   readonly error: { readonly code?: string; readonly reason?: string; readonly rule?: string };
 }
 
@@ -416,7 +416,9 @@ function errorOf(text: string): Got['error'] {
       Object.entries(error).filter((entry) => typeof entry[1] === 'string'),
     );
   } catch {
-    return {};
+    const element = (name: string) => new RegExp(`<${name}>([^<]*)<`).exec(text)?.[1];
+    const [reason, rule] = [element('Reason'), element('Rule')];
+    return { ...(reason && { reason }), ...(rule && { rule }) };
   }
 }
 

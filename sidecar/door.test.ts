@@ -70,6 +70,24 @@ test('a connection from before a bind, or left from another exec, is never serve
   assert.equal(statusOf(await own.closed), 200);
 });
 
+test('a client of S3 is refused in the form of S3; whoever speaks otherwise, in JSON', async (t) => {
+  const { attach } = await rig(t);
+  const runner = await attach();
+  await runner.bind();
+  const asked = (more: string) =>
+    send(runner.door, get('http://bucket.s3.test/key', 'bucket.s3.test', more));
+  const told = await asked('x-amz-content-sha256: UNSIGNED-PAYLOAD\r\n');
+  assert.equal(reasonOf(told), 'host_not_allowed');
+  const [head = '', body = ''] = told.split('\r\n\r\n');
+  assert.match(head, /^HTTP\/1\.1 403 .*\r\ncontent-type: application\/xml\r\n/);
+  assert.match(head, new RegExp(`content-length: ${body.length}\\b`));
+  assert.match(
+    body,
+    /<Error><Code>AccessDenied<\/Code><Message>http:\/\/bucket\.s3\.test\/key: [^<]+ \(Outrider: host_not_allowed\)<\/Message>/,
+  );
+  assert.match(await asked(''), /content-type: application\/json[^]*\r\n\r\n\{"error"/);
+});
+
 const REFUSED = [
   ['a host that no rule names', get('http://other.test/', 'other.test'), 403, 'host_not_allowed'],
   ['a denied host', get('http://evil.test/', 'evil.test'), 403, 'host_denied'],

@@ -326,7 +326,9 @@ export class Door {
       exchange = this.#begin(ingress, request);
       if (!multiplexed) connection.current = exchange;
       const { requestId } = exchange;
-      exchange.onCut((refused) => answerRefusal(response, refused, requestId, !multiplexed));
+      exchange.onCut((refused) =>
+        answerRefusal({ request, response }, refused, requestId, !multiplexed),
+      );
       if (problem) throw new Refused(problem, problem === 'host_mismatch' ? { status: 400 } : {});
       this.#assertSound(request, wireOf(multiplexed, upgrading));
       const protocol = requestProtocol({
@@ -378,7 +380,7 @@ export class Door {
       this.#refuse(exchange, refused);
       const { heldMs } = this.#deps.journal;
       if (heldMs > 0) await sleep(heldMs, undefined, { ref: false });
-      answerRefusal(response, refused, exchange?.requestId ?? 'none', close);
+      answerRefusal({ request, response }, refused, exchange?.requestId ?? 'none', close);
       if (!close) drain(request);
     }
   }

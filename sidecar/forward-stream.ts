@@ -20,7 +20,7 @@ export function forwardStream(
   stream: ServerHttp2Stream,
   idleTimeoutMs: number,
 ): void {
-  const { exchange, response, binding, grant, nowMs, requestLimit } = call;
+  const { exchange, binding, grant, nowMs, requestLimit } = call;
   const token = binding.token(nowMs);
   const { responseBytes = Number.POSITIVE_INFINITY } = grant.limits;
   let outcome: Outcome = { verdict: 'allow' };
@@ -48,7 +48,7 @@ export function forwardStream(
     },
   });
   exchange.onCut((refused) => {
-    answerRefusal(response, refused, exchange.requestId, false);
+    answerRefusal(call, refused, exchange.requestId, false);
     relay.cut(refused);
   });
   answerer.setTimeout(idleTimeoutMs, () => exchange.cut(new Refused('idle_timeout')));
@@ -57,16 +57,13 @@ export function forwardStream(
 
 const NOTHING = Buffer.alloc(0);
 
-function failed(
-  { exchange, response }: ForwardCall,
-  stream: ServerHttp2Stream,
-  error: unknown,
-): void {
+function failed(call: ForwardCall, stream: ServerHttp2Stream, error: unknown): void {
+  const { exchange } = call;
   if (exchange.ended) return;
   const refused = refusalOf(error, exchange.targetText);
   exchange.refuse(refused);
   if (error instanceof StreamReset && error.code !== 0) resetStream(stream, error.code);
-  else answerRefusal(response, refused, exchange.requestId, false);
+  else answerRefusal(call, refused, exchange.requestId, false);
 }
 
 function refusalOf(error: unknown, target: string | undefined): Refused {

@@ -175,7 +175,7 @@ export class AnswerRelay implements Http1Handler {
     if (this.#exchange.ended) return;
     const refused = linkFailure(error, this.#exchange.targetText);
     this.#exchange.refuse(refused);
-    answerRefusal(this.#response, refused, this.#exchange.requestId, !this.#request.complete);
+    this.#answer(refused, !this.#request.complete);
     drain(this.#request);
   }
 
@@ -184,8 +184,13 @@ export class AnswerRelay implements Http1Handler {
   }
 
   #cut(refused: Refused): void {
-    answerRefusal(this.#response, refused, this.#exchange.requestId, true);
+    this.#answer(refused, true);
     this.#controller?.abort(new Error('it is over'));
+  }
+
+  #answer(refused: Refused, close: boolean): void {
+    const sides = { request: this.#request, response: this.#response };
+    answerRefusal(sides, refused, this.#exchange.requestId, close);
   }
 }
 

@@ -1,8 +1,9 @@
 import { type ErrorCode, OutriderError } from '#core/errors';
 import { resetCode, trailersOnly } from '#core/grpc-status';
 import { STATUS_CODES } from '#core/node-http';
+import { S3_ERROR_TYPE, s3Error, speaksS3 } from '#core/s3-error';
 import { type NamedQuota, type Near, REASONS, type Reason, rateLimitFields } from '#policies';
-import type { ProgramResponse } from './program-side.ts';
+import type { ProgramRequest, ProgramResponse } from './program-side.ts';
 
 /** What a refusal may say besides its reason. */
 export interface RefusalDetails {
@@ -53,9 +54,15 @@ export function toRefused(thrown: unknown): Refused {
   return thrown instanceof Refused ? thrown : new Refused('internal', { cause: thrown });
 }
 
+/** A request and the answer to it. */
+interface Answered {
+  readonly request: Pick<ProgramRequest, 'rawHeaders'>;
+  readonly response: ProgramResponse;
+}
+
 /** Answers a refusal; `close` ends the connection after it. An answer that has begun cannot be taken back: it is cut. */
 export function answerRefusal(
-  response: ProgramResponse,
+  { request, response }: Answered,
   refused: Refused,
   requestId: string,
   close: boolean,
@@ -65,7 +72,7 @@ export function answerRefusal(
     else response.destroy();
     return;
   }
-  const { headers, body, ours } = render(refused, requestId);
+  const { headers, body, ours } = render(refused, requestId, speaksS3(request.rawHeaders));
   if (response.grpc === true && response.writeOnly) {
     const message = `${refused.message} (${refused.reason})`;
     response.writeOnly(trailersOnly(refused.failure.grpc, message, ours));
@@ -79,7 +86,7 @@ export function answerRefusal(
 
 /** The same answer as bytes, for a connection that no `ServerResponse` stands for; always the last on it. */
 export function refusalBytes(refused: Refused, requestId: string): Buffer {
-  const { headers, body } = render(refused, requestId);
+  const { headers, body } = render(refused, requestId, false);
   headers.push('connection', 'close');
   const lines = [`HTTP/1.1 ${refused.status} ${phraseOf(refused)}`];
   for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`);
@@ -94,17 +101,26 @@ function phraseOf({ status, reason }: Refused): string {
 function render(
   refused: Refused,
   requestId: string,
+  toS3: boolean,
 ): { headers: string[]; ours: string[]; body: string } {
-  const { code, message, reason, rule, retryAfterMs, quota } = refused;
-  const allowed = refused.allowed?.();
-  const body = `${asciiJson({ error: { code, message, reason, rule, requestId, allowed } })}\n`;
-  const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
+  const { code, message, status, reason, rule, retryAfterMs, quota } = refused;
+  const type = toS3 ? S3_ERROR_TYPE : 'application/json';
+  const body = toS3
+    ? s3Error({ status, message, reason, rule, requestId })
+    : jsonBody(refused, requestId);
+  const headers = ['content-type', type, 'content-length', String(body.length)];
   const ours = ['cache-control', 'no-store', 'x-outrider-error', code, 'x-outrider-reason', reason];
   if (rule !== null) ours.push('x-outrider-rule', rule);
   if (retryAfterMs !== undefined)
     ours.push('retry-after', String(Math.max(1, Math.ceil(retryAfterMs / 1000))));
   if (quota) ours.push(...rateLimitFields(quota));
   return { headers: [...headers, ...ours], ours, body };
+}
+
+function jsonBody(refused: Refused, requestId: string): string {
+  const { code, message, reason, rule } = refused;
+  const allowed = refused.allowed?.();
+  return `${asciiJson({ error: { code, message, reason, rule, requestId, allowed } })}\n`;
 }
 
 /** A character of it is a byte. */

@@ -53,10 +53,10 @@ ${rows.join('\n')}
   });
   return `# Reasons
 
-Every refused request out of a sandbox has one of these reasons: in the \`error.reason\` of the JSON body, in the header
-\`x-outrider-reason\`, in audit records, in the label of \`outrider_denials_total\`, and in the \`expect\` of a PolicyTest. The list is
-closed, and some of its reasons belong to what a later version does. The status is the usual one: the layer that answers may
-have a better one. This page is made from \`policies/reason.ts\`.
+Every refused request out of a sandbox has one of these reasons: in the \`error.reason\` of the JSON body (for a client of S3 the
+\`Reason\` of S3's own form), in the header \`x-outrider-reason\`, in audit records, in the label of \`outrider_denials_total\`, and in
+the \`expect\` of a PolicyTest. The list is closed, and some of its reasons belong to what a later version does. The status is the
+usual one: the layer that answers may have a better one. This page is made from \`policies/reason.ts\`.
 
 ${sections.join('\n')}`;
 }

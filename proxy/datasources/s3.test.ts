@@ -555,6 +555,23 @@ test('F3: what is refused is refused before anything is dialled, and what is nex
   assert.equal(origin.seen[0]?.headers['x-amz-meta-a'], 'b');
 });
 
+test('a client of S3 is refused in the form of S3, with the reason; whoever speaks otherwise, in JSON', async (t) => {
+  const { ask, origin } = await s3Mesh(t);
+  const target = '/s3/data/tenantB/k';
+  const told = await ask(target, { headers: { 'X-Amz-Content-Sha256': EMPTY_SHA256 } });
+  assert.equal(told.status, 403);
+  assert.equal(told.headers['content-type'], 'application/xml');
+  assert.equal(Number(told.headers['content-length']), told.body.length);
+  assert.match(told.body, /^<\?xml [^]*<Error><Code>AccessDenied<\/Code><Message>[^<]+</);
+  const reason = String(told.headers['x-outrider-reason']);
+  assert.ok(told.body.includes(`<Reason>${reason}</Reason>`), told.body);
+  assert.match(told.body, /<RequestId>[^<]+<\/RequestId><\/Error>\n$/);
+  const other = await ask(target);
+  assert.equal(other.headers['content-type'], 'application/json');
+  assert.equal(other.error.reason, reason);
+  assert.equal(origin.seen.length, 0);
+});
+
 test('what S3 says of a failure is searched for the credential; an object is not, and may be encoded', async (t) => {
   const { ask } = await s3Mesh(t, {}, (seen, response) => {
     const failed = seen.url.includes('fails');

@@ -17,6 +17,13 @@ def status(call, **given):
         return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
+def refusal(call, **given):
+    try:
+        call(**BUCKET, **given)
+    except ClientError as error:
+        return [error.response["Error"].get(name) for name in ("Code", "Reason")]
+
+
 def listed():
     answer = s3.list_objects(**BUCKET, Prefix="work/")
     return [one["Key"] for one in answer.get("Contents", [])]
@@ -36,6 +43,7 @@ said = {
     # Ceph's smallest store says that it has copied, and has not: that the request is signed right is what it is asked here.
     "copy": status(s3.copy_object, Key="work/e", CopySource={**BUCKET, "Key": KEYS[0]}),
     "copy from outside": status(s3.copy_object, Key="work/e", CopySource="work/tenantA/told"),
+    "told": refusal(s3.copy_object, Key="work/e", CopySource="work/tenantA/told"),
     "copy of a version": status(s3.copy_object, Key="work/e", CopySource={**BUCKET, "Key": KEYS[0], "VersionId": "1"}),
     "delete outside": status(s3.delete_objects, **delete([*KEYS, "tenantA/told"])),
     "left": listed(),
