@@ -2,7 +2,7 @@
 import * as modules from 'node:module'; // what an older Node does not have must not be named here
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { HEAP_FLAGS, holdCompilers, holdHeap } from '#core/heap';
+import { HEAP_FLAGS, holdCompilers, holdHeap, inlineMore } from '#core/heap';
 import { packageRoot, packageVersion } from '#core/package-root';
 import { nodeProblem } from './node-version.ts';
 
@@ -114,7 +114,10 @@ async function main([name = '', ...argv]: readonly string[]): Promise<number> {
 
 /** What has to be done before anything else is loaded. */
 function prepare([name = '']: readonly string[]): void {
-  if (PARTS.has(name)) holdHeap(); // `runPart` releases it
+  if (PARTS.has(name)) {
+    holdHeap(); // `runPart` releases it
+    inlineMore();
+  }
   if (name === 'sidecar') holdCompilers(); // its first exec releases them
   // After that: what is cached is only good for the flags of V8 that it was made with, and each set of them has its own place. Not the
   // default under /tmp: what is cached is code, and another user could have put it there first.

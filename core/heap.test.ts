@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import test from 'node:test';
+import { INLINING } from './heap.ts';
 
 test('what every part uses of Node is loaded before V8 is told anything, while what it has compiled in advance is of use', () => {
   const code = `
@@ -32,6 +33,13 @@ test('nothing is optimised while the compilers are held, and what runs often is 
     process.stdout.write(JSON.stringify([held, within(10_000)]));
   `;
   assert.deepEqual(JSON.parse(run(code, '--allow-natives-syntax')), [false, true]);
+});
+
+test('this Node has the options of inlining by these names; control: another is none', () => {
+  for (const option of INLINING)
+    assert.equal(spawnSync(process.execPath, [option, '-e', '']).status, 0, option);
+  const [first = ''] = INLINING;
+  assert.notEqual(spawnSync(process.execPath, [`${first.split('=')[0]}s=1`, '-e', '']).status, 0);
 });
 
 function run(code: string, ...options: readonly string[]): string {

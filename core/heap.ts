@@ -33,6 +33,21 @@ export function releaseHeap(): void {
   setFlagsFromString(`--semi-space-growth-factor=${YOUNG_FACTOR}`);
 }
 
+/**
+ * How much of what it calls V8 puts into a function that it optimises: twice as much as by default. A request's way is many small functions
+ * in a row; a sidecar and a proxy take about a twentieth less processor time for one with it.
+ */
+export const INLINING: readonly string[] = [
+  '--max-inlined-bytecode-size=920',
+  '--max-inlined-bytecode-size-cumulative=1840',
+  '--max-inlined-bytecode-size-small=60',
+];
+
+/** From here on what runs often is compiled so. For a part that answers requests; after `holdHeap`, which loads what Node brings. */
+export function inlineMore(): void {
+  for (const flag of INLINING) setFlagsFromString(flag);
+}
+
 /** Those that are on by default: the second in every Node from V8 13 on. */
 const COMPILERS = Number.parseInt(process.versions.v8, 10) < 13 ? ['opt'] : ['opt', 'maglev'];
 
