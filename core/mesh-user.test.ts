@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before as beforeAll, describe, type TestContext, test } from 'node:test';
-import { MESH_UID, meshUser, powerIn, uidOf } from './mesh-user.ts';
+import { MESH_UID, meshUser, powerIn, threadStatuses, uidOf } from './mesh-user.ts';
 import { packageRoot } from './package-root.ts';
 import { temporaryDirectory } from './testing/directory.ts';
 
@@ -171,6 +171,20 @@ describe('giving up root', AS_ROOT, () => {
       assert.equal(givingUp(MESH_UID, '"served"', { before }), 'CONFIG_INVALID');
     });
   });
+});
+
+test('a thread that ends while all are looked at keeps no part from starting; where none is shown it does not start', (t) => {
+  const tasks = temporaryDirectory(t);
+  const at = (thread: string) => join(tasks, thread);
+  for (const thread of ['1', '2', '3']) mkdirSync(at(thread));
+  writeFileSync(join(at('1'), 'status'), 'Uid: 0');
+  writeFileSync(join(at('3'), 'status'), 'Uid: 7');
+  assert.deepEqual(threadStatuses(tasks), ['Uid: 0', 'Uid: 7'], '2 has ended');
+  for (const thread of ['1', '3']) rmSync(join(at(thread), 'status'));
+  assert.throws(() => threadStatuses(tasks), /shows no thread/);
+  mkdirSync(join(at('1'), 'status'));
+  assert.throws(() => threadStatuses(tasks), /EISDIR/, 'any other fault is one');
+  assert.throws(() => threadStatuses(at('4')), /ENOENT/);
 });
 
 test('an ordinary user has nothing to give up', () => {

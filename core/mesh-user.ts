@@ -75,7 +75,13 @@ export function giveUpRoot(uid: number): void {
     );
   }
   process.on('SIGUSR1', () => {}); // another process of this user may send it
-  for (const status of threadStatuses(uid)) {
+  let statuses: string[];
+  try {
+    statuses = threadStatuses('/proc/self/task');
+  } catch (error) {
+    throw notGivenUp(uid, '/proc does not show whether it did', error);
+  }
+  for (const status of statuses) {
     const problem = powerIn(status, uid);
     if (problem !== undefined) throw notGivenUp(uid, `${problem} stayed`);
   }
@@ -100,13 +106,27 @@ export function powerIn(status: string, uid: number): string | undefined {
   return wanted.find(([name, form]) => !form.test(is(name)))?.[0];
 }
 
-function threadStatuses(uid: number): string[] {
-  try {
-    const threads = readdirSync('/proc/self/task');
-    return threads.map((thread) => readFileSync(`/proc/self/task/${thread}/status`, 'utf8'));
-  } catch (error) {
-    throw notGivenUp(uid, '/proc does not show whether it did', error);
-  }
+/**
+ * The `status` of each thread below such a directory as `/proc/self/task`. One that ends while they are read has no power any more.
+ * @throws what keeps them from being read, or where there is none
+ */
+export function threadStatuses(tasks: string): string[] {
+  const statuses = readdirSync(tasks).flatMap((thread) => {
+    try {
+      return [readFileSync(join(tasks, thread, 'status'), 'utf8')];
+    } catch (error) {
+      if (hasEnded(error)) return [];
+      throw error;
+    }
+  });
+  if (statuses.length === 0) throw new Error(`${tasks} shows no thread`);
+  return statuses;
+}
+
+/** A thread that has ended has no directory, or one that cannot be read any more. */
+function hasEnded(error: unknown): boolean {
+  if (!(error instanceof Error && 'code' in error)) return false;
+  return error.code === 'ENOENT' || error.code === 'ESRCH';
 }
 
 function notGivenUp(uid: number, why: string, cause?: unknown): OutriderError {

@@ -46,9 +46,9 @@ before(async () => {
   api = await startExampleApi(mesh.ports.example, SECRET);
 });
 after(async () => {
+  await closeServer(server); // first: where the mesh did not start there is only this, and it would keep the process
   await api.close();
   await mesh.stop();
-  await closeServer(server);
 });
 
 /** What the test needs of the package. */
