@@ -220,7 +220,8 @@ aws s3 ls --endpoint-url "$1"`,
     open: '/',
     works: / reports\n/,
     hostRefused: /Failed to connect to proxy URL/,
-    pathRefused: /An error occurred \(403\) when calling the ListBuckets operation.*Forbidden/,
+    pathRefused:
+      /An error occurred \(AccessDenied\) when calling the ListBuckets operation.*: no rule allows this path of the host \(Outrider: path_not_allowed, rule \w+\)/,
     distrusts: /SSL validation failed/,
   },
   {
