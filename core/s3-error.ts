@@ -3,8 +3,8 @@ export interface S3Refusal {
   /** HTTP status of the answer. */
   readonly status: number;
   readonly message: string;
-  readonly reason: string | undefined;
-  readonly rule: string | null | undefined;
+  readonly reason?: string | undefined;
+  readonly rule?: string | null | undefined;
   readonly requestId: string;
 }
 

@@ -9,7 +9,7 @@ import { resetStream } from '#core/http2-reset';
 import { STATUS_CODES } from '#core/node-http';
 import { S3_ERROR_TYPE, s3Error, speaksS3 } from '#core/s3-error';
 import { REASONS, type Reason, rateLimitFields } from '#policies';
-import { denialOf, ownStatusOf, quotaOf, refused } from './refusal.ts';
+import { type Denial, denialOf, ownStatusOf, quotaOf, refused } from './refusal.ts';
 
 /** What a canonicalisation that failed means to the caller. */
 export function refusedTarget(reason: Reason): OutriderError {
@@ -49,9 +49,7 @@ export function answerRefusal(
   if (!request.complete) headers['connection'] = 'close';
   const status = statusOf(error);
   if (speaksS3(request.rawHeaders)) {
-    const { message } = publicError(error).error;
-    const { reason, rule } = denialOf(error) ?? {};
-    const text = s3Error({ status, message, reason, rule, requestId });
+    const text = s3Error({ status, ...body.error });
     answerText(response, status, { type: S3_ERROR_TYPE, text }, headers);
   } else answerJson(response, status, body, headers);
 }
@@ -109,10 +107,15 @@ function resetOf(error: unknown): StreamReset | undefined {
   return undefined;
 }
 
+interface RefusalBody {
+  readonly error: ReturnType<typeof publicError>['error'] &
+    Partial<Denial> & { readonly requestId: string };
+}
+
 function refusal(
   error: OutriderError,
   requestId: string,
-): { body: unknown; headers: Record<string, string> } {
+): { body: RefusalBody; headers: Record<string, string> } {
   const denial = denialOf(error);
   const shown = publicError(error);
   const quota = quotaOf(error);
