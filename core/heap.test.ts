@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import test from 'node:test';
-import { INLINING } from './heap.ts';
+import { COMPILING_SOONER, INLINING } from './heap.ts';
 
 test('what every part uses of Node is loaded before V8 is told anything, while what it has compiled in advance is of use', () => {
   const code = `
@@ -35,8 +35,8 @@ test('nothing is optimised while the compilers are held, and what runs often is 
   assert.deepEqual(JSON.parse(run(code, '--allow-natives-syntax')), [false, true]);
 });
 
-test('this Node has the options of inlining by these names; control: another is none', () => {
-  for (const option of INLINING)
+test('this Node has the options of compiling by these names; control: another is none', () => {
+  for (const option of [...INLINING, ...COMPILING_SOONER])
     assert.equal(spawnSync(process.execPath, [option, '-e', '']).status, 0, option);
   const [first = ''] = INLINING;
   assert.notEqual(spawnSync(process.execPath, [`${first.split('=')[0]}s=1`, '-e', '']).status, 0);

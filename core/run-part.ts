@@ -1,7 +1,7 @@
 import { assertSectionKept, type ConfigOf, loadConfig, partUsage, type Spec } from './config.ts';
 import { takeConfigFile } from './config-file.ts';
 import { type OutriderError, toOutriderError } from './errors.ts';
-import { releaseHeap } from './heap.ts';
+import { compileSooner, releaseHeap } from './heap.ts';
 import { endAtHangUp, untilSignal } from './lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 import { giveUpRoot, isRoot, type MeshUser, uidOf } from './mesh-user.ts';
@@ -103,6 +103,7 @@ export async function runPart<
     const { address, reload } = await starting;
     if (!reload) endAtHangUp();
     releaseHeap();
+    compileSooner();
     if (address !== undefined) log.info('ready', { address });
     let last = file;
     const readAgain = async (): Promise<void> => {
