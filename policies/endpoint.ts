@@ -1,5 +1,5 @@
 import type { Scheme } from './document.ts';
-import { type Host, parseHost, splitAuthority } from './host.ts';
+import { type Host, parseAuthority } from './host.ts';
 import { parsePath } from './path.ts';
 import { DEFAULT_PORT, splitAbsoluteForm } from './target.ts';
 
@@ -16,13 +16,12 @@ export interface Endpoint {
 export function parseEndpoint(text: string): Endpoint | string {
   const form = splitAbsoluteForm(text);
   if (!form.ok) return `this is not an endpoint (${form.reason})`;
-  const split = splitAuthority(form.authority);
-  if (typeof split === 'string') return `this is not an endpoint (${split})`;
-  const host = parseHost(split.host);
-  if (typeof host === 'string') return `this is not an endpoint (${host})`;
+  const authority = parseAuthority(form.authority);
+  if (typeof authority === 'string') return `this is not an endpoint (${authority})`;
   if (form.path.includes('?')) return 'an endpoint has no query';
   const path = parsePath(form.path);
   if (typeof path === 'string') return 'the path is not canonical';
   const basePath = path.text.replace(/\/$/, '');
-  return { scheme: form.scheme, host, port: split.port ?? DEFAULT_PORT[form.scheme], basePath };
+  const { host, port } = authority;
+  return { scheme: form.scheme, host, port: port ?? DEFAULT_PORT[form.scheme], basePath };
 }

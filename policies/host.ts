@@ -40,8 +40,35 @@ export function authorityText(host: Host, port: number, defaultPort: number): st
   return port === defaultPort ? name : `${name}:${port}`;
 }
 
+/** An authority, canonical. */
+export interface Authority {
+  readonly host: Host;
+  /** Null where it names none. */
+  readonly port: number | null;
+}
+
+/** Programs ask few hosts over and over, and some any. Longer ones than a name and a port are not kept. */
+const KNOWN_MAX = 256;
+const KNOWN_MAX_CHARACTERS = NAME_MAX + ':65535'.length;
+const knownAuthorities = new Map<string, Authority>();
+
+/** Host and port of `host[:port]`. */
+export function parseAuthority(text: string): Authority | Reason {
+  const before = knownAuthorities.get(text);
+  if (before) return before;
+  const split = splitAuthority(text);
+  if (typeof split === 'string') return split;
+  const host = parseHost(split.host);
+  if (typeof host === 'string') return host;
+  const authority = { host, port: split.port };
+  if (text.length > KNOWN_MAX_CHARACTERS) return authority;
+  if (knownAuthorities.size >= KNOWN_MAX) knownAuthorities.clear();
+  knownAuthorities.set(text, authority);
+  return authority;
+}
+
 /** Splits `host[:port]`; a port must be plain decimal, 1 to 65535, without leading zeros. */
-export function splitAuthority(authority: string): { host: string; port: number | null } | Reason {
+function splitAuthority(authority: string): { host: string; port: number | null } | Reason {
   const colon = authority.startsWith('[')
     ? authority.indexOf(':', authority.lastIndexOf(']'))
     : authority.indexOf(':');

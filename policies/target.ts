@@ -1,5 +1,5 @@
 import type { DatasourceType, Method, Protocol, Scheme } from './document.ts';
-import { authorityText, type Host, parseHost, splitAuthority } from './host.ts';
+import { authorityText, type Host, parseAuthority } from './host.ts';
 import { type Path, parsePath, queryRefusal, textBehind } from './path.ts';
 import type { Reason } from './reason.ts';
 
@@ -91,13 +91,12 @@ export function hostTarget(request: {
   /** Default http1. */
   readonly protocol?: RequestProtocol;
 }): Canonical<HostTarget | DatasourceTarget> {
-  const split = splitAuthority(request.authority);
-  if (typeof split === 'string') return refuse(split);
-  const host = parseHost(split.host);
-  if (typeof host === 'string') return refuse(host);
+  const authority = parseAuthority(request.authority);
+  if (typeof authority === 'string') return refuse(authority);
+  const { host } = authority;
   const rest = requestParts(request);
   if (typeof rest === 'string') return refuse(rest);
-  const port = split.port ?? DEFAULT_PORT[request.scheme];
+  const port = authority.port ?? DEFAULT_PORT[request.scheme];
   if (isAliasDomain(host)) {
     // A datasource has one port and one scheme: any other spelling would be a second target.
     if (port !== DEFAULT_PORT.http) return refuse('alias_unknown');
@@ -110,13 +109,12 @@ export function hostTarget(request: {
 /** The target of `CONNECT host:port`; the port must be given. */
 export function tunnelTarget(authority: string): Canonical<TunnelTarget> {
   if (/[/?#]/.test(authority)) return refuse('request_target_malformed');
-  const split = splitAuthority(authority);
-  if (typeof split === 'string') return refuse(split);
-  const host = parseHost(split.host);
-  if (typeof host === 'string') return refuse(host);
-  if (split.port === null) return refuse('port_malformed');
+  const parsed = parseAuthority(authority);
+  if (typeof parsed === 'string') return refuse(parsed);
+  const { host, port } = parsed;
+  if (port === null) return refuse('port_malformed');
   if (isAliasDomain(host)) return refuse('connect_not_allowed');
-  return accept({ kind: 'tunnel', host, port: split.port });
+  return accept({ kind: 'tunnel', host, port });
 }
 
 /**

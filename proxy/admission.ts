@@ -104,19 +104,34 @@ export interface Addressed
 const OWN_PROOF = ['dpop'];
 
 /**
- * Resolves the name, checks every address, and only then reads the secret and writes the head anew.
+ * Resolves the name, checks every address, and only then reads the secret and writes the head anew. A promise only where something must be
+ * waited for.
  * @throws {OutriderError} EGRESS_DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, CREDENTIAL_UNAVAILABLE, UNIMPLEMENTED
  */
-export async function addressed(
+export function addressed(
   parts: Parts,
-  { caller, upstream }: Admitted,
+  allowed: Admitted,
   inspected: PreparedFrom,
-): Promise<Addressed> {
+): Addressed | Promise<Addressed> {
   const { resolver } = parts;
-  const found = resolver.known(upstream.host) ?? (await resolver.resolve(upstream.host));
-  const addresses = CheckedAddresses.check(upstream.grant, found);
-  const preparing = upstream.prepare(parts, inspected);
-  const prepared = preparing instanceof Promise ? await preparing : preparing;
+  const { upstream } = allowed;
+  const checked = (found: readonly Uint8Array[]): Addressed | Promise<Addressed> => {
+    const addresses = CheckedAddresses.check(upstream.grant, found);
+    const written = (prepared: Prepared) =>
+      writtenAnew(allowed, prepared, addresses, inspected.rawHeaders);
+    const preparing = upstream.prepare(parts, inspected);
+    return preparing instanceof Promise ? preparing.then(written) : written(preparing);
+  };
+  const known = resolver.known(upstream.host);
+  return known ? checked(known) : resolver.resolve(upstream.host).then(checked);
+}
+
+function writtenAnew(
+  { caller, upstream }: Admitted,
+  prepared: Prepared,
+  addresses: CheckedAddresses,
+  rawHeaders: readonly string[],
+): Addressed {
   const { trust, signs, inject, secrets, strip } = prepared;
   const { credential, scheme, host, port } = upstream;
   const sendsCredential = (inject.length > 0 || secrets.length > 0) && !signs;
@@ -125,7 +140,7 @@ export async function addressed(
   return {
     ...prepared,
     route: { credential, scheme, host, port, addresses, trust },
-    headers: upstreamHeaders(inspected.rawHeaders, {
+    headers: upstreamHeaders(rawHeaders, {
       host: upstream.authority,
       anonymous: upstream.anonymous,
       strip: [...strip, ...whole.strip, ...(keyThumbprint === undefined ? [] : OWN_PROOF)],

@@ -53,6 +53,9 @@ export function covering(redaction: RedactionStream): Transform {
   return stream;
 }
 
+/** Lists that nobody can change, and by which redactor nothing was found in them. */
+const clean = new WeakMap<readonly string[], Redactor>();
+
 /** Covers the names and values of an answer's head and trailers, and counts those that held a secret. */
 export class FieldCover {
   /** How many names and values were covered. */
@@ -72,8 +75,11 @@ export class FieldCover {
 
   /** Names and values, none of which has a line feed. Mostly there is nothing to cover in any, which one look at all of them says. */
   readonly coverAll = (texts: string[]): string[] => {
-    if (!this.#redactor) return texts;
+    const redactor = this.#redactor;
+    if (!redactor || clean.get(texts) === redactor) return texts;
     const all = texts.join('\n');
-    return this.#redactor.text(all) === all ? texts : texts.map(this.cover);
+    if (redactor.text(all) !== all) return texts.map(this.cover);
+    if (Object.isFrozen(texts)) clean.set(texts, redactor);
+    return texts;
   };
 }

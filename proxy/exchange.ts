@@ -66,7 +66,8 @@ async function send(
     onStatement: (text) => record.asks(text),
   });
   const { query, body } = inspecting instanceof Promise ? await inspecting : inspecting;
-  const there = await addressed(parts, allowed, { query, body, rawHeaders });
+  const addressing = addressed(parts, allowed, { query, body, rawHeaders });
+  const there = addressing instanceof Promise ? await addressing : addressing;
   const { inject, abandonment, onRejected } = there;
   const pool = parts.pools.for(there.route);
   const outbound: Outbound = {

@@ -191,13 +191,13 @@ class AnswerRelay implements Http1Handler {
     const { anonymous } = this.#outbound;
     const how = { status, anonymous, cover: this.#fields.coverAll };
     const headers = answerHeaders(raw, redactor, how);
-    if (status < 300) for (const pair of announce) headers.push(...pair);
     // Of an answer without a body the length says what there would be.
     const bodyless = method === 'HEAD' || status === 304;
     this.#length = bodyless ? 0 : lengthOf(headers);
     if (this.#length > this.#responseMax) throw answerTooLarge(this.#outbound.rule);
     if (this.#length > 0) open.expect(timeoutMs, this.#onSilence);
-    this.#response.writeHead(status, headers);
+    const ours = status < 300 ? announce.flat() : [];
+    this.#response.writeHead(status, ours.length === 0 ? headers : [...headers, ...ours]);
     process.nextTick(this.#headAlone);
   }
 

@@ -1,5 +1,6 @@
 import { namesCaller } from '#core/identity-fields';
 import { hyphened, knownNames } from '#core/known-names';
+import { madeOnce } from '#core/made-once';
 import { namesOtherRequest } from '#core/override-fields';
 
 /** Flat: name, value, name, value, as Node and undici take them. */
@@ -83,23 +84,38 @@ export function downstreamHeaders(raw: readonly Buffer[], how: DownstreamRules):
   );
 }
 
-/** As `downstreamHeaders`, of names and values that are text already. */
+/** As `downstreamHeaders`, of names and values that are text already. The list is nobody's to change. */
 export function downstreamText(
   text: readonly string[],
   { status = 200, anonymous, cover }: DownstreamRules,
 ): FlatHeaders {
   const hasLength = status >= 200 && status !== 204;
+  const returned = anonymous ? returnedWithoutCookies(text) : returnedAll(text);
+  return cover(hasLength ? returned : without(returned, ['content-length']));
+}
+
+const returnedAll = madeOnce((text) => {
   const named = connectionOptions(text);
+  return kept(text, (name) => !isOfConnection(name, named) && !isOwn(name));
+});
+
+const returnedWithoutCookies = madeOnce((text) =>
+  without(returnedAll(text), ['set-cookie', 'set-cookie2']),
+);
+
+function without(raw: readonly string[], names: readonly string[]): FlatHeaders {
+  return kept(raw, (name) => !names.includes(name));
+}
+
+/** Those whose name, in lower case, is to stay; frozen, since answers that begin with the same head share them. */
+function kept(raw: readonly string[], stays: (name: string) => boolean): FlatHeaders {
   const out: FlatHeaders = [];
-  for (let at = 0; at + 1 < text.length; at += 2) {
-    const name = text[at] ?? '';
-    const lower = name.toLowerCase();
-    if (isOfConnection(lower, named) || isOwn(lower)) continue;
-    if (!hasLength && lower === 'content-length') continue;
-    if (anonymous && (lower === 'set-cookie' || lower === 'set-cookie2')) continue;
-    out.push(name, text[at + 1] ?? '');
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const name = raw[at] ?? '';
+    if (stays(name.toLowerCase())) out.push(name, raw[at + 1] ?? '');
   }
-  return cover(out);
+  Object.freeze(out);
+  return out;
 }
 
 /** Every value of one header, in order. `name` is in lower case. */

@@ -1,5 +1,6 @@
 import { namesCaller } from '#core/identity-fields';
 import { hyphened, knownNames } from '#core/known-names';
+import { madeOnce } from '#core/made-once';
 import { namesOtherRequest } from '#core/override-fields';
 
 /** Headers that mean one connection only (RFC 9110, 7.6.1), and those that this hop writes itself. */
@@ -30,28 +31,40 @@ const isSpoofed = knownNames((name) => {
  * where the proxy puts a credential of its own. What is to be injected is added by the caller afterwards, so that nothing in the list
  * can remove or double it.
  */
-export function forwardedHeaders(rawHeaders: readonly string[], stripIdentity: boolean): string[] {
-  const nominated = connectionOptions(rawHeaders);
-  return filtered(
-    rawHeaders,
-    (name, value) =>
-      !ONE_HOP.has(name) &&
-      !nominated.has(name) &&
-      !isSpoofed(name) &&
-      !(stripIdentity && namesCaller(name) && !isAwsSignature(name, value)),
-  );
+export function forwardedHeaders(
+  rawHeaders: readonly string[],
+  stripIdentity: boolean,
+): readonly string[] {
+  return stripIdentity ? anonymousHeaders(rawHeaders) : ownHeaders(rawHeaders);
 }
 
-/** The headers of an answer that go back to the program. `x-outrider-*` can only be the proxy's own. */
-export function returnedHeaders(rawHeaders: readonly string[]): string[] {
+const ownHeaders = madeOnce((rawHeaders) => {
   const nominated = connectionOptions(rawHeaders);
   return filtered(
     rawHeaders,
-    (name) =>
-      name === 'content-length' ||
-      (!ONE_HOP.has(name) && !nominated.has(name) && !name.startsWith('proxy-')),
+    (name) => !ONE_HOP.has(name) && !nominated.has(name) && !isSpoofed(name),
   );
-}
+});
+
+const anonymousHeaders = madeOnce((rawHeaders) =>
+  filtered(
+    ownHeaders(rawHeaders),
+    (name, value) => !namesCaller(name) || isAwsSignature(name, value),
+  ),
+);
+
+/** The headers of an answer that go back to the program, frozen. `x-outrider-*` can only be the proxy's own. */
+export const returnedHeaders: (rawHeaders: readonly string[]) => string[] = madeOnce(
+  (rawHeaders) => {
+    const nominated = connectionOptions(rawHeaders);
+    return filtered(
+      rawHeaders,
+      (name) =>
+        name === 'content-length' ||
+        (!ONE_HOP.has(name) && !nominated.has(name) && !name.startsWith('proxy-')),
+    );
+  },
+);
 
 /**
  * The chunks of an upload hang on it and on what it covers: the proxy reads that, and removes it. It holds no secret, only what was made with
@@ -70,6 +83,7 @@ function filtered(
     const [name, value] = [rawHeaders[at] ?? '', rawHeaders[at + 1] ?? ''];
     if (keep(name.toLowerCase(), value)) kept.push(name, value);
   }
+  Object.freeze(kept); // for all that begin with the same head
   return kept;
 }
 

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { HeadersByName, HttpResponse } from '../http-exchange.ts';
+import { madeOnce } from '../made-once.ts';
 import { STATUS_CODES } from '../node-http.ts';
 import type { PlainRequest } from './plain-request.ts';
 
@@ -77,14 +78,25 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
   }
 
   /** @throws {Error} where a header cannot be sent, or the head has been written */
-  writeHead(status: number, headers: string[] | HeadersByName = []): this {
+  writeHead(status: number, headers: readonly string[] | HeadersByName = []): this {
     if (this.#head !== undefined) throw new Error('the head has been written');
     const phrase = this.statusMessage || STATUS_CODES[status] || 'unknown';
     if (!VALUE.test(phrase) || !(status >= 200 && status <= 999))
       throw new Error('the status line cannot be sent');
     this.statusCode = status;
+    const head = this.#headOf(headers);
+    // What the answer says itself goes before what the server wants, and not before what its client said.
+    if (head.saysConnection) this.shouldKeepAlive = this.#persists && !head.closes;
+    const date = head.hasDate ? '' : `date: ${dateNow()}\r\n`;
+    this.#framing = framingOf(this.#isHead || status === 204 || status === 304, head);
+    this.#head = `HTTP/1.1 ${status} ${phrase}\r\n${head.lines}${date}${this.#connectionLines(head)}`;
+    return this;
+  }
+
+  #headOf(headers: readonly string[] | HeadersByName): HeadText {
+    if (!this.#set && isFlat(headers)) return headOfFlat(headers);
     const head = new HeadText();
-    if (Array.isArray(headers))
+    if (isFlat(headers))
       for (let at = 0; at < headers.length; at += 2)
         this.#line(head, headers[at] ?? '', headers[at + 1]);
     else
@@ -94,12 +106,7 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
         else this.#line(head, name, value);
       }
     if (this.#set) for (const [name, value] of this.#set.values()) head.add(name, value);
-    // What the answer says itself goes before what the server wants, and not before what its client said.
-    if (head.saysConnection) this.shouldKeepAlive = this.#persists && !head.closes;
-    const date = head.hasDate ? '' : `date: ${dateNow()}\r\n`;
-    this.#framing = framingOf(this.#isHead || status === 204 || status === 304, head);
-    this.#head = `HTTP/1.1 ${status} ${phrase}\r\n${head.lines}${date}${this.#connectionLines(head)}`;
-    return this;
+    return head;
   }
 
   /** What is given with the head goes before what was set. */
@@ -280,6 +287,16 @@ class HeadText {
     }
     return true;
   }
+}
+
+const headOfFlat = madeOnce((headers) => {
+  const head = new HeadText();
+  for (let at = 0; at < headers.length; at += 2) head.add(headers[at] ?? '', headers[at + 1]);
+  return head;
+});
+
+function isFlat(headers: readonly string[] | HeadersByName): headers is readonly string[] {
+  return Array.isArray(headers);
 }
 
 /** Undefined: by what the body turns out to be. */
