@@ -1,5 +1,6 @@
 import type { AuditSink, AuditTurn } from './audit-line.ts';
 import { OutriderError } from './errors.ts';
+import { atTurnEnd } from './turn-end.ts';
 
 /** Lines that could not be written yet. */
 const OWED_MAX = 10_000;
@@ -38,7 +39,7 @@ export class TurnSink implements AuditSink {
     this.#lines.push(line);
     if (this.#due) return;
     this.#due = true;
-    setImmediate(() => this.#endTurn());
+    atTurnEnd(() => this.#endTurn());
   }
 
   /** Calls `written` once, by the end of this turn, when everything appended before has been written or could not be. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Http1Request } from './client.ts';
 import { ask, exactServer, poolTo, until } from './test-rig.ts';
 
@@ -186,3 +187,27 @@ test('a connector that throws is told to the handler, and holds no place', async
   for (const one of [ask(pool), ask(pool)]) assert.equal((await one.over()).outcome, 'thrown');
   assert.equal(calls, 2);
 });
+
+for (const [when, outcome] of [
+  ['before its request has been written is no answer to it', 'CLOSED'],
+  ['behind its request is (control)', 200],
+] as const)
+  test(`what comes ${when}`, async (t) => {
+    const server = await exactServer(t, (head) => (head.includes('/first') ? OK : undefined));
+    let ours: Socket | undefined;
+    const pool = poolTo(t, server, {
+      connect: (done) => {
+        const socket = connect(server.port, '127.0.0.1', () => done(null, socket));
+        ours = socket;
+      },
+    });
+    assert.equal((await ask(pool, { path: '/first' }).over()).outcome, 200);
+    for (let turns = 0; turns < 4; turns++) await turn(); // then the connection has rested
+    const heard = ask(pool, { path: '/second' });
+    assert.deepEqual(heard.calls, ['start']);
+    const connection = await server.connection();
+    if (outcome === 200) await connection.said(/second/);
+    ours?.emit('data', Buffer.from(OK)); // as if it had been there to read in this turn
+    assert.equal((await heard.over()).outcome, outcome);
+    assert.equal(connection.received.includes('/second'), outcome === 200);
+  });

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
+import { atTurnEnd } from '../turn-end.ts';
 import { Connection, type Timeouts } from './connection.ts';
 import { Http1Error } from './error.ts';
 import { asError, Exchange, tellError } from './exchange.ts';
@@ -180,7 +181,7 @@ export class Http1Pool {
     this.#resting.push(connection);
     if (this.#isTurning) return;
     this.#isTurning = true;
-    setImmediate(this.#onTurn);
+    atTurnEnd(this.#onTurn);
   }
 
   /** After the poll phase of this turn, which may have begun before they rested, and that of the next. */
@@ -189,7 +190,7 @@ export class Http1Pool {
     this.#rested = this.#resting;
     this.#resting = [];
     this.#isTurning = this.#rested.length > 0;
-    if (this.#isTurning) setImmediate(this.#onTurn);
+    if (this.#isTurning) atTurnEnd(this.#onTurn);
     for (const connection of rested) if (this.#all.has(connection)) this.#use(connection);
   };
 

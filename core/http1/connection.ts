@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
+import { byTurnEnd } from '../turn-end.ts';
 import type { AnswerHead } from './answer-head.ts';
 import { type AnswerEvents, AnswerParser } from './answer-parser.ts';
 import { Http1Error } from './error.ts';
@@ -36,6 +37,8 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
   #answered = false;
   #isPaused = false;
   #isGone = false;
+  /** What of the request waits for the end of the turn. */
+  #unsent: string | undefined;
   /** Ticks until it has taken too long; Infinity: it may. */
   #left = Infinity;
   /** How long it is kept without a request, and until when it is. */
@@ -74,7 +77,7 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
     const socket = this.#socket;
     this.#left = this.#options.timeouts.headTicks;
     if (body === undefined || (!(body instanceof Readable) && body.length === 0))
-      socket.write(head, 'latin1');
+      this.#writeByTurnEnd(head);
     else if (body instanceof Readable) {
       // What of the body is there goes with the head.
       socket.cork();
@@ -85,7 +88,7 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
       this.#writer = new BodyWriter(socket, body, length, this);
       this.#writer.start();
     } else if (body.length <= ONE_PIECE_BYTES)
-      socket.write(`${head}${body.toString('latin1')}`, 'latin1');
+      this.#writeByTurnEnd(`${head}${body.toString('latin1')}`);
     else {
       socket.cork();
       socket.write(head, 'latin1');
@@ -93,6 +96,17 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
       socket.uncork();
     }
   }
+
+  #writeByTurnEnd(text: string): void {
+    this.#unsent = text;
+    byTurnEnd(this.#writeNow);
+  }
+
+  readonly #writeNow = (): void => {
+    const text = this.#unsent;
+    this.#unsent = undefined;
+    if (text !== undefined) this.#socket.write(text, 'latin1');
+  };
 
   pause(): void {
     this.#isPaused = true;
@@ -225,6 +239,7 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
 
   readonly #onBytes = (bytes: Buffer): void => {
     if (!this.#exchange) return this.#leave(); // it answers nothing
+    if (this.#unsent !== undefined) return this.destroy(unasked());
     try {
       this.#parser.push(bytes);
     } catch (error) {
@@ -260,8 +275,13 @@ export class Connection implements AnswerEvents, BodyListener, Carrier {
   #gone(): void {
     this.#exchange = undefined;
     this.#writer = undefined;
+    this.#unsent = undefined;
     if (this.#isGone) return;
     this.#isGone = true;
     this.#options.onGone();
   }
+}
+
+function unasked(): Http1Error {
+  return new Http1Error('CLOSED', 'an answer came before the request was sent');
 }

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { HeadersByName, HttpResponse } from '../http-exchange.ts';
 import { madeOnce } from '../made-once.ts';
 import { STATUS_CODES } from '../node-http.ts';
+import { byTurnEnd } from '../turn-end.ts';
 import type { PlainRequest } from './plain-request.ts';
 
 const NAME = /^[!#$%&'*+.^_`|~\w-]+$/;
@@ -52,6 +53,8 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
   #framing: Framing | undefined;
   #isHeadOut = false;
   #trailers = '';
+  #hasSent = false;
+  #whole: Buffer | string | undefined;
 
   constructor(req: PlainRequest, side: AnswerSide, persists: boolean) {
     super();
@@ -231,9 +234,24 @@ export class PlainResponse extends EventEmitter implements HttpResponse {
       : `${this.#head}content-length: ${length}\r\n\r\n`;
   }
 
+  /** A whole answer waits for the others of this turn: who takes several is woken once. */
   #send(bytes: Buffer | string, isLast: boolean): void {
+    if (isLast && !this.#hasSent) {
+      this.#whole = bytes;
+      byTurnEnd(this.sendWhole);
+    } else this.#sendNow(bytes, isLast);
+  }
+
+  /** Writes now what waits for the end of the turn. */
+  readonly sendWhole = (): void => {
+    if (this.#whole !== undefined) this.#sendNow(this.#whole, true);
+    this.#whole = undefined;
+  };
+
+  #sendNow(bytes: Buffer | string, isLast: boolean): void {
     const side = this.#side;
     if (!side) return;
+    this.#hasSent = true;
     const { socket } = side;
     const more = isLast
       ? socket.write(bytes, 'latin1', this.#onFlushed)

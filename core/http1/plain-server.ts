@@ -181,6 +181,7 @@ class PlainConnection implements AnswerSide {
 
   /** Who says nothing more does not wait for an answer either: Node takes it so, too. */
   readonly #onEnd = (): void => {
+    this.#current?.sendWhole();
     this.socket.end();
   };
 
