@@ -19,22 +19,23 @@ const BATCH = 50;
 const GUARD: Guard = { type: 'prometheus', labels: { tenant: 'acme' }, endpoints: 'any' };
 
 const directory = mkdtempSync(join(tmpdir(), 'outrider-promql-'));
-const servers: { readonly child: ChildProcess; readonly url: string }[] = [];
+const children: ChildProcess[] = [];
+const urls: string[] = [];
 
 before(async () => {
-  servers.push(await serve('ours', ['acme']), await serve('all', ['acme', 'other']));
+  urls.push(await serve('ours', ['acme']), await serve('all', ['acme', 'other']));
 });
 
 after(async () => {
-  for (const { child } of servers) {
-    child.kill('SIGTERM');
-    await once(child, 'exit');
+  for (const child of children) {
+    const gone = once(child, 'exit');
+    if (child.kill('SIGTERM')) await gone;
   }
   rmSync(directory, { recursive: true, force: true });
 });
 
-/** A server over blocks made of some tenants' samples; it scrapes nothing. */
-async function serve(name: string, tenants: readonly string[]) {
+/** A server over blocks made of some tenants' samples, which scrapes nothing; resolves to where it is. */
+async function serve(name: string, tenants: readonly string[]): Promise<string> {
   const [data, samples, config] = ['data', 'samples', 'config.yml'].map((file) =>
     join(directory, `${name}-${file}`),
   ) as [string, string, string]; // as many as there are names
@@ -53,14 +54,18 @@ async function serve(name: string, tenants: readonly string[]) {
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
-  let address = '';
+  children.push(child);
+  // It says both at once, in either order.
+  let address: string | undefined;
+  let isReady = false;
   for await (const line of createInterface({ input: child.stderr })) {
     address = /Listening on.*address=(\S+)/.exec(line)?.[1] ?? address;
-    if (/ready to receive web requests/.test(line)) break;
+    isReady ||= /ready to receive web requests/.test(line);
+    if (isReady && address !== undefined) break;
   }
   child.stderr.resume();
-  assert.notEqual(address, '', 'prometheus says where it listens');
-  return { child, url: `http://${address}` };
+  assert.ok(address !== undefined, 'prometheus says where it listens');
+  return `http://${address}`;
 }
 
 function openMetrics(tenants: readonly string[]): string {
@@ -114,7 +119,7 @@ async function compare(queries: readonly string[]) {
   for (let i = 0; i < queries.length; i += BATCH) {
     const batch = queries.slice(i, i + BATCH);
     const answers = await Promise.all(
-      batch.map((query) => Promise.all(servers.map(({ url }) => answerOf(url, query)))),
+      batch.map((query) => Promise.all(urls.map((url) => answerOf(url, query)))),
     );
     for (const [j, [ours = '', all = '']] of answers.entries()) {
       if (ours !== all) found.differing.push(batch[j] ?? '');
