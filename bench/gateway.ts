@@ -12,6 +12,8 @@ const AT_ONCE = 16;
 const ROUNDS = 5;
 const ROUND_MS = 1_500;
 const SINGLE_CALLS = 1_500;
+/** Before them, so that nothing is compiled meanwhile: V8 does that on the cores that are measured. */
+const WARM_CALLS = 3_000;
 const STARTS = 5;
 
 /** Figures that one run gives together, by what they are of. */
@@ -38,6 +40,8 @@ const PARTS = [
       'cpu_over_bare',
       'added_p50_ms',
       'added_p99_ms',
+      'bare_undici_added_p50_ms',
+      'bare_undici_added_p99_ms',
     ],
     measure: speeds,
   },
@@ -72,7 +76,7 @@ async function speeds(identity: Identity): Promise<Record<string, number>> {
   try {
     return {
       ...(await rates(gateway, bare, identity.token)),
-      ...(await latencies(gateway, backend, identity.token)),
+      ...(await latencies(gateway, bare, backend, identity.token)),
     };
   } finally {
     await bare.end('SIGKILL');
@@ -113,27 +117,32 @@ async function rates(
   };
 }
 
-/** What a gateway adds to one call at a time. */
+/** What a gateway adds to one call at a time, and what a process adds that only passes it on. */
 async function latencies(
   gateway: Replica,
+  bare: Replica,
   backend: Replica,
   token: string,
 ): Promise<Record<string, number>> {
-  const through = new BenchClient(gateway.port, token, 1);
-  const straight = new BenchClient(backend.port, undefined, 1);
-  await Promise.all([through.open(), straight.open()]);
-  const [with_, without]: [number[], number[]] = [[], []];
-  for (let round = 0; round <= ROUNDS; round++) {
-    const a = await through.latencies(SINGLE_CALLS / ROUNDS);
-    const b = await straight.latencies(SINGLE_CALLS / ROUNDS);
-    if (round === 0) continue;
-    with_.push(...a);
-    without.push(...b);
-  }
-  await Promise.all([through.close(), straight.close()]);
+  const ways = [
+    { client: new BenchClient(gateway.port, token, 1), took: [] as number[] },
+    { client: new BenchClient(bare.port, undefined, 1), took: [] as number[] },
+    { client: new BenchClient(backend.port, undefined, 1), took: [] as number[] },
+  ] as const;
+  await Promise.all(ways.map(({ client }) => client.open()));
+  for (const { client } of ways) await client.latencies(WARM_CALLS);
+  for (let round = 0; round < ROUNDS; round++)
+    for (const { client, took } of ways)
+      took.push(...(await client.latencies(SINGLE_CALLS / ROUNDS)));
+  await Promise.all(ways.map(({ client }) => client.close()));
+  const [through, passed, straight] = ways.map(({ took }) => took);
+  const added = (took: number[] = [], at: number) =>
+    quantile(took, at) - quantile(straight ?? [], at);
   return {
-    added_p50_ms: quantile(with_, 0.5) - quantile(without, 0.5),
-    added_p99_ms: quantile(with_, 0.99) - quantile(without, 0.99),
+    added_p50_ms: added(through, 0.5),
+    added_p99_ms: added(through, 0.99),
+    bare_undici_added_p50_ms: added(passed, 0.5),
+    bare_undici_added_p99_ms: added(passed, 0.99),
   };
 }
 
