@@ -1,16 +1,16 @@
 /**
- * The same function, which makes one thing of each list that nobody can change any more and remembers it for as long as the list lives: the
- * fields of a head that came again are the same list. What it makes must not change either.
+ * The same function, which makes one thing of each list or record that nobody can change any more and remembers it for as long as that
+ * lives: the fields of a head that came again are the same list. What it makes must not change either.
  */
-export function madeOnce<T extends object>(
-  make: (list: readonly string[]) => T,
-): (list: readonly string[]) => T {
-  const made = new WeakMap<readonly string[], T>();
-  return (list) => {
-    const known = made.get(list);
+export function madeOnce<From extends object, T extends object>(
+  make: (from: From) => T,
+): (from: From) => T {
+  const made = new WeakMap<From, T>();
+  return (from) => {
+    const known = made.get(from);
     if (known) return known;
-    const thing = make(list);
-    if (Object.isFrozen(list)) made.set(list, thing);
+    const thing = make(from);
+    if (Object.isFrozen(from)) made.set(from, thing);
     return thing;
   };
 }

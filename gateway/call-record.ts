@@ -50,13 +50,14 @@ export function createCallRecorder(
   audit: GatewayAudit,
   withArguments: boolean,
 ): (facts: CallFacts, result: CallResult) => void {
-  const made = new Map<string, Series>();
+  /** By tool: one for each outcome and era that there was. */
+  const made = new Map<string, Series[]>();
   metrics.counter(
     'outrider_tool_calls_total',
     'Tool calls by their outcome',
     ['tool', 'outcome', 'era'],
     (counter) => {
-      for (const one of made.values()) {
+      for (const one of [...made.values()].flat()) {
         counter.inc(one.labels, one.calls);
         one.calls = 0;
       }
@@ -69,15 +70,13 @@ export function createCallRecorder(
     'tool',
   );
   const series = (tool: string, outcome: CallOutcome, era: Era): Series => {
-    const key = `${era} ${outcome} ${tool}`;
-    const found = made.get(key) ?? {
-      labels: { tool, outcome, era },
-      calls: 0,
-      whole: whole.of(tool),
-      behind: behind.of(tool),
-    };
-    made.set(key, found);
-    return found;
+    const ofTool = made.get(tool) ?? [];
+    const found = ofTool.find(({ labels }) => labels.outcome === outcome && labels.era === era);
+    if (found) return found;
+    const labels = { tool, outcome, era };
+    const one = { labels, calls: 0, whole: whole.of(tool), behind: behind.of(tool) };
+    made.set(tool, [...ofTool, one]);
+    return one;
   };
   const labelsOf = callerLabels();
   const known = new Set<string>();

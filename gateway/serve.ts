@@ -67,7 +67,8 @@ export async function serveMcp(entered: Entered, deps: ServeDeps): Promise<void>
   const session =
     sessionId === undefined ? undefined : deps.sessions.open(String(sessionId), principal);
   const kept = session?.backend === ANY_SERVER ? undefined : session;
-  const body = await readBody(request, deps.maxBody);
+  const read = readBody(request, deps.maxBody);
+  const body = read instanceof Promise ? await read : read;
   const started = performance.now();
   const holdsMessages = body.length > 0 || request.method === 'POST';
   if (holdsMessages) assertReadAsWritten(request.headers);

@@ -94,12 +94,12 @@ export function downstreamText(
   return cover(hasLength ? returned : without(returned, ['content-length']));
 }
 
-const returnedAll = madeOnce((text) => {
+const returnedAll = madeOnce((text: readonly string[]) => {
   const named = connectionOptions(text);
   return kept(text, (name) => !isOfConnection(name, named) && !isOwn(name));
 });
 
-const returnedWithoutCookies = madeOnce((text) =>
+const returnedWithoutCookies = madeOnce((text: readonly string[]) =>
   without(returnedAll(text), ['set-cookie', 'set-cookie2']),
 );
 

@@ -38,7 +38,7 @@ export function forwardedHeaders(
   return stripIdentity ? anonymousHeaders(rawHeaders) : ownHeaders(rawHeaders);
 }
 
-const ownHeaders = madeOnce((rawHeaders) => {
+const ownHeaders = madeOnce((rawHeaders: readonly string[]) => {
   const nominated = connectionOptions(rawHeaders);
   return filtered(
     rawHeaders,
@@ -46,7 +46,7 @@ const ownHeaders = madeOnce((rawHeaders) => {
   );
 });
 
-const anonymousHeaders = madeOnce((rawHeaders) =>
+const anonymousHeaders = madeOnce((rawHeaders: readonly string[]) =>
   filtered(
     ownHeaders(rawHeaders),
     (name, value) => !namesCaller(name) || isAwsSignature(name, value),

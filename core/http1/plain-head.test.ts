@@ -301,6 +301,20 @@ test('what a client says again is not read again, whatever its length and its ta
   }
 });
 
+test('a head that says more than what came before is not read again either where it comes again', () => {
+  const reader = new PlainHeads();
+  const fieldsOf = (length: number) =>
+    reader.read(
+      `POST / HTTP/1.1\r\n${['Host: a', 'A: long enough', `Content-Length: ${length}`, ''].join('\r\n')}`,
+    )?.fields;
+  fieldsOf(1);
+  const [once, again, other] = [fieldsOf(2), fieldsOf(2), fieldsOf(3)];
+  assert.ok(once && other && once === again && once !== other);
+  assert.deepEqual([once.length, other.length, fieldsOf(2)?.length], [2, 3, 2]);
+  assert.throws(() => Object.assign(once.headers, { host: 'b' }), TypeError);
+  assert.throws(() => Object.assign(once.rawHeaders, { 1: 'b' }), TypeError);
+});
+
 test('of a large head nothing is kept', () => {
   const isKept = (head: string) => {
     const reader = new PlainHeads();

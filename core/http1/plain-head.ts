@@ -56,22 +56,24 @@ const NEWS_MAX = 8;
  * which a head before began are not read again. What they mean does not depend on what follows.
  */
 export class PlainHeads {
+  #line: RequestLine | undefined;
   #known: KnownLines | undefined;
   #news = 0;
 
   /** `text` is a head from its request line to the line end of its last field; undefined where it is not plain. */
   read(text: string): PlainHead | undefined {
-    const lineEnd = text.indexOf('\r\n');
-    const line = text.slice(0, lineEnd);
-    if (lineEnd < 0 || !REQUEST_LINE.test(line)) return undefined;
-    const fields = this.#fieldsOf(text, lineEnd + 2);
+    const line = this.#lineOf(text);
+    const fields = line && this.#fieldsOf(text, line.text.length);
     if (!fields) return undefined;
-    const methodEnd = line.indexOf(' ');
-    return {
-      method: line.slice(0, methodEnd),
-      target: line.slice(methodEnd + 1, lineEnd - ' HTTP/1.1'.length),
-      fields,
-    };
+    return { method: line.method, target: line.target, fields };
+  }
+
+  #lineOf(text: string): RequestLine | undefined {
+    const known = this.#line;
+    if (known && text.startsWith(known.text)) return known;
+    const line = readRequestLine(text);
+    this.#line = text.length <= KEPT_MAX_CHARACTERS ? line : undefined; // it keeps all of the head in memory
+    return line;
   }
 
   #fieldsOf(head: string, from: number): PlainFields | undefined {
@@ -89,6 +91,23 @@ export class PlainHeads {
     this.#known = isSmall && this.#news <= NEWS_MAX ? learnt(known, text, lines) : undefined;
     return this.#known?.fieldsOf(text) ?? fieldsFrom(lines, () => joined(lines.rawHeaders));
   }
+}
+
+interface RequestLine {
+  readonly method: string;
+  readonly target: string;
+  /** With its line end. */
+  readonly text: string;
+}
+
+/** Undefined where it is that of no plain request. */
+function readRequestLine(head: string): RequestLine | undefined {
+  const lineEnd = head.indexOf('\r\n');
+  const line = head.slice(0, lineEnd);
+  if (lineEnd < 0 || !REQUEST_LINE.test(line)) return undefined;
+  const methodEnd = line.indexOf(' ');
+  const target = line.slice(methodEnd + 1, lineEnd - ' HTTP/1.1'.length);
+  return { method: line.slice(0, methodEnd), target, text: head.slice(0, lineEnd + 2) };
 }
 
 /** What some lines of a head say, each for itself. */
@@ -169,6 +188,8 @@ class KnownLines {
   /** Where a head has no others. */
   readonly #whole: PlainFields | undefined;
   #headers: IncomingHttpHeaders | undefined;
+  /** The last head that had others, which the next one has again as long as bodies are equally long. */
+  #last: { readonly text: string; readonly fields: PlainFields | undefined } | undefined;
 
   constructor(text: string, lines: Lines) {
     this.text = text;
@@ -184,16 +205,25 @@ class KnownLines {
   /** Of a head that they begin. */
   fieldsOf(text: string): PlainFields | undefined {
     if (text.length === this.text.length) return this.#whole;
+    if (text === this.#last?.text) return this.#last.fields;
+    const fields = this.#fieldsWith(text.slice(this.text.length));
+    this.#last = text.length <= KEPT_MAX_CHARACTERS ? { text, fields } : undefined;
+    return fields;
+  }
+
+  #fieldsWith(text: string): PlainFields | undefined {
     const known = this.#lines;
-    const more = readLines(text.slice(this.text.length));
+    const more = readLines(text);
     if (!more || (known.length !== undefined && more.length !== undefined)) return undefined;
     const lines = {
-      rawHeaders: [...known.rawHeaders, ...more.rawHeaders],
+      rawHeaders: Object.freeze([...known.rawHeaders, ...more.rawHeaders]),
       hosts: known.hosts + more.hosts,
       length: known.length ?? more.length,
       persists: known.persists && more.persists,
     };
-    return fieldsFrom(lines, () => this.#joinedWith(more.rawHeaders) ?? joined(lines.rawHeaders));
+    return fieldsFrom(lines, () =>
+      Object.freeze(this.#joinedWith(more.rawHeaders) ?? joined(lines.rawHeaders)),
+    );
   }
 
   #joined(): IncomingHttpHeaders {

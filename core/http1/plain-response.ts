@@ -307,7 +307,7 @@ class HeadText {
   }
 }
 
-const headOfFlat = madeOnce((headers) => {
+const headOfFlat = madeOnce((headers: readonly string[]) => {
   const head = new HeadText();
   for (let at = 0; at < headers.length; at += 2) head.add(headers[at] ?? '', headers[at + 1]);
   return head;

@@ -3,14 +3,17 @@ import type { HttpRequest } from '#core/http-exchange';
 
 /**
  * A request's whole body. MCP messages are small, and only a whole one can be sent a second time when a server could not be
- * reached; what is larger than `maxBytes` is refused as soon as that shows, whether its length was declared or not.
+ * reached; what is larger than `maxBytes` is refused as soon as that shows, whether its length was declared or not. At once where it is there.
  * @throws {OutriderError} BODY_TOO_LARGE | CANCELLED when the client went away
  */
-export function readBody(request: HttpRequest, maxBytes: number): Promise<Buffer> {
+export function readBody(request: HttpRequest, maxBytes: number): Buffer | Promise<Buffer> {
   const tooLarge = () =>
     new OutriderError('BODY_TOO_LARGE', `the message is larger than ${maxBytes} bytes`);
   const { whole } = request;
-  if (whole) return whole.length > maxBytes ? Promise.reject(tooLarge()) : Promise.resolve(whole);
+  if (whole) {
+    if (whole.length > maxBytes) throw tooLarge();
+    return whole;
+  }
   return new Promise((resolve, reject) => {
     if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
       reject(tooLarge());

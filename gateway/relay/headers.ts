@@ -1,13 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { madeOnce } from '#core/made-once';
 
-/** By name in lower case; of one that comes more than once the first, as no header that is read here may. */
-export function headersOf(flat: readonly string[]): IncomingHttpHeaders {
-  const headers: IncomingHttpHeaders = Object.create(null);
-  for (let at = 0; at < flat.length; at += 2) {
-    headers[(flat[at] ?? '').toLowerCase()] ??= flat[at + 1];
-  }
-  return headers;
-}
+/** By name in lower case; of one that comes more than once the first, as no header that is read here may. Frozen. */
+export const headersOf: (flat: readonly string[]) => Readonly<IncomingHttpHeaders> = madeOnce(
+  (flat: readonly string[]) => {
+    const headers: IncomingHttpHeaders = Object.create(null);
+    for (let at = 0; at < flat.length; at += 2) {
+      headers[(flat[at] ?? '').toLowerCase()] ??= flat[at + 1];
+    }
+    return Object.freeze(headers);
+  },
+);
 
 const REQUEST_HEADERS: ReadonlySet<string> = new Set([
   'accept',
@@ -46,9 +49,7 @@ export interface OwnHeaders {
  * passes, so no credential of the client and nothing hop-by-hop can.
  */
 export function requestHeaders(from: IncomingHttpHeaders, own: OwnHeaders): string[] {
-  const list: string[] = [];
-  for (const name of Object.keys(from))
-    if (REQUEST_HEADERS.has(name) || isMcp(name)) pass(list, name, from[name]);
+  const list = [...toServer(from)];
   if (own.contentType !== undefined) list.push('content-type', own.contentType);
   if (own.host !== undefined) list.push('host', own.host);
   if (own.assertion !== undefined) list.push('authorization', `Bearer ${own.assertion}`);
@@ -64,14 +65,25 @@ export function responseHeaders(
   own: OwnHeaders,
   rewritten = false,
 ): string[] {
+  return withOwn([...(rewritten ? toClientAnew(from) : toClient(from))], own);
+}
+
+const toServer = madeOnce((from: IncomingHttpHeaders) => passed(from, REQUEST_HEADERS));
+const toClient = madeOnce((from: IncomingHttpHeaders) => passed(from, RESPONSE_HEADERS));
+
+function toClientAnew(from: IncomingHttpHeaders): string[] {
+  const { 'cache-control': said, 'content-length': _, ...rest } = from;
+  const list = passed(rest, RESPONSE_HEADERS);
+  if (said !== undefined) list.push('cache-control', privately(said));
+  return list;
+}
+
+/** Of these and of MCP's what there is, as a flat list. */
+function passed(from: IncomingHttpHeaders, names: ReadonlySet<string>): string[] {
   const list: string[] = [];
-  for (const name of Object.keys(from)) {
-    if (!(RESPONSE_HEADERS.has(name) || isMcp(name))) continue;
-    if (!rewritten) pass(list, name, from[name]);
-    else if (name === 'cache-control') list.push(name, privately(from[name] ?? ''));
-    else if (name !== 'content-length') pass(list, name, from[name]);
-  }
-  return withOwn(list, own);
+  for (const name of Object.keys(from))
+    if (names.has(name) || isMcp(name)) pass(list, name, from[name]);
+  return list;
 }
 
 /** What of Cache-Control (RFC 9111 section 5.2.2) is left for the client's own cache; what is for shared ones, or not known, is not. */

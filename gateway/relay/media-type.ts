@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { OutriderError } from '#core/errors';
+import { madeOnce } from '#core/made-once';
 
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const PARAMETER = `(${TOKEN})=(${TOKEN}|"(?:[^"\\\\]|\\\\.)*")`;
@@ -13,8 +14,12 @@ export const EVENTS_TYPE = 'text/event-stream';
 
 /** In lower case, without parameters; empty where none is said. */
 export function mediaTypeOf(headers: IncomingHttpHeaders): string {
-  return headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  return contentType(headers).mediaType;
 }
+
+const contentType = madeOnce((headers: IncomingHttpHeaders) => ({
+  mediaType: headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? '',
+}));
 
 /**
  * Refuses a body that says it is to be decoded before it is read: one that is compressed, or text of another charset than UTF-8. A server

@@ -386,9 +386,9 @@ class Exchange implements Http1Handler {
     return { ...refused('UPSTREAM_LOST', LOST, cause), end: 'failed' };
   }
 
-  /** An arrow, since it is its own identity for `off`. */
   readonly #onClientGone = (): void => {
     if (this.#response.writableFinished) return;
+    // Which does nothing to what is over: to listen on costs less than to stop listening.
     this.#controller?.abort(new Error('the client went away'));
     // Before the connection stands there is nothing to abort yet: onRequestStart will find the client gone.
   };
@@ -399,7 +399,6 @@ class Exchange implements Http1Handler {
   };
 
   #done(result: Relayed | ExchangeFailure, end: ExchangeEnd | undefined): void {
-    this.#response.off('close', this.#onClientGone);
     this.#visit.over(end);
     this.#settle(result);
   }
