@@ -326,6 +326,15 @@ test('of a large head nothing is kept', () => {
   assert.ok(isKept(head('a'.repeat(4_000))) && isKept(head('', ...many(63))));
   assert.ok(!isKept(head('a'.repeat(4_100))) && !isKept(head('', ...many(64))));
   assert.ok(!isKept(head('', `a: ${'b'.repeat(4_100)}`)));
+  const isKeptBehind = (said: string, text: string) => {
+    const reader = new PlainHeads();
+    reader.read(said);
+    return reader.read(text)?.fields === reader.read(text)?.fields;
+  };
+  const short = head('', 'a: b');
+  assert.ok(isKeptBehind(short, head('a'.repeat(3_700), 'a: b', ...many(62))));
+  assert.ok(!isKeptBehind(short, head('a'.repeat(4_100), 'a: b', 'c: d')));
+  assert.ok(!isKeptBehind(short, head('', 'a: b', ...many(63))));
 });
 
 /** The fields without what several may have in common. */

@@ -81,7 +81,7 @@ export class PlainHeads {
     const known = this.#known;
     if (known?.begins(text)) {
       this.#news = 0;
-      return known.fieldsOf(text);
+      return known.fieldsOf(text, head.length <= KEPT_MAX_CHARACTERS);
     }
     const lines = readLines(text);
     if (!lines) return undefined;
@@ -89,7 +89,7 @@ export class PlainHeads {
     const isSmall =
       head.length <= KEPT_MAX_CHARACTERS && lines.rawHeaders.length <= 2 * KEPT_MAX_FIELDS;
     this.#known = isSmall && this.#news <= NEWS_MAX ? learnt(known, text, lines) : undefined;
-    return this.#known?.fieldsOf(text) ?? fieldsFrom(lines, () => joined(lines.rawHeaders));
+    return this.#known?.fieldsOf(text, true) ?? fieldsFrom(lines, () => joined(lines.rawHeaders));
   }
 }
 
@@ -189,7 +189,7 @@ class KnownLines {
   readonly #whole: PlainFields | undefined;
   #headers: IncomingHttpHeaders | undefined;
   /** The last head that had others, which the next one has again as long as bodies are equally long. */
-  #last: { readonly text: string; readonly fields: PlainFields | undefined } | undefined;
+  #last: { readonly text: string; readonly fields: PlainFields } | undefined;
 
   constructor(text: string, lines: Lines) {
     this.text = text;
@@ -202,12 +202,13 @@ class KnownLines {
     return text.slice(0, this.text.length) === this.text;
   }
 
-  /** Of a head that they begin. */
-  fieldsOf(text: string): PlainFields | undefined {
+  /** Of a head that they begin, which may be kept where it is said to be short. */
+  fieldsOf(text: string, isShort: boolean): PlainFields | undefined {
     if (text.length === this.text.length) return this.#whole;
     if (text === this.#last?.text) return this.#last.fields;
     const fields = this.#fieldsWith(text.slice(this.text.length));
-    this.#last = text.length <= KEPT_MAX_CHARACTERS ? { text, fields } : undefined;
+    const isKept = isShort && fields && fields.rawHeaders.length <= 2 * KEPT_MAX_FIELDS;
+    this.#last = isKept ? { text, fields } : undefined;
     return fields;
   }
 
